@@ -1,0 +1,124 @@
+//! Messages of `cloister-recordd`, the keeper of the one append-only log.
+
+use cloister_domain::{Digest, RecordIndex};
+use serde::{Deserialize, Serialize};
+
+/// What an entry of the log is about. The names are part of the record format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The trust root was enrolled; always record 0.
+    AnchorEnrolment,
+    /// A medium was read: which volumes, how many bytes.
+    MediaSeen,
+    /// A bundle was verified and lies on the shelf as a candidate.
+    ImportAccepted,
+    /// A bundle, or a volume that claims to be one, was refused.
+    ImportRefused,
+    /// A candidate was judged on this machine.
+    Evaluation,
+    /// A person approved or rejected a candidate (the person's own envelope).
+    Approval,
+    /// An activation is about to happen; always before the switch.
+    ActivationIntent,
+    /// How an activation ended; exactly one for each intent.
+    ActivationOutcome,
+    /// An operator's wish to return to a retained generation; the switch itself is an activation.
+    Rollback,
+    /// An act was asked for and not allowed (one approver alone, an unknown signer, …).
+    ActRefused,
+    /// Keys or versions of the trust metadata changed.
+    TrustUpdate,
+    /// An API key was made or withdrawn.
+    KeyChange,
+    /// A document was deleted: its receipt.
+    DocumentDeleted,
+}
+
+/// One digest-named thing that an entry is about (in-toto Statement v1, `subject`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// A name without content: `bundle`, `tree`, `trust-root`, `document`.
+    pub name: String,
+    /// Its SHA-256.
+    pub sha256: Digest,
+}
+
+/// An entry that the appliance itself vouches for; recordd signs it with the host key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is about.
+    pub event: Event,
+    /// The act's own name, such as `import/3/accepted`: appending the same act twice yields the
+    /// first entry again, so a retry after a crash leaves one record.
+    pub act: String,
+    /// The things it is about.
+    pub subject: Vec<Subject>,
+    /// Facts without content: integers, codes, digests, names from closed alphabets. No floats.
+    pub predicate: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A request to recordd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Sign and append; answered when it is durable with [`Answer::Appended`].
+    Append(Entry),
+    /// Append a DSSE envelope that a person signed, byte for byte; answered as `Append` is.
+    Deposit {
+        /// What it is about.
+        event: Event,
+        /// The act's own name.
+        act: String,
+        /// The envelope's JSON text as received.
+        envelope: String,
+    },
+    /// Ask for size, root and checkpoint.
+    Head,
+    /// Read entries `from ..` (at most `count`) as envelope texts.
+    Read {
+        /// First entry.
+        from: RecordIndex,
+        /// How many at most.
+        count: u32,
+    },
+    /// Ask for every file of an export; answered by many [`Answer::File`] and one [`Answer::Done`].
+    Export,
+}
+
+/// An answer of recordd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The entry is durable and under the checkpoint.
+    Appended {
+        /// Its position.
+        index: RecordIndex,
+        /// RFC 6962 leaf hash of the envelope.
+        leaf: Digest,
+    },
+    /// The state of the log.
+    Head {
+        /// The log's name in its checkpoints (C2SP tlog-checkpoint, origin line).
+        origin: String,
+        /// Number of entries.
+        size: u64,
+        /// Merkle root over them.
+        root: Digest,
+        /// The signed checkpoint.
+        checkpoint: String,
+        /// The verifier key of the log (C2SP signed-note text form).
+        log_key: String,
+    },
+    /// Entries, oldest first.
+    Entries(Vec<String>),
+    /// One file of an export.
+    File {
+        /// Its path inside the export: letters, digits, `.`, `/`, `-`, `_` only.
+        path: String,
+        /// Its bytes, base64 (RFC 4648, padded).
+        base64: String,
+    },
+    /// The export is complete.
+    Done,
+}

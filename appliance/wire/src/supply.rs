@@ -1,0 +1,155 @@
+//! Messages of `cloister-updaterd`, the keeper of trust, quarantine and shelf.
+
+use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex, Slot};
+use serde::{Deserialize, Serialize};
+
+use crate::{Problem, intake::Summary};
+
+/// Where an import stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportState {
+    /// The head is verified; chunks are being copied into quarantine.
+    Receiving,
+    /// All chunks are there; files are being hashed and adopted.
+    Received,
+    /// On the shelf as a candidate; being loaded and judged in the idle slot.
+    Evaluating,
+    /// Judged good; waiting for approvals.
+    AwaitingApproval,
+    /// Enough distinct persons approved.
+    Approved,
+    /// The generation was activated at least once.
+    Activated,
+    /// Refused; the reason is in the record.
+    Refused,
+}
+
+/// A figure of an evaluation beside that of the active generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figure {
+    /// `heldout-millibits-per-byte`, `golden-passed`, `retrieval-hit3-permille`, …
+    pub name: String,
+    /// The candidate's, as an integer in the unit that the name ends with.
+    pub candidate: i64,
+    /// The active generation's, where one is active.
+    pub active: Option<i64>,
+    /// The bound that decided, if this figure decides.
+    pub bound: Option<i64>,
+    /// Whether the bound holds.
+    pub passed: bool,
+}
+
+/// An import as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// The import.
+    pub import: ImportId,
+    /// Where it stands.
+    pub state: ImportState,
+    /// What it holds; absent if the head was refused.
+    pub summary: Option<Summary>,
+    /// The evaluation, once there is one.
+    pub figures: Vec<Figure>,
+    /// Principals who approved.
+    pub approved_by: Vec<String>,
+    /// Approvals needed.
+    pub approvals_needed: u32,
+    /// Digest that an approval must name: over manifest, policy and evaluation.
+    pub package: Option<Digest>,
+    /// Why it was refused.
+    pub problem: Option<Problem>,
+}
+
+/// A generation on the shelf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The generation.
+    pub generation: GenerationId,
+    /// Its name.
+    pub name: String,
+    /// Its version text.
+    pub version: String,
+    /// The publisher's release counter.
+    pub counter: u64,
+    /// The slot that holds it, if any.
+    pub slot: Option<Slot>,
+    /// Whether `active` points at it.
+    pub active: bool,
+    /// Whether it was ever promoted.
+    pub promoted: bool,
+}
+
+/// The state of supply as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// SHA-256 of the enrolled trust root (its newest version), if one is enrolled.
+    pub trust_root: Option<Digest>,
+    /// Generations on the shelf, newest first.
+    pub generations: Vec<Generation>,
+    /// Imports, newest first; at most 50.
+    pub imports: Vec<Import>,
+}
+
+/// A request to updaterd. Each has one answer, a [`crate::Reply`] of [`Answer`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Enrol the trust root: a TUF root file that came by another way than the stick.
+    Enrol {
+        /// The file's text.
+        root: String,
+        /// The digest that the officers compared; the file must have it.
+        confirmed: Digest,
+    },
+    /// The state of everything.
+    Status,
+    /// One import.
+    Review {
+        /// The import.
+        import: ImportId,
+    },
+    /// A person's signed approval or rejection (DSSE, in-toto statement `approval/v1`).
+    Approve {
+        /// The envelope's JSON text.
+        envelope: String,
+    },
+    /// Switch to an approved generation.
+    Activate {
+        /// The import that brought it.
+        import: ImportId,
+    },
+    /// Return to a retained, once-promoted generation; the one before unless another is named.
+    Rollback {
+        /// The generation to return to.
+        to: Option<GenerationId>,
+    },
+}
+
+/// An answer of updaterd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The root is enrolled.
+    Enrolled {
+        /// Its digest.
+        root: Digest,
+        /// The record of it; always 0.
+        record: RecordIndex,
+    },
+    /// The state of everything.
+    Status(Status),
+    /// One import.
+    Import(Box<Import>),
+    /// The switch is done.
+    Switched {
+        /// What is active now.
+        generation: GenerationId,
+        /// What was active before.
+        from: Option<GenerationId>,
+        /// From request to answer.
+        microseconds: u64,
+        /// The record of the outcome.
+        record: RecordIndex,
+    },
+}
