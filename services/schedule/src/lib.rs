@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Decides which sequences a model works on next: admission, fairness, batching and the accounting
+//! of the key-value cache, as `step(event) → actions`.
+//!
+//! It owns [`Forward`], the one way in which the engine uses a language model, whatever runs it.
+//!
+//! Pure: no files, sockets, clocks, threads or randomness.
+
+mod forward;
+
+pub use forward::{Chunk, Forward, Logits, Shape, Wanted};
