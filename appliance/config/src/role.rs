@@ -1,0 +1,51 @@
+//! The daemons by name.
+
+use std::fmt;
+
+/// One of the appliance's daemons. `engined` runs once for each slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The keeper of the log.
+    Recordd,
+    /// The only opener of media.
+    Intaked,
+    /// The keeper of trust, quarantine and shelf.
+    Updaterd,
+    /// The language model.
+    Engined,
+    /// The keeper of the documents.
+    Corpusd,
+    /// The HTTP edge.
+    Gatewayd,
+}
+
+impl Role {
+    /// All daemons, in the order in which they start.
+    pub const ALL: [Self; 6] = [
+        Self::Recordd,
+        Self::Updaterd,
+        Self::Intaked,
+        Self::Engined,
+        Self::Corpusd,
+        Self::Gatewayd,
+    ];
+
+    /// The daemon's name without prefix, such as `recordd`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recordd => "recordd",
+            Self::Intaked => "intaked",
+            Self::Updaterd => "updaterd",
+            Self::Engined => "engined",
+            Self::Corpusd => "corpusd",
+            Self::Gatewayd => "gatewayd",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

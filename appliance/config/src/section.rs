@@ -1,0 +1,235 @@
+//! The sections and keys: names, defaults, bounds and reasons, from which both the reader and the
+//! reference page are made.
+
+use std::path::PathBuf;
+
+use cloister_domain::{ByteCount, TokenCount};
+use core::net::SocketAddr;
+
+use crate::{
+    ConfigError, Device, Level, Role,
+    setting::{Bounds, MOST, Setting},
+};
+
+/// A section as the reference page shows it.
+pub(crate) struct SectionInfo {
+    pub(crate) name: &'static str,
+    /// Lines of its doc comment.
+    pub(crate) about: &'static [&'static str],
+    pub(crate) keys: &'static [KeyInfo],
+}
+
+/// A key as the reference page shows it.
+pub(crate) struct KeyInfo {
+    pub(crate) name: &'static str,
+    /// The default as TOML.
+    pub(crate) default: &'static str,
+    /// What it takes, in words.
+    pub(crate) wanted: fn() -> String,
+    /// Lines of its doc comment.
+    pub(crate) about: &'static [&'static str],
+}
+
+/// Makes a section: its struct, its reader and its rows of the reference page.
+///
+/// `name: Type = "default as TOML"` with `in range` where the kind of value takes bounds.
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident in $name:literal {
+            $($(#[doc = $key_about:literal])+ $key:ident: $kind:ty = $default:literal $(in $range:expr)?;)+
+        }
+    )+) => {
+        /// All sections, in the order of the reference page.
+        pub(crate) const SECTIONS: &[SectionInfo] = &[$(
+            SectionInfo {
+                name: $name,
+                about: &[$($about),+],
+                keys: &[$(KeyInfo {
+                    name: stringify!($key),
+                    default: $default,
+                    wanted: || <$kind as Setting>::wanted(&range!($($range)?)),
+                    about: &[$($key_about),+],
+                }),+],
+            },
+        )+];
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            #[non_exhaustive]
+            pub struct $section {
+                $($(#[doc = $key_about])+ #[doc = ""] #[doc = concat!("Default: `", $default, "`.")] pub $key: $kind,)+
+            }
+
+            impl $section {
+                /// Takes the section out of `document`.
+                pub(crate) fn take(document: &mut toml::Table) -> Result<Self, ConfigError> {
+                    let mut section = match document.remove($name) {
+                        None => toml::Table::new(),
+                        Some(toml::Value::Table(section)) => section,
+                        Some(_other) => return Err(ConfigError::NotASection { name: $name }),
+                    };
+                    let this = Self {
+                        $($key: value(&mut section, $name, stringify!($key), $default, &range!($($range)?))?,)+
+                    };
+                    match section.keys().next() {
+                        None => Ok(this),
+                        Some(key) => {
+                            let known = [$(stringify!($key)),+];
+                            Err(ConfigError::unknown_key($name, key, known.into_iter()))
+                        }
+                    }
+                }
+            }
+        )+
+    };
+}
+
+macro_rules! range {
+    () => {
+        ()
+    };
+    ($range:expr) => {
+        $range
+    };
+}
+
+/// The value of a key, or its default.
+fn value<T: Setting>(
+    section: &mut toml::Table,
+    section_name: &'static str,
+    key: &'static str,
+    default: &'static str,
+    range: &T::Range,
+) -> Result<T, ConfigError> {
+    match section.remove(key) {
+        Some(value) => T::read(&value, range).ok_or_else(|| ConfigError::Value {
+            section: section_name,
+            key,
+            wanted: T::wanted(range),
+        }),
+        None => {
+            let value = default_value(default);
+            Ok(T::read(&value, range).expect("a test reads every default"))
+        }
+    }
+}
+
+/// A default, written in this file as TOML.
+fn default_value(default: &'static str) -> toml::Value {
+    let mut table: toml::Table =
+        format!("default = {default}").parse().expect("a test reads every default");
+    table.remove("default").expect("the line above names it")
+}
+
+/// Any number that TOML can write.
+const ANY: Bounds = (0, MOST);
+
+sections! {
+    /// Where state and sockets lie. Daemons of one appliance share both folders.
+    Paths in "paths" {
+        /// Folder of all that lasts: log, trust, quarantine, shelf, documents, API keys. The place that
+        /// the Filesystem Hierarchy Standard gives to such state. One file system must hold all of it,
+        /// since files move from quarantine to the shelf by rename.
+        state: PathBuf = "\"/var/lib/cloister\"";
+        /// Folder of the daemons' sockets. A path of a Unix socket is at most 107 bytes, so it is short.
+        runtime: PathBuf = "\"/run/cloister\"";
+    }
+
+    /// The HTTP edge.
+    Gateway in "gateway" {
+        /// Where the API listens. Loopback only: what comes from other machines ends at a proxy that the
+        /// facility runs, since the appliance speaks no TLS here.
+        listen: SocketAddr = "\"127.0.0.1:8000\"";
+        /// Largest request body. A conversation that fills the longest context is far below it.
+        body_bytes_max: ByteCount = "8388608" in (1024, 33_554_432);
+        /// Most requests that are being answered at a time; more are told when to come back.
+        requests_max: u32 = "64" in (1, 4096);
+    }
+
+    /// The language model's processes, one for each slot.
+    Engine in "engine" {
+        /// Where the products run. `auto` takes a CUDA device if the binary knows CUDA and one is there.
+        device: Device = "\"auto\"";
+        /// Whether an engine that was told `cuda` may use the CPU when there is no device. Off, it refuses
+        /// to start: a machine that lost its GPU should be seen, not be slow.
+        cpu_fallback: bool = "false";
+        /// Threads for the products; 0 is one for each core that the process may use.
+        threads: u32 = "0" in (0, 1024);
+        /// Longest prompt and answer together. Bounded by the model's own context too; memory for the KV
+        /// cache grows with it.
+        context_tokens_max: TokenCount = "4096" in (64, 1_048_576);
+        /// Conversations that one engine answers at a time; more wait or are refused.
+        sequences_max: u32 = "16" in (1, 1024);
+    }
+
+    /// Imports, approvals and activation.
+    Update in "update" {
+        /// Persons who must approve a release, at least. The signed trust metadata may ask for more, never
+        /// for fewer. Two, so that no one person can change what everybody is answered by.
+        approvals_needed_min: u32 = "2" in (1, 16);
+        /// Largest release after unpacking; 2 TiB holds the largest open models several times.
+        import_bytes_max: ByteCount = "2199023255552" in ANY;
+        /// Free space that an import must leave, so that log and database can go on: 1 GiB.
+        reserve_bytes: ByteCount = "1073741824" in ANY;
+        /// Seconds after an activation in which an engine that fails takes the appliance back to the
+        /// generation before; 0 turns that off.
+        probation_s: u32 = "60" in (0, 86_400);
+    }
+
+    /// The facility's documents.
+    Corpus in "corpus" {
+        /// Largest document as text: 8 MiB, which is more than the longest novels.
+        document_bytes_max: ByteCount = "8388608" in (1, 16_777_216);
+    }
+
+    /// The log of signed records.
+    Record in "record" {
+        /// The log's name in its checkpoints (C2SP tlog-checkpoint, origin line). Name enclave and machine,
+        /// such as `hospital-north/appliance-1`, before the first start; a log never changes its name.
+        origin: String = "\"enclave/appliance\"";
+        /// File with the host key's seed (32 bytes), readable by recordd alone. Empty: the systemd
+        /// credential `host-key` if there is one, else `record/host.key` in the state folder, made at
+        /// the first start with mode 0600.
+        key: Option<PathBuf> = "\"\"";
+    }
+
+    /// What the journal is told. Content of prompts, answers and documents is withheld at every level.
+    Log in "log" {
+        /// The least severe events that are logged. Other people's crates are never heard below `warn`.
+        level: Level = "\"info\"";
+    }
+
+    /// Which users may connect to which daemon (SO_PEERCRED). An empty list admits the daemon's own user;
+    /// root is always admitted.
+    Peers in "peers" {
+        /// Users of the daemons that write records, and of the operators who read them.
+        recordd: Vec<u32> = "[]";
+        /// Users of the operators who import.
+        intaked: Vec<u32> = "[]";
+        /// Users of intaked and of the operators.
+        updaterd: Vec<u32> = "[]";
+        /// Users of updaterd, corpusd and gatewayd.
+        engined: Vec<u32> = "[]";
+        /// Users of updaterd, gatewayd and the operators.
+        corpusd: Vec<u32> = "[]";
+        /// Users of the operators who make API keys.
+        gatewayd: Vec<u32> = "[]";
+    }
+}
+
+impl Peers {
+    /// The users that may connect to `role`'s socket; empty is the daemon's own.
+    #[must_use]
+    pub fn of(&self, role: Role) -> &[u32] {
+        match role {
+            Role::Recordd => &self.recordd,
+            Role::Intaked => &self.intaked,
+            Role::Updaterd => &self.updaterd,
+            Role::Engined => &self.engined,
+            Role::Corpusd => &self.corpusd,
+            Role::Gatewayd => &self.gatewayd,
+        }
+    }
+}
