@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Signed statements: strict Ed25519, DSSE envelopes, in-toto statements and the two canonical
+//! forms of JSON that they stand on.
+//!
+//! It decides whether bytes are well formed and whether a key signed them. It never decides whose
+//! key counts for what (`cloister-verify` does), and it never reads a clock, a file or a random
+//! number.
+
+pub mod approval;
+pub mod dsse;
+mod error;
+pub mod json;
+mod key;
+mod point;
+pub mod statement;
+
+pub use error::AttestError;
+pub use key::{PublicKey, SigningKey};

@@ -1,0 +1,123 @@
+//! A person's approval or rejection of a release (`approval/v1`).
+
+use cloister_domain::{Digest, GenerationId, Principal};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttestError, SigningKey,
+    dsse::Envelope,
+    statement::{Statement, Subject, predicate_type},
+};
+
+/// What a person decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The release may be activated, as far as this person goes.
+    Approve,
+    /// The release must not be activated; one rejection outweighs all approvals.
+    Reject,
+}
+
+/// The longest comment, in bytes.
+const COMMENT_BYTES_MAX: usize = 4096;
+
+/// What the person signs: exactly what was shown, by digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Digest over manifest, policy and evaluation, as `review` shows it.
+    pub package: Digest,
+    /// The release.
+    pub bundle: GenerationId,
+    /// The decision.
+    pub decision: Decision,
+    /// The person, by the name that the signed trust metadata gives the key.
+    pub person: Principal,
+    /// Free words of the person; empty when there are none.
+    pub comment: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Predicate {
+    decision: Decision,
+    person: Principal,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    comment: String,
+}
+
+impl Approval {
+    /// The approval in an envelope, signed by the person's key.
+    ///
+    /// # Errors
+    /// [`AttestError::TooLong`] for a comment beyond 4096 bytes.
+    pub fn sign(&self, key: &SigningKey) -> Result<Envelope, AttestError> {
+        check_comment(&self.comment)?;
+        let predicate = Predicate {
+            decision: self.decision,
+            person: self.person.clone(),
+            comment: self.comment.clone(),
+        };
+        let statement = Statement {
+            subject: vec![
+                Subject { name: "package".to_owned(), sha256: self.package },
+                Subject { name: "bundle".to_owned(), sha256: self.bundle.0 },
+            ],
+            predicate_type: predicate_type("approval"),
+            predicate: serde_json::to_value(predicate).expect("strings only"),
+        };
+        Ok(statement.envelope()?.sign_with(key))
+    }
+
+    /// Reads the statement of an approval; whether its signature holds, and whose it is, is
+    /// `cloister-verify`'s to say.
+    ///
+    /// # Errors
+    /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::of`].
+    pub fn of(envelope: &Envelope) -> Result<Self, AttestError> {
+        let statement = Statement::of(envelope)?;
+        if statement.predicate_type != predicate_type("approval") {
+            return Err(AttestError::PredicateType);
+        }
+        let subject = |name: &str| statement.subject(name).ok_or(AttestError::Predicate);
+        let (package, bundle) = (subject("package")?, subject("bundle")?);
+        if statement.subject.len() != 2 {
+            return Err(AttestError::Predicate);
+        }
+        let Predicate { decision, person, comment } =
+            serde_json::from_value(statement.predicate).map_err(|_cause| AttestError::Predicate)?;
+        check_comment(&comment)?;
+        Ok(Self { package, bundle: GenerationId(bundle), decision, person, comment })
+    }
+}
+
+fn check_comment(comment: &str) -> Result<(), AttestError> {
+    if comment.len() > COMMENT_BYTES_MAX {
+        return Err(AttestError::TooLong { bytes: comment.len(), max: COMMENT_BYTES_MAX });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cloister_domain::Secret;
+
+    use super::*;
+
+    #[test]
+    fn an_approval_returns_from_its_envelope() {
+        let key = SigningKey::from_seed(&Secret::new(vec![7; 32])).expect("32 bytes");
+        let approval = Approval {
+            package: Digest::of(b"package"),
+            bundle: GenerationId(Digest::of(b"bundle")),
+            decision: Decision::Approve,
+            person: "ada".parse().expect("a name"),
+            comment: String::new(),
+        };
+        let envelope = approval.sign(&key).expect("a short comment");
+        assert_eq!(Approval::of(&envelope), Ok(approval.clone()));
+        assert_eq!(envelope.good_keys(&[key.public()]).len(), 1);
+        let long = Approval { comment: "x".repeat(4097), ..approval };
+        assert!(matches!(long.sign(&key), Err(AttestError::TooLong { .. })));
+    }
+}
