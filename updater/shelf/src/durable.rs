@@ -1,0 +1,51 @@
+//! The few file operations that must survive a power cut, each in one place.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+/// Everybody on the appliance may walk the shelf; only its owner may change it.
+const FOLDER_MODE: u32 = 0o755;
+
+/// Flushes the names in `folder`.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes `folder` and what leads to it, and flushes the names. Modes do not depend on the umask.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::metadata(folder) {
+        Ok(about) if about.permissions().mode() & 0o777 == FOLDER_MODE => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = folder.parent().filter(|parent| !parent.is_dir()) {
+                make_folder(parent)?;
+            }
+            fs::create_dir(folder)?;
+            folder.parent().map_or(Ok(()), sync_folder)?;
+        }
+        Err(error) => return Err(error),
+    }
+    fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
+}
+
+/// Points `folder/name` at `target`: a link is prepared beside it and takes its place by one
+/// rename(2). Before that call the old link stands, after it the new one.
+pub(crate) fn switch_link(folder: &Path, name: &str, target: &Path) -> io::Result<()> {
+    let prepared = folder.join(format!(".{name}.new"));
+    remove_if_there(&prepared)?;
+    symlink(target, &prepared)?;
+    fs::rename(&prepared, folder.join(name))?;
+    sync_folder(folder)
+}
+
+/// Removes a file or a link; one that is not there is as good as removed.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

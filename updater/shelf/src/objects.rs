@@ -1,0 +1,174 @@
+//! Whole files by content. A name is given only after its bytes were hashed and flushed, so a torn
+//! file never has a right name, and adopting twice changes nothing.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::Path,
+};
+
+use cloister_domain::{ByteCount, Digest, Hasher};
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    unistd::{geteuid, linkat},
+};
+
+use crate::{
+    Shelf, ShelfError,
+    durable::{make_folder, remove_if_there, sync_folder},
+};
+
+const OBJECT_MODE: u32 = 0o444;
+/// Large enough that system calls cost nothing beside hashing, small enough for a second cache.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A file on the shelf. Having one proves that its bytes were hashed when it was adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    digest: Digest,
+    bytes: ByteCount,
+}
+
+impl Object {
+    /// SHA-256 of its bytes.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its size.
+    #[must_use]
+    pub const fn bytes(&self) -> ByteCount {
+        self.bytes
+    }
+}
+
+impl Shelf {
+    /// The object named `digest`, if the shelf has it.
+    ///
+    /// # Errors
+    /// [`ShelfError::Object`] when it is there with another size than `bytes`.
+    pub fn object(&self, digest: Digest, bytes: ByteCount) -> Result<Option<Object>, ShelfError> {
+        match fs::symlink_metadata(self.object_path(digest)) {
+            Ok(found) if found.is_file() && found.len() == bytes.0 => {
+                Ok(Some(Object { digest, bytes }))
+            }
+            Ok(_) => Err(ShelfError::Object { digest }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ShelfError::Io { act: "look for an object", source }),
+        }
+    }
+
+    /// Takes a finished file of the quarantine: hashes it once more and names it by its content.
+    ///
+    /// A file that this process owns is linked, exactly the inode that was hashed; a file of
+    /// another user, who could still change it, or of another file system is copied while it is
+    /// hashed. The quarantined name
+    /// stays; its folder is the caller's to remove when the whole import is on the shelf.
+    ///
+    /// # Errors
+    /// [`ShelfError::Content`] when digest or size differ, [`ShelfError::NotAFile`] when `file` is
+    /// no plain file, [`ShelfError::Io`] when the disk fails.
+    pub fn adopt(
+        &self,
+        file: &Path,
+        expected: Digest,
+        bytes: ByteCount,
+    ) -> Result<Object, ShelfError> {
+        if let Some(object) = self.object(expected, bytes)? {
+            return Ok(object);
+        }
+        let source = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
+            .open(file)
+            .map_err(ShelfError::io("open a finished file"))?;
+        let about = source.metadata().map_err(ShelfError::io("examine a finished file"))?;
+        if !about.is_file() {
+            return Err(ShelfError::NotAFile);
+        }
+        if about.len() != bytes.0 {
+            return Err(ShelfError::Content { expected });
+        }
+        let target = self.object_path(expected);
+        let fan = target.parent().expect("an object lies in a folder");
+        make_folder(fan).map_err(ShelfError::io("make a folder for objects"))?;
+        let device =
+            fs::metadata(fan).map_err(ShelfError::io("examine a folder of objects"))?.dev();
+        if about.uid() == geteuid().as_raw() && about.dev() == device {
+            link(source, expected, &target)
+        } else {
+            self.copy(source, expected, bytes, &target)
+        }?;
+        sync_folder(fan).map_err(ShelfError::io("flush a folder of objects"))?;
+        Ok(Object { digest: expected, bytes })
+    }
+
+    fn copy(
+        &self,
+        mut source: File,
+        expected: Digest,
+        bytes: ByteCount,
+        target: &Path,
+    ) -> Result<(), ShelfError> {
+        let failed = || ShelfError::io("copy a finished file");
+        let aside = self.root.join("objects").join(format!(".{expected}"));
+        remove_if_there(&aside).map_err(failed())?;
+        let mut copy = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(OBJECT_MODE)
+            .open(&aside)
+            .map_err(failed())?;
+        let found = pass(&mut source, bytes, |piece| copy.write_all(piece)).map_err(failed())?;
+        if found != expected {
+            remove_if_there(&aside).map_err(failed())?;
+            return Err(ShelfError::Content { expected });
+        }
+        seal(&copy).map_err(failed())?;
+        fs::rename(&aside, target).map_err(ShelfError::io("name an object"))
+    }
+}
+
+/// Links the inode behind `source`, not whatever its path names by now.
+fn link(mut source: File, expected: Digest, target: &Path) -> Result<(), ShelfError> {
+    let failed = || ShelfError::io("adopt a finished file");
+    seal(&source).map_err(failed())?;
+    let found = pass(&mut source, ByteCount(u64::MAX), |_piece| Ok(())).map_err(failed())?;
+    if found != expected {
+        return Err(ShelfError::Content { expected });
+    }
+    let through = format!("/proc/self/fd/{}", source.as_raw_fd());
+    linkat(AT_FDCWD, through.as_str(), AT_FDCWD, target, AtFlags::AT_SYMLINK_FOLLOW)
+        .map_err(|errno| ShelfError::Io { act: "name an object", source: errno.into() })
+}
+
+/// Read-only from now on, and on the disk.
+fn seal(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(OBJECT_MODE))?;
+    file.sync_all()
+}
+
+/// Reads at most `bytes` of `source`, hands each piece to `each`, and hashes what it handed over.
+fn pass(
+    source: &mut File,
+    bytes: ByteCount,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Digest> {
+    let mut source = source.take(bytes.0);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut hasher = Hasher::new();
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        let piece = buffer.get(..count).expect("read returns at most the buffer's length");
+        hasher.update(piece);
+        each(piece)?;
+    }
+}
