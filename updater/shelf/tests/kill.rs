@@ -3,6 +3,7 @@
 //! The test runs itself under strace, which kills the child at the n-th call of one kind; after
 //! each kill the shelf is opened, checked, and the work is done again to its end.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
 
 use std::{
     collections::BTreeSet,
