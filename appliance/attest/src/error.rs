@@ -29,6 +29,9 @@ pub enum AttestError {
     /// A signature is well formed and does not fit key and message.
     #[error("a signature does not fit its key and message")]
     SignatureWrong,
+    /// A private key file is not in its two-line form.
+    #[error("this is not a private key file of cloister-mint")]
+    KeyFile,
     /// A text is longer than its kind may be.
     #[error("a signed text has {bytes} bytes, more than the {max} allowed")]
     TooLong {
@@ -100,6 +103,7 @@ impl Coded for AttestError {
             Self::Seed { .. } => "attest.key.seed",
             Self::SignatureEncoding => "attest.signature.encoding",
             Self::SignatureWrong => "attest.signature.wrong",
+            Self::KeyFile => "attest.key.file",
             Self::TooLong { .. } => "attest.too-long",
             Self::JsonSyntax { .. } => "attest.json.syntax",
             Self::JsonDuplicateKey { .. } => "attest.json.duplicate-key",

@@ -10,6 +10,7 @@ pub mod dsse;
 mod error;
 pub mod json;
 mod key;
+pub mod keyfile;
 mod point;
 pub mod statement;
 
