@@ -86,7 +86,13 @@ mod tests {
         let read = KeyFile::parse(text.as_bytes()).expect("its own text");
         assert_eq!(read.person, person);
         assert_eq!(read.key.public(), SigningKey::from_seed(&seed).expect("32 bytes").public());
-        for broken in ["", "x", &text[1..], &format!("{}x", text.as_str()), &text.to_uppercase()] {
+        for broken in [
+            "",
+            "x",
+            text.trim_start_matches("c"),
+            &format!("{}x", text.as_str()),
+            &text.to_uppercase(),
+        ] {
             assert!(KeyFile::parse(broken.as_bytes()).is_err());
         }
     }
