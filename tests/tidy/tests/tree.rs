@@ -1,0 +1,57 @@
+//! The checkout keeps its own rules.
+
+use cloister_tidy::{
+    Finding, Tree, error_codes, expose_sites, forbidden_words, layers, lengths, owners,
+    pure_dependencies, unit_files, unsafe_sites,
+};
+
+fn clean(findings: &[Finding]) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+#[test]
+fn arrows_between_crates_point_down() {
+    clean(&layers(&Tree::read().unwrap().root).unwrap());
+}
+
+#[test]
+fn pure_crates_name_only_what_computes() {
+    clean(&pure_dependencies(&Tree::read().unwrap().root).unwrap());
+}
+
+#[test]
+fn sole_owners_are_sole() {
+    clean(&owners(&Tree::read().unwrap().root).unwrap());
+}
+
+#[test]
+fn files_are_short() {
+    clean(&lengths(&Tree::read().unwrap()));
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    clean(&forbidden_words(&Tree::read().unwrap()));
+}
+
+#[test]
+fn unsafe_stands_in_listed_files_only() {
+    clean(&unsafe_sites(&Tree::read().unwrap()));
+}
+
+#[test]
+fn every_way_out_of_sensitive_is_listed() {
+    let tree = Tree::read().unwrap();
+    clean(&expose_sites(&tree, tree.text("tests/tidy/expose.txt").unwrap()));
+}
+
+#[test]
+fn every_error_code_has_a_row() {
+    let tree = Tree::read().unwrap();
+    clean(&error_codes(&tree, tree.text("docs/reference/errors.md").unwrap()));
+}
+
+#[test]
+fn units_are_closed() {
+    clean(&unit_files(&Tree::read().unwrap()));
+}
