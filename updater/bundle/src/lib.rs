@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The bundle format: names, container, manifest, chunk index, limits, and the messages by which a
+//! bundle passes from intake to verification.
+//!
+//! It decides whether bytes are in the accepted language and what they say. It never checks who
+//! signed them (`cloister-verify` does), never decompresses, and never touches a file.
+//! `docs/formats/bundle.md` shows the format on one page; `reference/updates.md` 7.3 and 7.4 are its
+//! source.
+
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+pub mod container;
+mod error;
+pub mod handover;
+mod index;
+pub mod limits;
+mod manifest;
+mod path;
+mod tree;
+mod volume;
+
+pub use error::BundleError;
+pub use index::{Chunk, Codec, Index};
+pub use manifest::{
+    Attached, Base, Cut, FileEntry, IndexEntry, Manifest, PREDICATE, Release, Requires,
+};
+pub use path::{PathRule, ReleasePath};
+pub use tree::tree_digest;
+pub use volume::{VolumeHead, volume_file_name};

@@ -1,0 +1,113 @@
+//! What can be wrong with a bundle's form.
+
+use cloister_attest::AttestError;
+use cloister_domain::{Class, Coded};
+
+use crate::path::PathRule;
+
+/// Why bytes are not a bundle of the accepted form. Names of files inside are never quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// A member's header is not the one that its name and size give.
+    #[error("a member's header is not of the accepted form (member {member})")]
+    Header {
+        /// Position of the member in the volume, from 0.
+        member: u64,
+    },
+    /// A member is larger than its kind may be.
+    #[error("member {member} of the volume has {bytes} bytes, more than the {max} allowed")]
+    MemberSize {
+        /// Position of the member in the volume, from 0.
+        member: u64,
+        /// Bytes that its header states.
+        bytes: u64,
+        /// Bytes allowed.
+        max: u64,
+    },
+    /// The bytes after a member, up to the next block, are not zero.
+    #[error("the padding after member {member} of the volume is not zero")]
+    Padding {
+        /// Position of the member in the volume, from 0.
+        member: u64,
+    },
+    /// The volume ends too early.
+    #[error("the volume ends in the middle; copy it to the stick again")]
+    Truncated,
+    /// The two zero blocks at the end are missing, or something follows them.
+    #[error("the volume does not end where it must")]
+    End,
+    /// A name or size that no header can hold.
+    #[error("a member's name or size does not fit into a header")]
+    Unnameable,
+    /// The volume's first member is not a head of format 1, or contradicts itself.
+    #[error("the volume's head is not of format 1")]
+    Head,
+    /// The volume's metadata is not a container of well-named files.
+    #[error("the volume's trust metadata is not of the accepted form")]
+    Meta,
+    /// The manifest's envelope or statement is malformed.
+    #[error("the manifest is not a signed release statement")]
+    Manifest(#[source] AttestError),
+    /// The manifest lacks a field, has an unknown one, or one out of range.
+    #[error("the manifest's release is not of the accepted form ({field})")]
+    Release {
+        /// The field that is wrong.
+        field: &'static str,
+    },
+    /// A path inside the release breaks a rule.
+    #[error("the path of file {file} breaks a rule: {rule}")]
+    Path {
+        /// Position of the file in the manifest, from 0.
+        file: u64,
+        /// The rule.
+        rule: PathRule,
+    },
+    /// The digest over all files is not the statement's subject.
+    #[error("the manifest's files are not those that its subject names")]
+    Tree,
+    /// The chunk index is not of the accepted form.
+    #[error("the chunk index is not of the accepted form (chunk {chunk})")]
+    Index {
+        /// Position of the chunk, from 0; the chunk count for what concerns the whole.
+        chunk: u64,
+    },
+    /// The chunk index is well formed and does not cover the manifest's files exactly.
+    #[error("the chunk index does not cover the manifest's files (chunk {chunk})")]
+    Coverage {
+        /// Position of the chunk, from 0; the chunk count for what concerns the whole.
+        chunk: u64,
+    },
+    /// Bytes do not have the digest that the signed manifest or index names for them.
+    #[error("bytes do not have the digest that was signed for them (chunk {chunk})")]
+    Digest {
+        /// Position of the chunk, from 0; the chunk count for the index itself.
+        chunk: u64,
+    },
+}
+
+impl Coded for BundleError {
+    fn class(&self) -> Class {
+        Class::Refused
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Header { .. } => "bundle.container.header",
+            Self::MemberSize { .. } => "bundle.container.size",
+            Self::Padding { .. } => "bundle.container.padding",
+            Self::Truncated => "bundle.container.truncated",
+            Self::End => "bundle.container.end",
+            Self::Unnameable => "bundle.container.unnameable",
+            Self::Head => "bundle.head",
+            Self::Meta => "bundle.meta",
+            Self::Manifest(_) => "bundle.manifest.envelope",
+            Self::Release { .. } => "bundle.manifest.release",
+            Self::Path { .. } => "bundle.manifest.path",
+            Self::Tree => "bundle.manifest.tree",
+            Self::Index { .. } => "bundle.index.form",
+            Self::Coverage { .. } => "bundle.index.coverage",
+            Self::Digest { .. } => "bundle.digest",
+        }
+    }
+}
