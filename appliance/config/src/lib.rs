@@ -17,7 +17,7 @@ pub use error::{ConfigError, Hint};
 pub use page::reference_page;
 pub use role::Role;
 pub use section::{Corpus, Engine, Gateway, Log, Paths, Peers, Record, Update};
-pub use setting::{Device, Level};
+pub use setting::{Device, Level, User};
 
 use section::SECTIONS;
 
@@ -100,12 +100,13 @@ mod tests {
 
     #[test]
     fn set_values_replace_defaults_one_by_one() {
-        let text = "[engine]\ndevice = \"cuda\"\ncpu_fallback = false\n[peers]\nrecordd = [7, 8]\n";
+        let text =
+            "[engine]\ndevice = \"cuda\"\ncpu_fallback = false\n[peers]\nrecordd = [7, \"op\"]\n";
         let config = Config::parse(text).expect("valid");
         assert_eq!(config.engine.device, Device::Cuda);
         assert!(!config.engine.cpu_fallback);
         assert_eq!(config.engine.threads, 0);
-        assert_eq!(config.peers.of(Role::Recordd), [7, 8]);
+        assert_eq!(config.peers.of(Role::Recordd), [User::Id(7), User::Name("op".to_owned())]);
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
             ("[paths]\nstate = \"relative\"", "paths.state must be an absolute path"),
             ("[gateway]\nlisten = \"0.0.0.0:80\"", "gateway.listen must be a loopback address"),
             ("[record]\norigin = \"a b\"", "record.origin must be"),
-            ("[peers]\nrecordd = [-1]", "peers.recordd must be a list of user ids"),
+            ("[peers]\nrecordd = [-1]", "peers.recordd must be a list of user names and ids"),
             ("engine = 3", "[engine] must be a section"),
         ] {
             let message = refused(text);

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use crate::{
     ConfigError, Device, Level, Role,
-    setting::{Bounds, MOST, Setting},
+    setting::{Bounds, MOST, Setting, User},
 };
 
 /// A section as the reference page shows it.
@@ -205,24 +205,24 @@ sections! {
     /// root is always admitted.
     Peers in "peers" {
         /// Users of the daemons that write records, and of the operators who read them.
-        recordd: Vec<u32> = "[]";
+        recordd: Vec<User> = "[]";
         /// Users of the operators who import.
-        intaked: Vec<u32> = "[]";
+        intaked: Vec<User> = "[]";
         /// Users of intaked and of the operators.
-        updaterd: Vec<u32> = "[]";
+        updaterd: Vec<User> = "[]";
         /// Users of updaterd, corpusd and gatewayd.
-        engined: Vec<u32> = "[]";
+        engined: Vec<User> = "[]";
         /// Users of updaterd, gatewayd and the operators.
-        corpusd: Vec<u32> = "[]";
+        corpusd: Vec<User> = "[]";
         /// Users of the operators who make API keys.
-        gatewayd: Vec<u32> = "[]";
+        gatewayd: Vec<User> = "[]";
     }
 }
 
 impl Peers {
     /// The users that may connect to `role`'s socket; empty is the daemon's own.
     #[must_use]
-    pub fn of(&self, role: Role) -> &[u32] {
+    pub fn of(&self, role: Role) -> &[User] {
         match role {
             Role::Recordd => &self.recordd,
             Role::Intaked => &self.intaked,

@@ -34,7 +34,6 @@ fn number_wanted(unit: &str, (least, most): Bounds) -> String {
 }
 
 /// The largest number that TOML can write; as a bound it means no bound.
-#[expect(clippy::cast_sign_loss, reason = "i64::MAX is positive; try_from is not const")]
 pub(crate) const MOST: u64 = i64::MAX as u64;
 
 impl Setting for u32 {
@@ -124,16 +123,29 @@ impl Setting for SocketAddr {
     }
 }
 
-/// User ids of peers.
-impl Setting for Vec<u32> {
+/// A user of the machine: by number, or by the name that the daemon looks up when it starts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum User {
+    /// The user id.
+    Id(u32),
+    /// The user name.
+    Name(String),
+}
+
+impl Setting for Vec<User> {
     type Range = ();
 
     fn read(value: &toml::Value, (): &()) -> Option<Self> {
-        value.as_array()?.iter().map(|uid| u32::try_from(uid.as_integer()?).ok()).collect()
+        let user = |user: &toml::Value| match user.as_str() {
+            Some("") => None,
+            Some(name) => Some(User::Name(name.to_owned())),
+            None => u32::try_from(user.as_integer()?).ok().map(User::Id),
+        };
+        value.as_array()?.iter().map(user).collect()
     }
 
     fn wanted((): &()) -> String {
-        "a list of user ids, such as [990, 991]".to_owned()
+        "a list of user names and ids, such as [\"cloister-updaterd\", 991]".to_owned()
     }
 }
 
