@@ -1,0 +1,112 @@
+//! The tables, and how the database is opened.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::Connection;
+
+use crate::StateError;
+
+/// The version of the tables below; `PRAGMA user_version` holds it.
+const VERSION: i32 = 1;
+
+/// Readers and the writer are threads of one process; a wait longer than this is a fault.
+const BUSY: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+CREATE TABLE series (
+  name TEXT PRIMARY KEY,
+  last INTEGER NOT NULL
+) STRICT;
+-- The trust vector has one row; files are kept verbatim, and every version that ever counted stays.
+CREATE TABLE trust (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  vector TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE TABLE trust_files (
+  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  bytes BLOB NOT NULL,
+  record INTEGER NOT NULL,
+  UNIQUE (name, sha256)
+) STRICT;
+CREATE TABLE counters (
+  name TEXT PRIMARY KEY,
+  counter INTEGER NOT NULL,
+  generation TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE TABLE imports (
+  import INTEGER PRIMARY KEY,
+  state TEXT NOT NULL,
+  generation TEXT,
+  summary TEXT,
+  manifest BLOB,
+  problem TEXT,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE INDEX imports_by_generation ON imports (generation);
+CREATE TABLE transitions (
+  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  import INTEGER NOT NULL REFERENCES imports,
+  state TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE TABLE evaluations (
+  import INTEGER PRIMARY KEY REFERENCES imports,
+  figures TEXT NOT NULL,
+  policy TEXT NOT NULL,
+  evaluation TEXT NOT NULL,
+  package TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE TABLE approvals (
+  import INTEGER NOT NULL REFERENCES imports,
+  person TEXT NOT NULL,
+  decision TEXT NOT NULL,
+  envelope BLOB NOT NULL,
+  record INTEGER NOT NULL,
+  PRIMARY KEY (import, person)
+) STRICT;
+CREATE TABLE promoted (
+  generation TEXT PRIMARY KEY,
+  import INTEGER NOT NULL REFERENCES imports,
+  record INTEGER NOT NULL
+) STRICT;
+CREATE TABLE activations (
+  activation INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  generation TEXT NOT NULL,
+  came_from TEXT,
+  tries_left INTEGER NOT NULL,
+  intent INTEGER NOT NULL,
+  outcome TEXT,
+  record INTEGER
+) STRICT;
+CREATE UNIQUE INDEX one_activation_under_way ON activations ((1)) WHERE outcome IS NULL;
+";
+
+/// Opens the database at `path` and makes its tables when there are none.
+pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
+    let failed = StateError::sqlite("open");
+    let mut connection = Connection::open(path).map_err(&failed)?;
+    connection.busy_timeout(BUSY).map_err(&failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(&failed)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(&failed)?;
+    connection.pragma_update(None, "trusted_schema", false).map_err(&failed)?;
+    let made = connection.transaction().map_err(&failed)?;
+    let found: i32 =
+        made.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
+    match found {
+        VERSION => {}
+        0 => {
+            made.execute_batch(TABLES).map_err(StateError::sqlite("make its tables"))?;
+            made.pragma_update(None, "user_version", VERSION).map_err(&failed)?;
+        }
+        found => return Err(StateError::Newer { found, known: VERSION }),
+    }
+    made.commit().map_err(&failed)?;
+    Ok(connection)
+}

@@ -1,0 +1,163 @@
+//! Trust metadata, byte for byte as it was received, and the vector of versions that ratchet.
+
+use cloister_domain::{Digest, RecordIndex};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::{State, StateError, index, signed};
+
+/// A file of trust metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustFile {
+    /// Its name as TUF gives it: `1.root.json`, `timestamp.json`, …
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What is trusted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// The verifier's own account of versions and counters, as JSON text.
+    pub vector: String,
+    /// The newest file of each name, by name.
+    pub files: Vec<TrustFile>,
+    /// The record of the last change.
+    pub record: RecordIndex,
+}
+
+impl State {
+    /// What is trusted; none before the enrolment.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn trust(&self) -> Result<Option<Trust>, StateError> {
+        let failed = StateError::sqlite("read the trust metadata");
+        let head: Option<(String, i64)> = self
+            .connection
+            .query_row("SELECT vector, record FROM trust", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(&failed)?;
+        let Some((vector, record)) = head else { return Ok(None) };
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT name, bytes FROM trust_files AS file WHERE serial =
+                   (SELECT max(serial) FROM trust_files WHERE name = file.name) ORDER BY name",
+            )
+            .map_err(&failed)?;
+        let files = statement
+            .query_map([], |row| Ok(TrustFile { name: row.get(0)?, bytes: row.get(1)? }))
+            .and_then(Iterator::collect)
+            .map_err(&failed)?;
+        Ok(Some(Trust { vector, files, record: index(record)? }))
+    }
+
+    /// Enrols the trust root; `record` is the record of the enrolment.
+    ///
+    /// # Errors
+    /// [`StateError::Enrolled`] when there is one, [`StateError::Database`].
+    pub fn enrol(
+        &mut self,
+        root: &TrustFile,
+        vector: &str,
+        record: RecordIndex,
+    ) -> Result<(), StateError> {
+        if self.trust()?.is_some() {
+            return Err(StateError::Enrolled);
+        }
+        self.store_trust(std::slice::from_ref(root), vector, record)
+    }
+
+    /// Stores files that came later and the vector that they led to.
+    ///
+    /// # Errors
+    /// [`StateError::NotEnrolled`] before the enrolment, [`StateError::Database`].
+    pub fn advance_trust(
+        &mut self,
+        files: &[TrustFile],
+        vector: &str,
+        record: RecordIndex,
+    ) -> Result<(), StateError> {
+        if self.trust()?.is_none() {
+            return Err(StateError::NotEnrolled);
+        }
+        self.store_trust(files, vector, record)
+    }
+
+    fn store_trust(
+        &mut self,
+        files: &[TrustFile],
+        vector: &str,
+        record: RecordIndex,
+    ) -> Result<(), StateError> {
+        let failed = StateError::sqlite("store trust metadata");
+        let change = self.connection.transaction().map_err(&failed)?;
+        for file in files {
+            store_file(&change, file, record)?;
+        }
+        change
+            .execute(
+                "INSERT INTO trust (one, vector, record) VALUES (1, ?1, ?2)
+                 ON CONFLICT (one) DO UPDATE SET vector = ?1, record = ?2",
+                params![vector, signed(record.0)?],
+            )
+            .map_err(&failed)?;
+        change.commit().map_err(&failed)
+    }
+
+    /// The highest release counter that was accepted under `name`, with its generation.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn counter(
+        &self,
+        name: &str,
+    ) -> Result<Option<(u64, cloister_domain::GenerationId)>, StateError> {
+        let row: Option<(i64, String)> = self
+            .connection
+            .query_row("SELECT counter, generation FROM counters WHERE name = ?1", [name], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()
+            .map_err(StateError::sqlite("read a release counter"))?;
+        row.map(|(counter, generation)| {
+            let generation = crate::digest(&generation, "counters")?;
+            Ok((crate::unsigned(counter)?, cloister_domain::GenerationId(generation)))
+        })
+        .transpose()
+    }
+}
+
+fn store_file(
+    change: &Transaction<'_>,
+    file: &TrustFile,
+    record: RecordIndex,
+) -> Result<(), StateError> {
+    change
+        .execute(
+            "INSERT INTO trust_files (name, sha256, bytes, record) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO NOTHING",
+            params![file.name, Digest::of(&file.bytes).to_string(), file.bytes, signed(record.0)?],
+        )
+        .map_err(StateError::sqlite("store trust metadata"))?;
+    Ok(())
+}
+
+/// Raises the counter of `name`; it never falls.
+pub(crate) fn raise_counter(
+    change: &Transaction<'_>,
+    name: &str,
+    counter: u64,
+    generation: cloister_domain::GenerationId,
+    record: RecordIndex,
+) -> Result<(), StateError> {
+    change
+        .execute(
+            "INSERT INTO counters (name, counter, generation, record) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET counter = ?2, generation = ?3, record = ?4
+             WHERE excluded.counter > counters.counter",
+            params![name, signed(counter)?, generation.to_string(), signed(record.0)?],
+        )
+        .map_err(StateError::sqlite("raise a release counter"))?;
+    Ok(())
+}
