@@ -14,6 +14,7 @@ mod error;
 mod gguf;
 mod json;
 mod split;
+pub mod template;
 mod tokenizer;
 mod unicode;
 mod vocabulary;
