@@ -1,1 +1,253 @@
-//! Placeholder.
+//! The operator's command: what it says on the line, and one module for each noun.
+//!
+//! Every verb prints for people, and with `--json` one JSON object (`import` prints one a line).
+//! Exit codes: 0 done, 1 failed, 2 usage, 4 needs approval, 5 verification failed, 7 refused.
+
+mod approve;
+mod ask;
+mod corpus;
+mod failure;
+mod http;
+mod import;
+mod keys;
+mod records;
+mod supply;
+
+use std::{io::Write, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use cloister_config::{Config, Role};
+use cloister_daemon::Connection;
+use cloister_domain::{GenerationId, ImportId};
+use cloister_wire::Reply;
+pub use failure::Failure;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Run and keep current a private AI appliance.
+#[derive(Debug, Parser)]
+#[command(name = "cloister", version)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/cloister/cloister.toml")]
+    pub config: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Enrol the trust root, once, from a file that did not come with the stick.
+    Enrol {
+        /// The TUF root file.
+        root: PathBuf,
+        /// The digest that the officers compared; without it, digest and words are shown.
+        #[arg(long, value_name = "SHA256")]
+        confirm: Option<String>,
+    },
+    /// Bring in a bundle: shows who signed what, then copies, verifies and evaluates it.
+    Import {
+        /// A volume, or the folder of a mounted stick.
+        path: PathBuf,
+        /// Show what the volume holds and stop.
+        #[arg(long)]
+        inspect: bool,
+    },
+    /// Show what is active, what is retained, and how imports stand.
+    Status,
+    /// Show what an approver must see before signing.
+    Review {
+        /// The import.
+        id: u64,
+    },
+    /// Sign an approval with your own key, which stays with you.
+    Approve {
+        /// The import.
+        id: u64,
+        /// Your key file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Reject instead: a veto.
+        #[arg(long)]
+        reject: bool,
+    },
+    /// Switch to an approved release.
+    Activate {
+        /// The import.
+        id: u64,
+    },
+    /// Return to the release that was active before.
+    Rollback {
+        /// Another retained release to return to.
+        #[arg(long, value_name = "GENERATION")]
+        to: Option<GenerationId>,
+    },
+    /// API keys.
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// The facility's own documents.
+    #[command(subcommand)]
+    Corpus(CorpusVerb),
+    /// Ask a question; the answer cites its sources.
+    Ask {
+        /// The question.
+        question: String,
+        /// File with an API key; default: the variable CLOISTER_KEY_FILE.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Search only these collections.
+        #[arg(long, value_name = "NAME")]
+        collection: Vec<String>,
+    },
+    /// The signed records.
+    #[command(subcommand)]
+    Records(RecordsVerb),
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Make a key; its value is shown this once.
+    Create {
+        /// Who will use it.
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// What its user may read; may be given several times.
+        #[arg(long, value_name = "LABEL")]
+        label: Vec<String>,
+        /// Write the value to this new file (mode 0600) instead of the terminal.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List the keys.
+    List,
+    /// Withdraw a key.
+    Revoke {
+        /// The key's public name.
+        id: String,
+    },
+}
+
+/// What to do with documents.
+#[derive(Debug, Subcommand)]
+pub enum CorpusVerb {
+    /// Take in every text file of a folder.
+    Add {
+        /// A folder, or one file.
+        path: PathBuf,
+        /// Who may read them.
+        #[arg(long)]
+        label: String,
+        /// Where they belong.
+        #[arg(long, default_value = cloister_wire::corpus::FACILITY_COLLECTION)]
+        collection: String,
+    },
+    /// Delete a document: text, postings and vectors; prints the receipt.
+    Delete {
+        /// The document.
+        id: String,
+    },
+    /// List documents that carry these labels.
+    List {
+        /// Labels to list for; may be given several times.
+        #[arg(long, required = true)]
+        label: Vec<String>,
+    },
+    /// Check that database, postings and vectors agree.
+    Verify,
+}
+
+/// What to do with records.
+#[derive(Debug, Subcommand)]
+pub enum RecordsVerb {
+    /// Write the log, its checkpoint and the second verifier to a new folder.
+    Export {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Check an export: every signature, leaf, root and checkpoint.
+    Verify {
+        /// The folder of an export.
+        folder: PathBuf,
+        /// The log's verifier key, known from elsewhere.
+        #[arg(long, value_name = "KEY")]
+        log_key: String,
+        /// The enrolled root file, known from elsewhere.
+        #[arg(long, value_name = "FILE")]
+        root: PathBuf,
+    },
+}
+
+/// Does what the line says and prints to `out`.
+///
+/// # Errors
+/// A [`Failure`] with the problem's code and the exit code.
+pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let json = arguments.json;
+    if let Verb::Records(RecordsVerb::Verify { folder, log_key, root }) = &arguments.verb {
+        return records::verify(folder, log_key, root, json, out);
+    }
+    let config = read_config(&arguments.config)?;
+    match arguments.verb {
+        Verb::Enrol { root, confirm } => {
+            supply::enrol(&config, &root, confirm.as_deref(), json, out)
+        }
+        Verb::Import { path, inspect } => import::import(&config, &path, inspect, json, out),
+        Verb::Status => supply::status(&config, json, out),
+        Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
+        Verb::Approve { id, key, reject } => {
+            approve::approve(&config, ImportId(id), &key, reject, json, out)
+        }
+        Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
+        Verb::Rollback { to } => supply::rollback(&config, to, json, out),
+        Verb::Key(verb) => keys::keys(&config, verb, json, out),
+        Verb::Corpus(verb) => corpus::corpus(&config, verb, json, out),
+        Verb::Ask { question, key, collection } => {
+            ask::ask(&config, &question, key.as_deref(), &collection, json, out)
+        }
+        Verb::Records(RecordsVerb::Export { folder }) => {
+            records::export(&config, &folder, json, out)
+        }
+        Verb::Records(RecordsVerb::Verify { .. }) => {
+            unreachable!("answered above, without a configuration")
+        }
+    }
+}
+
+/// Asks a daemon one thing.
+fn ask_daemon<Question: Serialize, Answer: DeserializeOwned>(
+    config: &Config,
+    role: Role,
+    question: &Question,
+) -> Result<Answer, Failure> {
+    let connection =
+        Connection::connect(&config.paths.socket(role)).map_err(|error| Failure::of(&error))?;
+    let reply: Reply<Answer> = connection.ask(question).map_err(|error| Failure::of(&error))?;
+    reply.map_err(Failure::from)
+}
+
+fn read_config(path: &std::path::Path) -> Result<Config, Failure> {
+    let bytes =
+        cloister_daemon::files::read_limited(path, 1 << 20).map_err(|error| Failure::of(&error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_content| Failure::usage("the configuration file is not UTF-8"))?;
+    Config::parse(&text).map_err(|error| Failure::of(&error))
+}
+
+/// Prints `value` as one line of JSON.
+fn print_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|_detail| Failure::output())?;
+    writeln!(out, "{text}").map_err(|_detail| Failure::output())
+}
+
+/// Writes one line for a person.
+macro_rules! say {
+    ($out:expr, $($what:tt)*) => {
+        writeln!($out, $($what)*).map_err(|_detail| $crate::Failure::output())?
+    };
+}
+use say;

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! A scratch root in which the real daemons run, each its own process with its own socket.
+//!
+//! `./x demo`, `./x serve` and the flow tests stand on it. The program `cloister-stage` is the
+//! supervisor of such a root: it binds the sockets, starts the daemons with inherited descriptors
+//! as systemd does, and starts one again when it dies. [`Stage`] makes the root, starts the
+//! supervisor and talks to the daemons.
+//!
+//! It never ships: on the appliance systemd does this work.
+
+mod client;
+pub mod journal;
+pub mod outside;
+mod roles;
+mod scratch;
+pub mod stick;
+pub mod supervisor;
+
+pub use client::{Conversation, ask};
+pub use roles::Unit;
+pub use scratch::{Options, Stage, programs};

@@ -1,0 +1,235 @@
+//! `enrol`, `status`, `review`, `activate` and `rollback`: what updaterd is asked.
+
+use std::{io::Write, path::Path};
+
+use cloister_config::{Config, Role};
+use cloister_daemon::files;
+use cloister_domain::{Digest, GenerationId, ImportId};
+use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Status};
+
+use crate::{Failure, ask_daemon, print_json, say};
+
+/// Words of a digest that officers compare aloud when they enrol a root: 128 bits.
+const ROOT_WORDS: usize = 16;
+/// Words of a generation that an operator compares on a screen: 64 bits.
+const GENERATION_WORDS: usize = 8;
+/// The largest root file (updates.md 7.4, as in TUF implementations).
+const ROOT_BYTES_MAX: u64 = 1 << 20;
+
+/// Asks updaterd one thing.
+pub(crate) fn ask(config: &Config, request: &Request) -> Result<Answer, Failure> {
+    ask_daemon(config, Role::Updaterd, request)
+}
+
+pub(crate) fn enrol(
+    config: &Config,
+    root: &Path,
+    confirm: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let bytes = files::read_limited(root, ROOT_BYTES_MAX).map_err(|error| Failure::of(&error))?;
+    let digest = Digest::of(&bytes);
+    let Some(confirm) = confirm else {
+        if json {
+            let words = digest.words(ROOT_WORDS);
+            return print_json(&serde_json::json!({ "root": digest, "words": words }), out);
+        }
+        say!(out, "root    {digest}");
+        say!(out, "words   {}", digest.words(ROOT_WORDS));
+        say!(out, "Compare the words with the paper that came by another way, then run again with");
+        say!(out, "  --confirm {digest}");
+        return Ok(());
+    };
+    let confirmed = confirm
+        .parse()
+        .map_err(|error: cloister_domain::DigestError| Failure::usage(&error.to_string()))?;
+    let root = String::from_utf8(bytes)
+        .map_err(|_content| Failure::usage("the root file is not UTF-8"))?;
+    let answer = ask(config, &Request::Enrol { root, confirmed })?;
+    let Answer::Enrolled { root, record } = &answer else {
+        return Err(Failure::conversation("updaterd"));
+    };
+    if json {
+        return print_json(&answer, out);
+    }
+    say!(out, "enrolled root {root} as record {record}");
+    say!(out, "words         {}", root.words(ROOT_WORDS));
+    Ok(())
+}
+
+/// The state of everything.
+pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
+    match ask(config, &Request::Status)? {
+        Answer::Status(status) => Ok(status),
+        Answer::Enrolled { .. } | Answer::Import(_) | Answer::Switched { .. } => {
+            Err(Failure::conversation("updaterd"))
+        }
+    }
+}
+
+/// One import.
+pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Failure> {
+    match ask(config, &Request::Review { import })? {
+        Answer::Import(import) => Ok(*import),
+        Answer::Enrolled { .. } | Answer::Status(_) | Answer::Switched { .. } => {
+            Err(Failure::conversation("updaterd"))
+        }
+    }
+}
+
+pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let status = ask_status(config)?;
+    if json {
+        return print_json(&status, out);
+    }
+    match status.trust_root {
+        Some(root) => say!(out, "trust root  {}", root.short()),
+        None => say!(out, "trust root  none; enrol one with `cloister enrol FILE`"),
+    }
+    for generation in &status.generations {
+        let mark = if generation.active { "active  " } else { "retained" };
+        let slot = generation.slot.map_or_else(String::new, |slot| format!("  slot {slot}"));
+        say!(
+            out,
+            "{mark}    {}  {} {}{slot}",
+            generation.generation.0.short(),
+            generation.name,
+            generation.version
+        );
+    }
+    for import in &status.imports {
+        say!(out, "import {:>4}  {}", import.import, state_words(import));
+    }
+    Ok(())
+}
+
+fn state_words(import: &Import) -> String {
+    match (import.state, &import.problem) {
+        (ImportState::Refused, Some(problem)) => format!("refused: {problem}"),
+        (ImportState::AwaitingApproval, _) => format!(
+            "awaiting approval ({} of {})",
+            import.approved_by.len(),
+            import.approvals_needed
+        ),
+        (state, _) => state_name(state).to_owned(),
+    }
+}
+
+/// A state in words.
+pub(crate) const fn state_name(state: ImportState) -> &'static str {
+    match state {
+        ImportState::Receiving => "receiving",
+        ImportState::Received => "received; being hashed again",
+        ImportState::Evaluating => "being evaluated",
+        ImportState::AwaitingApproval => "awaiting approval",
+        ImportState::Approved => "approved",
+        ImportState::Activated => "activated",
+        ImportState::Refused => "refused",
+    }
+}
+
+pub(crate) fn review(
+    config: &Config,
+    import: ImportId,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let import = ask_import(config, import)?;
+    if json {
+        return print_json(&import, out);
+    }
+    say!(out, "import      {}", import.import);
+    say!(out, "state       {}", state_words(&import));
+    if let Some(summary) = &import.summary {
+        show_summary(summary, out)?;
+    }
+    if let Some(package) = import.package {
+        say!(out, "package     {package}");
+    }
+    if !import.approved_by.is_empty() {
+        say!(out, "approved by {}", import.approved_by.join(", "));
+    }
+    show_figures(&import.figures, out)
+}
+
+/// Signers, versions and sizes of a volume.
+pub(crate) fn show_summary(
+    summary: &cloister_wire::intake::Summary,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let generation = summary.generation;
+    say!(out, "release     {} {} (counter {})", summary.name, summary.version, summary.counter);
+    say!(out, "generation  {generation}");
+    say!(out, "words       {}", generation.0.words(GENERATION_WORDS));
+    say!(out, "signed by   {} (root version {})", summary.signers.join(", "), summary.root_version);
+    say!(
+        out,
+        "size        {} in {} files, {} on the medium, {} already here",
+        summary.plain_bytes,
+        summary.files.len(),
+        summary.stored_bytes,
+        summary.present_bytes
+    );
+    Ok(())
+}
+
+/// A table of figures: candidate, active, bound, verdict.
+pub(crate) fn show_figures(figures: &[Figure], out: &mut dyn Write) -> Result<(), Failure> {
+    if figures.is_empty() {
+        return Ok(());
+    }
+    say!(out, "{:<36} {:>12} {:>12} {:>12}  verdict", "figure", "candidate", "active", "bound");
+    let text = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    for figure in figures {
+        let verdict = match (figure.passed, figure.bound) {
+            (true, None) => "reported",
+            (true, Some(_)) => "good",
+            (false, _) => "NOT GOOD",
+        };
+        say!(
+            out,
+            "{:<36} {:>12} {:>12} {:>12}  {verdict}",
+            figure.name,
+            figure.candidate,
+            text(figure.active),
+            text(figure.bound)
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn activate(
+    config: &Config,
+    import: ImportId,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    switched(ask(config, &Request::Activate { import })?, json, out)
+}
+
+pub(crate) fn rollback(
+    config: &Config,
+    to: Option<GenerationId>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    switched(ask(config, &Request::Rollback { to })?, json, out)
+}
+
+fn switched(answer: Answer, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let Answer::Switched { generation, from, microseconds, record } = &answer else {
+        return Err(Failure::conversation("updaterd"));
+    };
+    if json {
+        return print_json(&answer, out);
+    }
+    let before = from.map_or_else(|| "nothing".to_owned(), |from| from.0.short());
+    say!(
+        out,
+        "active is now {} (was {before}), {} ms, record {record}",
+        generation.0.short(),
+        microseconds / 1000
+    );
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! A journal of one's own, for machines where systemd is not process 1.
+//!
+//! In a mount namespace of its own a tmpfs covers `/run`, and `systemd-journald` started by hand
+//! takes entries on the usual socket and writes them to a folder of the scratch root.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::mount::{MsFlags, mount};
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Starts journald in this mount namespace (entered by `unshare -m` or `unshare -Urm`), writing
+/// its files to `folder`.
+///
+/// # Errors
+/// When the mounts are not permitted or journald does not come up within ten seconds.
+pub fn start(folder: &Path) -> Result<Child> {
+    fs::create_dir_all(folder)?;
+    let nothing: Option<&Path> = None;
+    // What is mounted here must not travel back to the machine.
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+        .context("making mounts private")?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing)
+        .context("covering /run")?;
+    for made in ["/run/log/journal", "/run/systemd/journal"] {
+        fs::create_dir_all(made)?;
+    }
+    mount(Some(folder), "/run/log/journal", nothing, MsFlags::MS_BIND, nothing)
+        .context("placing the journal's files")?;
+    let settings = folder.with_extension("conf");
+    fs::write(
+        &settings,
+        "[Journal]\nStorage=volatile\nRateLimitBurst=0\nForwardToSyslog=no\nForwardToKMsg=no\nForwardToConsole=no\nForwardToWall=no\nReadKMsg=no\nAudit=no\nMaxLevelStore=debug\n",
+    )?;
+    fs::create_dir_all("/run/systemd/journald.conf.d")?;
+    fs::copy(&settings, "/run/systemd/journald.conf.d/stage.conf")?;
+    fs::remove_file(&settings)?;
+    let child = Command::new(JOURNALD)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting systemd-journald")?;
+    let begun = Instant::now();
+    while !Path::new(SOCKET).exists() {
+        if begun.elapsed() > Duration::from_secs(10) {
+            bail!("systemd-journald made no socket");
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(child)
+}
+
+/// Whether a private journal can be had here: the words that put a command into a namespace where
+/// [`start`] works, or `None`.
+#[must_use]
+pub fn wrapper() -> Option<Vec<String>> {
+    if !Path::new(JOURNALD).exists() {
+        return None;
+    }
+    let words = |flags: &str| vec!["unshare".to_owned(), flags.to_owned(), "--".to_owned()];
+    [words("-m"), words("-Urm")].into_iter().find(|wrapper| {
+        let (program, arguments) = wrapper.split_at(1);
+        program.first().is_some_and(|program| {
+            Command::new(program)
+                .args(arguments)
+                .args(["mount", "-t", "tmpfs", "tmpfs", "/run"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        })
+    })
+}

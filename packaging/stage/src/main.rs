@@ -1,0 +1,34 @@
+//! `cloister-stage`: the supervisor of a scratch root.
+//!
+//! `cloister-stage ROOT [--journal]`; the root was made by [`cloister_stage::Stage`].
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use cloister_config::Config;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (root, journal) = match arguments.as_slice() {
+        [root] => (PathBuf::from(root), false),
+        [root, flag] if flag == "--journal" => (PathBuf::from(root), true),
+        _ => bail!("usage: cloister-stage ROOT [--journal]"),
+    };
+    // The supervisor ends with whoever started it, so nothing is left running.
+    nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGTERM))
+        .context("asking to end with the parent")?;
+    let config_path = root.join("config.toml");
+    let text = cloister_daemon::files::read_limited(&config_path, 1 << 20)?;
+    let config = Config::parse(std::str::from_utf8(&text).context("configuration is not UTF-8")?)?;
+    let journald =
+        if journal { Some(cloister_stage::journal::start(&root.join("journal"))?) } else { None };
+    let outcome = cloister_stage::supervisor::run(&root, &config_path, &config);
+    if let Some(mut journald) = journald {
+        // journald writes what it holds when it is asked to end.
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(journald.id())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        // It may have been reaped with the daemons already.
+        journald.wait().map(drop).unwrap_or_default();
+    }
+    outcome
+}
