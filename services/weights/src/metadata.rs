@@ -1,0 +1,200 @@
+//! The key-value part of a GGUF file: configuration and tokenizer.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Name};
+
+/// One metadata value; the widths of numbers are not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Any unsigned integer.
+    Unsigned(u64),
+    /// Any signed integer.
+    Signed(i64),
+    /// `f32` or `f64`.
+    Float(f64),
+    /// A truth value.
+    Bool(bool),
+    /// A text.
+    Text(String),
+    /// An array of texts.
+    Texts(Vec<String>),
+    /// An array of integers of any width.
+    Integers(Vec<i64>),
+    /// An array of floats.
+    Floats(Vec<f64>),
+    /// An array of truth values.
+    Bools(Vec<bool>),
+}
+
+/// All metadata of a file, by key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata(BTreeMap<String, Value>);
+
+impl Metadata {
+    /// Adds a value; a key comes once.
+    pub(crate) fn insert(&mut self, key: String, value: Value) -> Result<(), Error> {
+        if self.0.contains_key(&key) {
+            return Err(Error::Duplicate { name: Name::of(&key) });
+        }
+        self.0.insert(key, value);
+        Ok(())
+    }
+
+    /// All keys in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The value under `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// A text, if the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] when the key holds something else; so do the functions below.
+    pub fn text(&self, key: &str) -> Result<Option<&str>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(wrong(key)),
+        }
+    }
+
+    /// A count that fits 32 bits, if the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`].
+    pub fn count(&self, key: &str) -> Result<Option<u32>, Error> {
+        let number = match self.get(key) {
+            None => return Ok(None),
+            Some(Value::Unsigned(number)) => u32::try_from(*number).ok(),
+            Some(Value::Signed(number)) => u32::try_from(*number).ok(),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| wrong(key))
+    }
+
+    /// A finite number, if the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`].
+    pub fn float(&self, key: &str) -> Result<Option<f64>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Float(number)) if number.is_finite() => Ok(Some(*number)),
+            Some(_) => Err(wrong(key)),
+        }
+    }
+
+    /// A truth value, if the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`].
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(wrong(key)),
+        }
+    }
+
+    /// The texts of an array, if the key is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`].
+    pub fn texts(&self, key: &str) -> Result<Option<&[String]>, Error> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Texts(texts)) => Ok(Some(texts)),
+            Some(_) => Err(wrong(key)),
+        }
+    }
+
+    /// The tokenizer that the file carries, if it carries one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] when a tokenizer key has the wrong kind, or the token types are not one a token.
+    pub fn tokenizer(&self) -> Result<Option<TokenizerMetadata>, Error> {
+        let Some(model) = self.text("tokenizer.ggml.model")? else { return Ok(None) };
+        let tokens = self.texts("tokenizer.ggml.tokens")?.unwrap_or_default().to_vec();
+        let types = self.token_types()?;
+        if !types.is_empty() && types.len() != tokens.len() {
+            return Err(wrong("tokenizer.ggml.token_type"));
+        }
+        let id = |name: &str| self.count(&format!("tokenizer.ggml.{name}_token_id"));
+        Ok(Some(TokenizerMetadata {
+            model: model.to_owned(),
+            pre: self.text("tokenizer.ggml.pre")?.map(str::to_owned),
+            tokens,
+            types,
+            merges: self.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
+            bos: id("bos")?,
+            eos: id("eos")?,
+            eot: id("eot")?,
+            unknown: id("unknown")?,
+            separator: id("seperator")?,
+            padding: id("padding")?,
+            add_bos: self.bool("tokenizer.ggml.add_bos_token")?,
+            add_eos: self.bool("tokenizer.ggml.add_eos_token")?,
+            chat_template: self.text("tokenizer.chat_template")?.map(str::to_owned),
+        }))
+    }
+
+    fn token_types(&self) -> Result<Vec<i32>, Error> {
+        const KEY: &str = "tokenizer.ggml.token_type";
+        match self.get(KEY) {
+            None => Ok(Vec::new()),
+            Some(Value::Integers(types)) => {
+                types.iter().map(|&t| i32::try_from(t).map_err(|_too_large| wrong(KEY))).collect()
+            }
+            Some(_) => Err(wrong(KEY)),
+        }
+    }
+}
+
+fn wrong(key: &str) -> Error {
+    Error::Value { key: Name::of(key) }
+}
+
+/// The tokenizer in a GGUF file, as written (`tokenizer.ggml.*`; gguf-py, `constants.py`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizerMetadata {
+    /// `gpt2` (byte-level BPE), `bert` (`WordPiece`) and others.
+    pub model: String,
+    /// Name of the pre-tokenizer.
+    pub pre: Option<String>,
+    /// Texts of the tokens, by id.
+    pub tokens: Vec<String>,
+    /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; empty when not given.
+    pub types: Vec<i32>,
+    /// Merges in order of rank, the two halves separated by a space.
+    pub merges: Vec<String>,
+    /// Begin of sequence.
+    pub bos: Option<u32>,
+    /// End of sequence.
+    pub eos: Option<u32>,
+    /// End of turn.
+    pub eot: Option<u32>,
+    /// The unknown token.
+    pub unknown: Option<u32>,
+    /// The separator of two texts.
+    pub separator: Option<u32>,
+    /// The padding token.
+    pub padding: Option<u32>,
+    /// Whether `bos` is put in front.
+    pub add_bos: Option<bool>,
+    /// Whether `eos` is put behind.
+    pub add_eos: Option<bool>,
+    /// The chat template, unread.
+    pub chat_template: Option<String>,
+}

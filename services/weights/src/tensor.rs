@@ -1,0 +1,108 @@
+//! One tensor's bytes and what they mean.
+
+use bytes::Bytes;
+use half::{bf16, f16};
+
+use crate::{DType, Error, Name, Q8_0_BLOCK, Q8_0_BLOCK_BYTES};
+
+/// A tensor as a view of its file's map: cloning it copies nothing, and it keeps the map alive.
+#[derive(Clone)]
+pub struct Tensor {
+    name: Name,
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl Tensor {
+    pub(crate) fn new(name: Name, dtype: DType, shape: Vec<usize>, bytes: Bytes) -> Self {
+        Self { name, dtype, shape, bytes }
+    }
+
+    /// The name in the file.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Type of the elements.
+    #[must_use]
+    pub const fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Dimensions, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The stored bytes: elements little-endian, or blocks of Q8_0, row after row.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// All elements as f32, in the order of the file.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self.dtype {
+            DType::F32 => {
+                self.bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+            }
+            DType::F16 => self.halves().map(|word| f16::from_le_bytes(word).to_f32()).collect(),
+            DType::Bf16 => self.halves().map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
+            DType::Q8_0 => {
+                let mut elements = Vec::with_capacity(self.elements());
+                for block in self.bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0 {
+                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+                    let values: &[u8; Q8_0_BLOCK] =
+                        block[2..].try_into().expect("a block is a scale and 32 values");
+                    elements.extend(values.map(|v| scale * f32::from(v.cast_signed())));
+                }
+                elements
+            }
+        }
+    }
+
+    /// Checks that no element is NaN or infinite.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`].
+    pub fn check_finite(&self) -> Result<(), Error> {
+        let finite = match self.dtype {
+            // An exponent of all ones is what NaN and the infinities have in common.
+            DType::F32 => {
+                self.bytes.as_chunks::<4>().0.iter().all(|&w| f32::from_le_bytes(w).is_finite())
+            }
+            DType::F16 => self.halves().all(|word| f16::from_le_bytes(word).is_finite()),
+            DType::Bf16 => self.halves().all(|word| bf16::from_le_bytes(word).is_finite()),
+            DType::Q8_0 => {
+                let mut blocks = self.bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0.iter();
+                blocks.all(|block| f16::from_le_bytes([block[0], block[1]]).is_finite())
+            }
+        };
+        if finite { Ok(()) } else { Err(Error::NotFinite { name: self.name.clone() }) }
+    }
+
+    fn halves(&self) -> impl Iterator<Item = [u8; 2]> {
+        self.bytes.as_chunks::<2>().0.iter().copied()
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tensor")
+            .field("name", &self.name)
+            .field("dtype", &self.dtype)
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
