@@ -1,0 +1,224 @@
+//! Why a root, a release or an approval is not trusted.
+
+use std::fmt;
+
+use cloister_attest::AttestError;
+use cloister_bundle::BundleError;
+use cloister_domain::{Class, Coded};
+
+/// Whose signature is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoleName {
+    /// The keepers of the trust root.
+    Root,
+    /// The importer, on what is current.
+    Timestamp,
+    /// The importer, on what belongs together.
+    Snapshot,
+    /// The importer, on which releases may enter.
+    Targets,
+    /// The maker of a release.
+    Publisher,
+    /// The persons who approve a release inside the enclave.
+    Approver,
+}
+
+impl RoleName {
+    /// The name in TUF's files, and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Timestamp => "timestamp",
+            Self::Snapshot => "snapshot",
+            Self::Targets => "targets",
+            Self::Publisher => "publisher",
+            Self::Approver => "approver",
+        }
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A refusal, each with what the person who holds the stick can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The file to enrol is not the one whose digest the officers compared.
+    #[error("the root file does not have the digest that was confirmed; compare the paper again")]
+    Confirmed,
+    /// Metadata is not well-formed JSON, or too long.
+    #[error("the {role} metadata is malformed")]
+    Metadata {
+        /// Whose.
+        role: RoleName,
+        /// What the reader met.
+        #[source]
+        cause: AttestError,
+    },
+    /// Metadata lacks a field, or has one out of range.
+    #[error("the {role} metadata has no proper field '{field}'")]
+    Field {
+        /// Whose.
+        role: RoleName,
+        /// The field.
+        field: &'static str,
+    },
+    /// A file of the chain is not there.
+    #[error("the stick brings no {role} metadata; write it again on the connected side")]
+    Missing {
+        /// Whose.
+        role: RoleName,
+    },
+    /// A role asks for no signature, or for more persons than it has.
+    #[error("the {role} role asks for {threshold} persons and has {persons}")]
+    Impossible {
+        /// The role.
+        role: RoleName,
+        /// Its threshold.
+        threshold: u64,
+        /// Distinct persons with a usable key.
+        persons: u64,
+    },
+    /// Two roles that must stay apart share a key.
+    #[error("a key serves two roles that must stay apart")]
+    SharedKey,
+    /// Good signatures of too few persons.
+    #[error("{good} of {needed} required {role} signatures are good")]
+    Threshold {
+        /// The role.
+        role: RoleName,
+        /// Distinct persons with a good signature.
+        good: u64,
+        /// Persons needed.
+        needed: u64,
+    },
+    /// Nobody who signed holds a key of the role.
+    #[error("nobody who signed is known for the {role} role")]
+    UnknownSigner {
+        /// The role.
+        role: RoleName,
+    },
+    /// A root's version does not follow its predecessor's.
+    #[error("the chain of roots breaks: version {found} where {expected} must stand")]
+    RootChain {
+        /// The version that must come.
+        expected: u64,
+        /// The version found.
+        found: u64,
+    },
+    /// Metadata is older than what was accepted before, under the same keys.
+    #[error("the {role} metadata is older (v{offered}) than what is held (v{held})")]
+    Stale {
+        /// Whose.
+        role: RoleName,
+        /// The version offered.
+        offered: u64,
+        /// The version held.
+        held: u64,
+    },
+    /// Metadata is not the version or the bytes that the role above names.
+    #[error("the {role} metadata is not the one that belongs to the rest")]
+    Mixed {
+        /// Whose.
+        role: RoleName,
+    },
+    /// Metadata had expired at a time that is proven to have passed.
+    #[error("the {role} metadata has expired; ask for a newer stick")]
+    Expired {
+        /// Whose.
+        role: RoleName,
+    },
+    /// The importer does not list the release, or lists other bytes.
+    #[error("the importer's current list does not hold this release; ask for a newer stick")]
+    NotListed,
+    /// No publisher may make releases of that name.
+    #[error("no publisher is allowed to make releases of this name")]
+    OutOfScope,
+    /// The release is older than one that was promoted, or differs under the same number.
+    #[error("the bundle is older (release {offered}) than what was promoted (release {held})")]
+    Rollback {
+        /// The release's counter.
+        offered: u64,
+        /// The highest counter promoted under this name.
+        held: u64,
+    },
+    /// The release's own form is wrong.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// An approval's form is wrong.
+    #[error("the approval is malformed")]
+    Approval(#[source] AttestError),
+    /// An approval is for another package or release than the one at hand.
+    #[error("the approval is for another package; review the import and sign again")]
+    OtherPackage,
+    /// An approval names another person than the holder of its key.
+    #[error("the approval names another person than the holder of its key")]
+    OtherPerson,
+    /// An approver rejected the release.
+    #[error("an approver rejected the release")]
+    Rejected,
+    /// Stored trust files are not those that the vector names.
+    #[error("the stored trust state contradicts itself")]
+    Corrupt,
+}
+
+impl Coded for VerifyError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Corrupt => Class::Corrupt,
+            Self::Bundle(cause) => cause.class(),
+            Self::Confirmed
+            | Self::Metadata { .. }
+            | Self::Field { .. }
+            | Self::Missing { .. }
+            | Self::Impossible { .. }
+            | Self::SharedKey
+            | Self::Threshold { .. }
+            | Self::UnknownSigner { .. }
+            | Self::RootChain { .. }
+            | Self::Stale { .. }
+            | Self::Mixed { .. }
+            | Self::Expired { .. }
+            | Self::NotListed
+            | Self::OutOfScope
+            | Self::Rollback { .. }
+            | Self::Approval(_)
+            | Self::OtherPackage
+            | Self::OtherPerson
+            | Self::Rejected => Class::Refused,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Threshold { role: RoleName::Approver, .. } => "approval.threshold",
+            Self::UnknownSigner { role: RoleName::Approver } => "approval.unknown-signer",
+            Self::Confirmed => "bundle.trust.confirmed",
+            Self::Metadata { .. } => "bundle.trust.metadata",
+            Self::Field { .. } => "bundle.trust.field",
+            Self::Missing { .. } => "bundle.trust.missing",
+            Self::Impossible { .. } => "bundle.trust.threshold",
+            Self::SharedKey => "bundle.trust.shared-key",
+            Self::Threshold { .. } => "bundle.signature.threshold",
+            Self::UnknownSigner { .. } => "bundle.signature.unknown-signer",
+            Self::RootChain { .. } => "bundle.trust.root-chain",
+            Self::Stale { .. } => "bundle.trust.stale",
+            Self::Mixed { .. } => "bundle.trust.mixed",
+            Self::Expired { .. } => "bundle.trust.expired",
+            Self::NotListed => "bundle.trust.not-listed",
+            Self::OutOfScope => "bundle.trust.scope",
+            Self::Rollback { .. } => "bundle.rollback",
+            Self::Bundle(cause) => cause.code(),
+            Self::Approval(_) => "approval.form",
+            Self::OtherPackage => "approval.package",
+            Self::OtherPerson => "approval.person",
+            Self::Rejected => "approval.rejected",
+            Self::Corrupt => "trust.corrupt",
+        }
+    }
+}
