@@ -5,6 +5,10 @@
 //!
 //! Pure: no files, sockets, clocks, threads or randomness.
 
+mod admission;
 mod forward;
+mod scheduler;
 
+pub use admission::{AdmissionError, Limits, Request};
 pub use forward::{Chunk, Forward, Logits, Shape, Wanted};
+pub use scheduler::{Action, Event, Ran, Scheduler, Work};
