@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The record: what an entry says, the Merkle tree over the entries, the signed checkpoint, the
+//! files that hold them, and the verification of a whole export.
+//!
+//! It decides what the bytes of the log are and whether given bytes are such a log. It never reads
+//! a file, a clock or a socket (`cloister-recordd` does), and it never decides who may append.
+//!
+//! Formats are other people's: entries are in-toto statements in DSSE envelopes, hashing is that of
+//! RFC 6962, files are those of C2SP tlog-tiles, the checkpoint is C2SP tlog-checkpoint in a C2SP
+//! signed note. `docs/formats/record.md` shows the bytes.
+
+mod checkpoint;
+mod entry;
+mod error;
+mod note;
+pub mod tiles;
+pub mod tree;
+mod verify;
+
+pub use checkpoint::Checkpoint;
+pub use entry::{
+    ENVELOPE_BYTES_MAX, Host, Place, Record, Signer, Time, event_name, intent_of, is_act,
+    is_signed_by_a_person, sign,
+};
+pub use error::RecordError;
+pub use note::{VerifierKey, open_note, sign_note};
+pub use verify::{Export, Fault, Report, Trust, verify};

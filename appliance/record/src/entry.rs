@@ -1,0 +1,404 @@
+//! What one entry of the log says: an in-toto statement in a DSSE envelope, signed by the host or,
+//! for an approval, by a person.
+
+use cloister_attest::{
+    AttestError, PublicKey, SigningKey,
+    approval::{Approval, Decision},
+    dsse::Envelope,
+    statement::{Statement, Subject, predicate_type},
+};
+use cloister_domain::{Digest, Principal};
+use cloister_wire::record::{Entry, Event};
+use serde_json::{Map, Value, json};
+
+use crate::RecordError;
+
+/// The largest envelope text that becomes an entry, in bytes. A tlog-tiles bundle could carry
+/// 65535; what needs more belongs into a file of its own, named in the record by its digest.
+pub const ENVELOPE_BYTES_MAX: usize = 48 << 10;
+
+/// The longest name of an act, in bytes; two digests and some words fit.
+const ACT_BYTES_MAX: usize = 200;
+
+/// How the act of an intent ends, and that of its outcome.
+const INTENT: &str = "/intent";
+const OUTCOME: &str = "/outcome";
+
+/// The event's name in records, and in the predicate type of its statement.
+#[must_use]
+pub const fn event_name(event: Event) -> &'static str {
+    match event {
+        Event::AnchorEnrolment => "anchor-enrolment",
+        Event::MediaSeen => "media-seen",
+        Event::ImportAccepted => "import-accepted",
+        Event::ImportRefused => "import-refused",
+        Event::Evaluation => "evaluation",
+        Event::Approval => "approval",
+        Event::ActivationIntent => "activation-intent",
+        Event::ActivationOutcome => "activation-outcome",
+        Event::Rollback => "rollback",
+        Event::ActRefused => "act-refused",
+        Event::TrustUpdate => "trust-update",
+        Event::KeyChange => "key-change",
+        Event::DocumentDeleted => "document-deleted",
+    }
+}
+
+/// All events, in the order of their declaration.
+const EVENTS: [Event; 13] = [
+    Event::AnchorEnrolment,
+    Event::MediaSeen,
+    Event::ImportAccepted,
+    Event::ImportRefused,
+    Event::Evaluation,
+    Event::Approval,
+    Event::ActivationIntent,
+    Event::ActivationOutcome,
+    Event::Rollback,
+    Event::ActRefused,
+    Event::TrustUpdate,
+    Event::KeyChange,
+    Event::DocumentDeleted,
+];
+
+/// Whether entries of this event are a person's own envelope; all others are the host's.
+#[must_use]
+pub fn is_signed_by_a_person(event: Event) -> bool {
+    event == Event::Approval
+}
+
+/// Whether `act` can name an act: 1 to 200 characters of `a-z 0-9 . _ - /`.
+#[must_use]
+pub fn is_act(act: &str) -> bool {
+    let plain = |c: u8| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'.' | b'_' | b'-' | b'/')
+    };
+    (1..=ACT_BYTES_MAX).contains(&act.len()) && act.bytes().all(plain)
+}
+
+/// The act of the intent that the outcome `act` ends, if `act` is an outcome's.
+#[must_use]
+pub fn intent_of(act: &str) -> Option<String> {
+    act.strip_suffix(OUTCOME).map(|stem| format!("{stem}{INTENT}"))
+}
+
+/// Who vouches for an entry: the log's name and its host key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The log's name.
+    pub origin: String,
+    /// The host key.
+    pub key: PublicKey,
+}
+
+/// Where an entry stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its position, from 0.
+    pub seq: u64,
+    /// SHA-256 of the envelope text before it; absent for the first.
+    pub prev: Option<Digest>,
+}
+
+/// What the machine believed the time to be; nobody vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970 (UTC).
+    pub rtc_s: u64,
+    /// The kernel's name for this boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: Option<String>,
+}
+
+/// The envelope text of an entry that the host vouches for, signed by `key`.
+///
+/// The statement's subject is the entry's; an entry about nothing that has a digest is about the
+/// host, and names the host key.
+///
+/// # Errors
+/// [`RecordError::Act`], [`RecordError::ActPair`], [`RecordError::Signer`] for an event that persons
+/// sign, [`RecordError::Number`], and [`RecordError::TooLong`] beyond [`ENVELOPE_BYTES_MAX`].
+pub fn sign(
+    entry: &Entry,
+    place: Place,
+    origin: &str,
+    time: &Time,
+    key: &SigningKey,
+) -> Result<Vec<u8>, RecordError> {
+    if !is_act(&entry.act) {
+        return Err(RecordError::Act);
+    }
+    if !is_paired(entry.event, &entry.act) {
+        return Err(RecordError::ActPair);
+    }
+    if is_signed_by_a_person(entry.event) {
+        return Err(RecordError::Signer);
+    }
+    let key_id = key.public().key_id();
+    let mut subject: Vec<Subject> = entry
+        .subject
+        .iter()
+        .map(|subject| Subject { name: subject.name.clone(), sha256: subject.sha256 })
+        .collect();
+    if subject.is_empty() {
+        let sha256 = key_id.parse().expect("a key id is a SHA-256");
+        subject.push(Subject { name: "host-key".to_owned(), sha256 });
+    }
+    let mut when = Map::from_iter([
+        ("rtc_s".to_owned(), Value::from(time.rtc_s)),
+        ("trusted".to_owned(), Value::Bool(false)),
+    ]);
+    if let Some(boot_id) = &time.boot_id {
+        when.insert("boot_id".to_owned(), Value::String(boot_id.clone()));
+    }
+    let statement = Statement {
+        subject,
+        predicate_type: predicate_type(event_name(entry.event)),
+        predicate: json!({
+            "act": entry.act,
+            "event": event_name(entry.event),
+            "facts": entry.predicate,
+            "host": {"key": key_id, "origin": origin},
+            "prev": place.prev.map(|digest| digest.to_string()),
+            "seq": place.seq,
+            "time": when,
+        }),
+    };
+    let envelope = statement.envelope().map_err(|_number| RecordError::Number)?;
+    let text = envelope.sign_with(key).to_json();
+    if text.len() > ENVELOPE_BYTES_MAX {
+        return Err(RecordError::TooLong { bytes: text.len(), max: ENVELOPE_BYTES_MAX });
+    }
+    Ok(text)
+}
+
+fn is_paired(event: Event, act: &str) -> bool {
+    match event {
+        Event::ActivationIntent => act.ends_with(INTENT),
+        Event::ActivationOutcome => act.ends_with(OUTCOME),
+        _ => true,
+    }
+}
+
+/// Whose signature an entry carries, with what only such entries say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The host.
+    Host {
+        /// The act's own name.
+        act: String,
+        /// Where the entry says that it stands.
+        place: Place,
+        /// The log's name, as the entry gives it.
+        origin: String,
+        /// The time, as the machine believed it.
+        time: Time,
+        /// The facts.
+        facts: Map<String, Value>,
+    },
+    /// A person, for an approval or rejection.
+    Person {
+        /// The person, by the name that the statement gives.
+        person: Principal,
+        /// What the person decided.
+        decision: Decision,
+    },
+}
+
+/// An entry as read from the log. Whether its signature holds is [`Record::envelope`]'s to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub event: Event,
+    /// The digest-named things that it is about.
+    pub subject: Vec<(String, Digest)>,
+    /// Who signed it, with what such entries say.
+    pub signer: Signer,
+    /// The envelope.
+    pub envelope: Envelope,
+}
+
+impl Record {
+    /// Reads an entry's bytes.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLong`], [`RecordError::Envelope`] and [`RecordError::Statement`].
+    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        if text.len() > ENVELOPE_BYTES_MAX {
+            return Err(RecordError::TooLong { bytes: text.len(), max: ENVELOPE_BYTES_MAX });
+        }
+        let envelope = Envelope::parse(text).map_err(RecordError::Envelope)?;
+        let statement = Statement::of(&envelope).map_err(RecordError::Envelope)?;
+        let event = EVENTS
+            .into_iter()
+            .find(|event| statement.predicate_type == predicate_type(event_name(*event)))
+            .ok_or(RecordError::Statement)?;
+        let signer = if is_signed_by_a_person(event) {
+            let approval = Approval::of(&envelope).map_err(RecordError::Envelope)?;
+            Signer::Person { person: approval.person, decision: approval.decision }
+        } else {
+            host_signer(event, &statement.predicate).ok_or(RecordError::Statement)?
+        };
+        let subject = statement.subject.into_iter().map(|one| (one.name, one.sha256)).collect();
+        Ok(Self { event, subject, signer, envelope })
+    }
+
+    /// Checks that `key` signed the entry, and nobody else.
+    ///
+    /// # Errors
+    /// [`RecordError::Envelope`].
+    pub fn check_signed_by(&self, key: &PublicKey) -> Result<(), RecordError> {
+        let [signature] = self.envelope.signatures.as_slice() else {
+            return Err(RecordError::Envelope(AttestError::Envelope));
+        };
+        let named = signature.keyid == key.key_id();
+        let checked = key.verify(&self.envelope.pae(), &signature.sig);
+        match checked {
+            Ok(()) if named => Ok(()),
+            Ok(()) => Err(RecordError::Envelope(AttestError::SignatureWrong)),
+            Err(kind) => Err(RecordError::Envelope(kind)),
+        }
+    }
+}
+
+/// The predicate of a host's entry; absent if a field is missing, unknown or of another kind.
+fn host_signer(event: Event, predicate: &Value) -> Option<Signer> {
+    const FIELDS: [&str; 7] = ["act", "event", "facts", "host", "prev", "seq", "time"];
+    let fields = predicate.as_object()?;
+    if fields.len() != FIELDS.len() || fields.keys().any(|key| !FIELDS.contains(&key.as_str())) {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let act = text(fields.get("act")?)?;
+    let good = is_act(&act) && is_paired(event, &act);
+    if !good || fields.get("event")?.as_str()? != event_name(event) {
+        return None;
+    }
+    let prev = match fields.get("prev")? {
+        Value::Null => None,
+        digest => Some(digest.as_str()?.parse().ok()?),
+    };
+    let time = fields.get("time")?;
+    if time.get("trusted")?.as_bool()? {
+        return None;
+    }
+    let boot_id = match time.get("boot_id") {
+        None => None,
+        Some(id) => Some(text(id)?),
+    };
+    Some(Signer::Host {
+        act,
+        place: Place { seq: fields.get("seq")?.as_u64()?, prev },
+        origin: text(fields.get("host")?.get("origin")?)?,
+        time: Time { rtc_s: time.get("rtc_s")?.as_u64()?, boot_id },
+        facts: fields.get("facts")?.as_object()?.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cloister_domain::Secret;
+    use cloister_wire::record;
+
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&Secret::new(vec![seed; 32])).expect("32 bytes")
+    }
+
+    fn entry(event: Event, act: &str) -> Entry {
+        let facts = Map::from_iter([("bytes".to_owned(), Value::from(7))]);
+        let subject =
+            vec![record::Subject { name: "bundle".to_owned(), sha256: Digest::of(b"bundle") }];
+        Entry { event, act: act.to_owned(), subject, predicate: facts }
+    }
+
+    const TIME: Time = Time { rtc_s: 1_700_000_000, boot_id: None };
+
+    #[test]
+    fn an_entry_returns_from_its_envelope_text() {
+        let place = Place { seq: 3, prev: Some(Digest::of(b"before")) };
+        let entry = entry(Event::ImportAccepted, "import/3/accepted");
+        let text = sign(&entry, place, "enclave/one", &TIME, &key(1)).expect("a good entry");
+        let record = Record::parse(&text).expect("our own text");
+        assert_eq!(record.event, Event::ImportAccepted);
+        assert_eq!(record.subject, [("bundle".to_owned(), Digest::of(b"bundle"))]);
+        assert_eq!(
+            record.signer,
+            Signer::Host {
+                act: entry.act,
+                place,
+                origin: "enclave/one".to_owned(),
+                time: TIME,
+                facts: entry.predicate,
+            }
+        );
+        assert_eq!(record.check_signed_by(&key(1).public()), Ok(()));
+        assert!(record.check_signed_by(&key(2).public()).is_err());
+    }
+
+    #[test]
+    fn events_have_the_names_of_the_wire() {
+        for event in EVENTS {
+            assert_eq!(serde_json::to_value(event).expect("a name"), event_name(event));
+        }
+    }
+
+    #[test]
+    fn an_entry_that_the_log_cannot_take_is_refused() {
+        let place = Place { seq: 0, prev: None };
+        let refused = |entry: &Entry| sign(entry, place, "o", &TIME, &key(1)).expect_err("refused");
+        assert_eq!(refused(&entry(Event::MediaSeen, "")), RecordError::Act);
+        assert_eq!(refused(&entry(Event::MediaSeen, "A b")), RecordError::Act);
+        assert_eq!(refused(&entry(Event::MediaSeen, &"x".repeat(201))), RecordError::Act);
+        assert_eq!(refused(&entry(Event::ActivationIntent, "a/1")), RecordError::ActPair);
+        assert_eq!(refused(&entry(Event::ActivationOutcome, "a/1/intent")), RecordError::ActPair);
+        assert_eq!(refused(&entry(Event::Approval, "a")), RecordError::Signer);
+        let mut fraction = entry(Event::MediaSeen, "a");
+        fraction.predicate.insert("x".to_owned(), json!(0.5));
+        assert_eq!(refused(&fraction), RecordError::Number);
+        let mut long = entry(Event::MediaSeen, "a");
+        long.predicate.insert("x".to_owned(), Value::String("y".repeat(40_000)));
+        assert!(matches!(refused(&long), RecordError::TooLong { max: 49_152, .. }));
+    }
+
+    #[test]
+    fn an_entry_about_nothing_names_the_host() {
+        let mut entry = entry(Event::ActRefused, "a");
+        entry.subject.clear();
+        let place = Place { seq: 1, prev: None };
+        let text = sign(&entry, place, "o", &TIME, &key(1)).expect("good");
+        let record = Record::parse(&text).expect("our own text");
+        assert_eq!(record.subject[0].0, "host-key");
+        assert_eq!(record.subject[0].1.to_string(), key(1).public().key_id());
+    }
+
+    #[test]
+    fn an_intent_and_its_outcome_share_a_stem() {
+        assert_eq!(intent_of("activation/7/outcome").as_deref(), Some("activation/7/intent"));
+        assert_eq!(intent_of("activation/7/intent"), None);
+    }
+
+    #[test]
+    fn other_predicates_are_refused() {
+        let place = Place { seq: 0, prev: None };
+        let text = sign(&entry(Event::MediaSeen, "a"), place, "o", &TIME, &key(1)).expect("good");
+        let payload = Record::parse(&text).expect("good").envelope.payload;
+        let good: Value = serde_json::from_slice(&payload).expect("JSON");
+        for (field, value) in [
+            ("act", json!("A")),
+            ("event", json!("evaluation")),
+            ("seq", json!(-1)),
+            ("prev", json!("00")),
+            ("time", json!({"rtc_s": 1, "trusted": true})),
+            ("facts", json!([])),
+            ("more", json!(1)),
+        ] {
+            let mut bad = good.clone();
+            bad["predicate"][field] = value;
+            let payload = bad.to_string().into_bytes();
+            let envelope = Envelope::unsigned(cloister_attest::dsse::PAYLOAD_TYPE, payload);
+            let text = envelope.sign_with(&key(1)).to_json();
+            assert_eq!(Record::parse(&text), Err(RecordError::Statement), "{field}");
+        }
+    }
+}

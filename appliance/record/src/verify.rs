@@ -1,0 +1,500 @@
+//! Verification of a whole export: every file, hash, signature and rule of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cloister_attest::PublicKey;
+use cloister_domain::{Class, Coded, Digest, Principal};
+use cloister_wire::record::Event;
+
+use crate::{
+    Checkpoint, Record, RecordError, Signer, VerifierKey, intent_of,
+    tiles::{self, Kind, WIDTH},
+    tree::{Tree, leaf_hash},
+};
+
+/// The files of an export by their paths inside it: `checkpoint` and everything below `tile/`.
+pub type Export = BTreeMap<String, Vec<u8>>;
+
+/// What an auditor brings along. Nothing of it may come out of the export.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The log's name and key. The host key, which signs the entries, is the same key.
+    pub log: VerifierKey,
+    /// SHA-256 of the trust root that was enrolled.
+    pub root: Digest,
+    /// Who may sign as whom, from the enrolled root and its successors.
+    pub persons: BTreeMap<PublicKey, Principal>,
+}
+
+/// What is wrong with an export.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A file is missing.
+    #[error("the export lacks {path}")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// A file is there that a log of this size does not have.
+    #[error("the export holds a file that a log of this size does not have")]
+    Extra,
+    /// The checkpoint is not the log's.
+    #[error("the checkpoint is not one of the log that was named")]
+    Checkpoint(#[source] RecordError),
+    /// A bundle of entries is malformed.
+    #[error("{path} is malformed")]
+    Bundle {
+        /// The file.
+        path: String,
+        /// How.
+        #[source]
+        cause: RecordError,
+    },
+    /// The entries do not hash to the signed root.
+    #[error("the entries do not hash to the root that the checkpoint signs")]
+    Root,
+    /// A tile of hashes does not hold those of the entries.
+    #[error("{path} does not hold the hashes of the entries")]
+    Tile {
+        /// The file.
+        path: String,
+    },
+    /// An entry is malformed, or its signature is wrong.
+    #[error("record {seq} is malformed or not signed by whom it must be")]
+    Entry {
+        /// Its position.
+        seq: u64,
+        /// How.
+        #[source]
+        cause: RecordError,
+    },
+    /// A person signed that the trust root does not know by that name.
+    #[error("record {seq} is signed by nobody whom the trust root calls by the name it gives")]
+    Person {
+        /// Its position.
+        seq: u64,
+    },
+    /// An entry says that it stands elsewhere, follows another, or belongs to another log.
+    #[error("record {seq} says that it stands elsewhere or belongs to another log")]
+    Chain {
+        /// Its position.
+        seq: u64,
+    },
+    /// The first record is not the enrolment of the trust root that was named, or a later one is.
+    #[error("record {seq}: the trust root is enrolled once, as record 0, and is the one named")]
+    Anchor {
+        /// The position.
+        seq: u64,
+    },
+    /// One act has two records.
+    #[error("record {seq} repeats the act of an earlier one")]
+    ActTwice {
+        /// Its position.
+        seq: u64,
+    },
+    /// An outcome has no intent before it, or an intent follows one that has no outcome yet.
+    #[error("record {seq}: each activation has one intent and after it one outcome")]
+    Activation {
+        /// The position.
+        seq: u64,
+    },
+}
+
+impl Coded for Fault {
+    fn class(&self) -> Class {
+        Class::Corrupt
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "record.export.missing",
+            Self::Extra => "record.export.extra",
+            Self::Checkpoint(_) => "record.export.checkpoint",
+            Self::Bundle { .. } => "record.export.bundle",
+            Self::Root => "record.export.root",
+            Self::Tile { .. } => "record.export.tile",
+            Self::Entry { .. } => "record.export.entry",
+            Self::Person { .. } => "record.export.person",
+            Self::Chain { .. } => "record.export.chain",
+            Self::Anchor { .. } => "record.export.anchor",
+            Self::ActTwice { .. } => "record.export.act",
+            Self::Activation { .. } => "record.export.activation",
+        }
+    }
+}
+
+/// What an export turned out to be.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Number of entries under the checkpoint; 0 if the checkpoint is not the log's.
+    pub size: u64,
+    /// The signed root, if the checkpoint is the log's.
+    pub root: Option<Digest>,
+    /// The entries that could be read, oldest first, each with its position.
+    pub records: Vec<(u64, Record)>,
+    /// The activation that has an intent and no outcome yet, by its act.
+    pub open_intent: Option<String>,
+    /// What is wrong; empty for a good export.
+    pub faults: Vec<Fault>,
+}
+
+/// Verifies a whole export and names every fault.
+#[must_use]
+pub fn verify(export: &Export, trust: &Trust) -> Report {
+    let mut report =
+        Report { size: 0, root: None, records: Vec::new(), open_intent: None, faults: Vec::new() };
+    let checkpoint = match checkpoint(export, trust) {
+        Ok(checkpoint) => checkpoint,
+        Err(fault) => {
+            report.faults.push(fault);
+            return report;
+        }
+    };
+    report.size = checkpoint.size;
+    report.root = Some(checkpoint.root);
+    // A size that the files cannot hold must not be iterated over: each file holds 256 at most.
+    if checkpoint.size.div_ceil(WIDTH) > export.len() as u64 {
+        let path = "tile/entries".to_owned();
+        report.faults.push(Fault::Missing { path });
+        return report;
+    }
+    let entries = entries(export, checkpoint.size, &mut report.faults);
+    files(export, &checkpoint, &entries, &mut report.faults);
+    let mut rules = Rules { trust, prev: None, acts: BTreeSet::new(), open: None };
+    for (seq, entry) in (0..).zip(&entries) {
+        let Some(entry) = entry else {
+            rules.prev = None;
+            continue;
+        };
+        match Record::parse(entry) {
+            Ok(record) => {
+                rules.check(seq, &record, &mut report.faults);
+                report.records.push((seq, record));
+            }
+            Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
+        }
+        rules.prev = Some(Digest::of(entry));
+    }
+    report.open_intent = rules.open;
+    report
+}
+
+fn checkpoint(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
+    let path = "checkpoint";
+    let bytes = export.get(path).ok_or_else(|| Fault::Missing { path: path.to_owned() })?;
+    let note = std::str::from_utf8(bytes).map_err(|_bytes| Fault::Checkpoint(RecordError::Note))?;
+    Checkpoint::open(note, &trust.log).map_err(Fault::Checkpoint)
+}
+
+/// The entries by position; those of a bundle that cannot be read are absent.
+fn entries<'export>(
+    export: &'export Export,
+    size: u64,
+    faults: &mut Vec<Fault>,
+) -> Vec<Option<&'export [u8]>> {
+    let mut entries = Vec::new();
+    for bundle in tiles::all(size).filter(|tile| tile.kind == Kind::Entries) {
+        let path = bundle.path();
+        let read = match export.get(&path) {
+            None => Err(Fault::Missing { path }),
+            Some(bytes) => {
+                tiles::entries(bytes, bundle.width).map_err(|cause| Fault::Bundle { path, cause })
+            }
+        };
+        match read {
+            Ok(read) => entries.extend(read.into_iter().map(Some)),
+            Err(fault) => {
+                faults.push(fault);
+                entries.extend((0..bundle.width).map(|_| None));
+            }
+        }
+    }
+    entries
+}
+
+/// Root and tiles against the entries, and the set of files against the size.
+fn files(
+    export: &Export,
+    checkpoint: &Checkpoint,
+    entries: &[Option<&[u8]>],
+    faults: &mut Vec<Fault>,
+) {
+    let mut tree = Tree::new();
+    for entry in entries.iter().flatten() {
+        tree.push(leaf_hash(entry));
+    }
+    let whole = tree.size() == checkpoint.size;
+    if whole && tree.root() != checkpoint.root {
+        faults.push(Fault::Root);
+    }
+    let mut known = BTreeSet::from(["checkpoint".to_owned()]);
+    for tile in tiles::all(checkpoint.size) {
+        let path = tile.path();
+        if matches!(tile.kind, Kind::Hashes { .. }) {
+            match export.get(&path) {
+                None => faults.push(Fault::Missing { path: path.clone() }),
+                Some(bytes) if whole && *bytes != tile.hashes(&tree) => {
+                    faults.push(Fault::Tile { path: path.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+        known.insert(path);
+    }
+    faults.extend(export.keys().filter(|path| !known.contains(*path)).map(|_| Fault::Extra));
+}
+
+/// The rules between entries, as far as the entries so far go.
+struct Rules<'trust> {
+    trust: &'trust Trust,
+    /// Digest of the entry before, if it could be read.
+    prev: Option<Digest>,
+    acts: BTreeSet<String>,
+    /// Act of the intent that has no outcome yet.
+    open: Option<String>,
+}
+
+impl Rules<'_> {
+    fn check(&mut self, seq: u64, record: &Record, faults: &mut Vec<Fault>) {
+        match &record.signer {
+            Signer::Person { person, .. } => {
+                let signers = self.trust.persons.iter().filter(|(_, name)| *name == person);
+                let keys: Vec<PublicKey> = signers.map(|(key, _)| *key).collect();
+                if record.envelope.good_keys(&keys).is_empty() {
+                    faults.push(Fault::Person { seq });
+                }
+            }
+            Signer::Host { act, place, origin, .. } => {
+                if let Err(cause) = record.check_signed_by(self.trust.log.key()) {
+                    faults.push(Fault::Entry { seq, cause });
+                }
+                let here = place.seq == seq && place.prev == self.prev;
+                if !here || origin != self.trust.log.name() {
+                    faults.push(Fault::Chain { seq });
+                }
+                if !self.acts.insert(act.clone()) {
+                    faults.push(Fault::ActTwice { seq });
+                }
+                if !self.activation(record.event, act) {
+                    faults.push(Fault::Activation { seq });
+                }
+            }
+        }
+        let enrolment = record.event == Event::AnchorEnrolment;
+        let root = ("trust-root".to_owned(), self.trust.root);
+        if enrolment != (seq == 0) || (enrolment && !record.subject.contains(&root)) {
+            faults.push(Fault::Anchor { seq });
+        }
+    }
+
+    /// One intent at a time, each ended by its own outcome.
+    fn activation(&mut self, event: Event, act: &str) -> bool {
+        if event == Event::ActivationIntent {
+            return self.open.replace(act.to_owned()).is_none();
+        }
+        event != Event::ActivationOutcome || self.open.take() == intent_of(act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloister_attest::{
+        SigningKey,
+        approval::{Approval, Decision},
+    };
+    use cloister_domain::{GenerationId, Secret};
+    use cloister_wire::record::{Entry, Subject};
+    use serde_json::Map;
+
+    use super::*;
+    use crate::{Place, Time, sign};
+
+    const ORIGIN: &str = "enclave/one";
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&Secret::new(vec![seed; 32])).expect("32 bytes")
+    }
+
+    fn trust() -> Trust {
+        Trust {
+            log: VerifierKey::new(ORIGIN, key(1).public()).expect("a name"),
+            root: Digest::of(b"root"),
+            persons: BTreeMap::from([(key(9).public(), "ada".parse().expect("a name"))]),
+        }
+    }
+
+    /// A log under construction, without any rule but the format.
+    #[derive(Default)]
+    struct Log(Vec<Vec<u8>>);
+
+    impl Log {
+        fn add(&mut self, event: Event, act: &str) -> &mut Self {
+            let root = event == Event::AnchorEnrolment;
+            let subject = root
+                .then(|| Subject { name: "trust-root".to_owned(), sha256: Digest::of(b"root") });
+            let entry = Entry {
+                event,
+                act: act.to_owned(),
+                subject: subject.into_iter().collect(),
+                predicate: Map::new(),
+            };
+            let place = Place {
+                seq: self.0.len() as u64,
+                prev: self.0.last().map(|text| Digest::of(text)),
+            };
+            let time = Time { rtc_s: 1, boot_id: Some("b".to_owned()) };
+            self.0.push(sign(&entry, place, ORIGIN, &time, &key(1)).expect("a good entry"));
+            self
+        }
+
+        fn approve(&mut self, person: &str, seed: u8) -> &mut Self {
+            let approval = Approval {
+                package: Digest::of(b"p"),
+                bundle: GenerationId(Digest::of(b"g")),
+                decision: Decision::Approve,
+                person: person.parse().expect("a name"),
+                comment: String::new(),
+            };
+            self.0.push(approval.sign(&key(seed)).expect("short").to_json());
+            self
+        }
+
+        fn export(&self) -> Export {
+            let mut tree = Tree::new();
+            for entry in &self.0 {
+                tree.push(leaf_hash(entry));
+            }
+            let (size, root) = (tree.size(), tree.root());
+            let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }
+                .sign(&key(1))
+                .expect("a good origin");
+            let mut export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
+            for tile in tiles::all(size) {
+                let first = usize::try_from(tile.index * WIDTH).expect("small");
+                let width = usize::try_from(tile.width).expect("small");
+                let bytes = match tile.kind {
+                    Kind::Entries => tiles::bundle(&self.0[first..first + width]).expect("short"),
+                    Kind::Hashes { .. } => tile.hashes(&tree),
+                };
+                export.insert(tile.path(), bytes);
+            }
+            export
+        }
+    }
+
+    fn good() -> Log {
+        let mut log = Log::default();
+        log.add(Event::AnchorEnrolment, "anchor/0")
+            .add(Event::ImportAccepted, "import/1/accepted")
+            .approve("ada", 9)
+            .add(Event::ActivationIntent, "activation/1/intent")
+            .add(Event::KeyChange, "key/1/created")
+            .add(Event::ActivationOutcome, "activation/1/outcome");
+        log
+    }
+
+    fn codes(log: &Log) -> Vec<&'static str> {
+        verify(&log.export(), &trust()).faults.iter().map(Coded::code).collect()
+    }
+
+    #[test]
+    fn a_good_export_has_no_faults() {
+        let report = verify(&good().export(), &trust());
+        assert_eq!(report.faults, []);
+        assert_eq!((report.size, report.records.len(), report.open_intent), (6, 6, None));
+        let mut log = good();
+        for count in 0..600 {
+            log.add(Event::MediaSeen, &format!("media/{count}"));
+        }
+        log.add(Event::ActivationIntent, "activation/2/intent");
+        let report = verify(&log.export(), &trust());
+        assert_eq!(report.faults, []);
+        assert_eq!(report.open_intent.as_deref(), Some("activation/2/intent"));
+    }
+
+    #[test]
+    fn any_flipped_byte_is_found() {
+        let export = good().export();
+        for (path, bytes) in &export {
+            for place in 0..bytes.len() {
+                let mut changed = export.clone();
+                changed.get_mut(path).expect("there")[place] ^= 0x20;
+                let faults = verify(&changed, &trust()).faults;
+                assert!(!faults.is_empty(), "{path}, byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn missing_and_additional_files_are_found() {
+        let export = good().export();
+        for path in export.keys() {
+            let mut changed = export.clone();
+            changed.remove(path);
+            assert!(!verify(&changed, &trust()).faults.is_empty(), "{path}");
+        }
+        let mut changed = export;
+        changed.insert("tile/2/000.p/1".to_owned(), Vec::new());
+        assert_eq!(verify(&changed, &trust()).faults, [Fault::Extra]);
+    }
+
+    #[test]
+    fn another_key_name_or_root_is_found() {
+        let export = good().export();
+        let other_key =
+            Trust { log: VerifierKey::new(ORIGIN, key(2).public()).expect("a name"), ..trust() };
+        let other_name =
+            Trust { log: VerifierKey::new("b", key(1).public()).expect("a name"), ..trust() };
+        for trust in [other_key, other_name] {
+            let faults = verify(&export, &trust).faults;
+            assert_eq!(faults, [Fault::Checkpoint(RecordError::NoteSignature)]);
+        }
+        let other_root = Trust { root: Digest::of(b"other"), ..trust() };
+        assert_eq!(verify(&export, &other_root).faults, [Fault::Anchor { seq: 0 }]);
+        let nobody = Trust { persons: BTreeMap::new(), ..trust() };
+        assert_eq!(verify(&export, &nobody).faults, [Fault::Person { seq: 2 }]);
+    }
+
+    #[test]
+    fn a_signed_log_that_breaks_a_rule_is_found() {
+        for (log, code) in [
+            (good().add(Event::AnchorEnrolment, "anchor/1"), "record.export.anchor"),
+            (good().add(Event::KeyChange, "key/1/created"), "record.export.act"),
+            (good().approve("bob", 9), "record.export.person"),
+            (good().approve("ada", 8), "record.export.person"),
+            (
+                good().add(Event::ActivationOutcome, "activation/2/outcome"),
+                "record.export.activation",
+            ),
+            (
+                good()
+                    .add(Event::ActivationIntent, "activation/2/intent")
+                    .add(Event::ActivationIntent, "activation/3/intent"),
+                "record.export.activation",
+            ),
+        ] {
+            assert_eq!(codes(log), [code]);
+        }
+        let mut without = good();
+        without.0.remove(0);
+        assert!(codes(&without).contains(&"record.export.anchor"));
+        let mut swapped = good();
+        swapped.0.swap(4, 5);
+        assert!(codes(&swapped).contains(&"record.export.chain"));
+        let mut stranger = good();
+        stranger.0[1] = vec![b'{', b'}'];
+        assert!(codes(&stranger).contains(&"record.export.entry"));
+    }
+
+    #[test]
+    fn a_size_beyond_the_files_ends_the_work() {
+        let root = Digest::of(b"");
+        let note = Checkpoint { origin: ORIGIN.to_owned(), size: u64::MAX, root }
+            .sign(&key(1))
+            .expect("a good origin");
+        let export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
+        let faults = verify(&export, &trust()).faults;
+        assert!(matches!(faults.as_slice(), [Fault::Missing { .. }]));
+    }
+}
