@@ -8,29 +8,32 @@ use crate::Tokenizer;
 ///
 /// A character's bytes may come in several tokens; they are held until it is whole. Bytes that can
 /// never become a character give U+FFFD, one for each maximal part (Unicode 16, section 3.9.6).
-#[derive(Clone)]
-pub struct Decoder<'a> {
-    tokenizer: &'a Tokenizer,
+#[derive(Clone, Default)]
+pub struct Decoder {
     /// At most three bytes: the beginning of a character.
     held: Vec<u8>,
-    first: bool,
+    has_printed: bool,
 }
 
-impl std::fmt::Debug for Decoder<'_> {
+impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Decoder")
     }
 }
 
-impl<'a> Decoder<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, held: Vec::new(), first: true }
+impl Decoder {
+    /// A decoder before the first token.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The text that `token` completes; empty inside a character and for a control token.
-    pub fn push(&mut self, token: TokenId) -> String {
-        let bytes = self.tokenizer.printed(token, self.first);
-        self.first &= bytes.is_empty();
+    ///
+    /// `tokenizer` is the same at each call.
+    pub fn push(&mut self, tokenizer: &Tokenizer, token: TokenId) -> String {
+        let bytes = tokenizer.printed(token, !self.has_printed);
+        self.has_printed |= !bytes.is_empty();
         self.held.extend_from_slice(&bytes);
         self.take(false)
     }

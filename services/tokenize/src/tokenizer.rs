@@ -129,16 +129,10 @@ impl Tokenizer {
     /// The text of `tokens`; control tokens print nothing, broken characters print U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[TokenId]) -> String {
-        let mut decoder = self.decoder();
-        let mut text: String = tokens.iter().map(|token| decoder.push(*token)).collect();
+        let mut decoder = Decoder::new();
+        let mut text: String = tokens.iter().map(|token| decoder.push(self, *token)).collect();
         text.push_str(&decoder.finish());
         text
-    }
-
-    /// A decoder for tokens that come one by one.
-    #[must_use]
-    pub fn decoder(&self) -> Decoder<'_> {
-        Decoder::new(self)
     }
 
     fn append(&self, text: &str, tokens: &mut Vec<TokenId>) {
