@@ -1,0 +1,250 @@
+//! The copy itself: one thread reads and checks, another unpacks and writes.
+
+use std::{
+    fs::File,
+    io::{Read, Seek},
+    ops::ControlFlow,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+};
+
+use cloister_bundle::{
+    Chunk, Index, VolumeHead,
+    handover::{Complete, Plan},
+    limits::CHUNK_STORED_BYTES_MAX,
+};
+use cloister_domain::{ByteCount, GenerationId, ImportId};
+
+use crate::{QuarantineError, Source, decode::Decoder, parts::Parts};
+
+/// Stored chunks in memory at a time: one being read, two waiting, one being written.
+const BUFFERS: usize = 4;
+
+/// What to copy and where to.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The folder of all imports.
+    pub quarantine: &'a Path,
+    /// What verification allows.
+    pub plan: &'a Plan,
+    /// The verified index.
+    pub index: &'a Index,
+    /// Which chunks this volume holds.
+    pub volume: &'a VolumeHead,
+    /// The verified attestations.
+    pub attestations: &'a [Vec<u8>],
+    /// Space that must be left free.
+    pub reserve: ByteCount,
+}
+
+/// How a copy ended well.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The whole release is there.
+    Whole(Quarantined),
+    /// This volume is copied, and other volumes hold what is missing.
+    Parted {
+        /// Chunks that are not there yet.
+        missing_chunks: u64,
+    },
+}
+
+/// A release of which every byte lies in quarantine, hashed before it was unpacked, and fsynced.
+///
+/// Only [`Task::copy`] makes one.
+#[derive(Debug)]
+pub struct Quarantined {
+    import: ImportId,
+    generation: GenerationId,
+    complete: Complete,
+}
+
+impl Quarantined {
+    /// The import.
+    #[must_use]
+    pub const fn import(&self) -> ImportId {
+        self.import
+    }
+
+    /// The release.
+    #[must_use]
+    pub const fn generation(&self) -> GenerationId {
+        self.generation
+    }
+
+    /// What to tell verification.
+    #[must_use]
+    pub const fn complete(&self) -> &Complete {
+        &self.complete
+    }
+}
+
+impl Task<'_> {
+    /// Copies the chunks that quarantine lacks off `source`, which stands behind the index, to the
+    /// end of the volume.
+    ///
+    /// `progress` hears how many plain bytes of the release are safe, about once for each hundredth,
+    /// and may break off.
+    ///
+    /// # Errors
+    /// [`QuarantineError`]; what was written stays, and another call goes on from there.
+    pub fn copy<R: Read + Seek>(
+        &self,
+        source: &mut Source<R>,
+        mut progress: impl FnMut(ByteCount) -> ControlFlow<()>,
+    ) -> Result<Outcome, QuarantineError> {
+        let mut parts = Parts::open(self.quarantine, self.plan, self.index)?;
+        for attestation in self.attestations {
+            parts.keep_attestation(attestation)?;
+        }
+        let held = parts.held_bytes(self.index);
+        let safe = AtomicU64::new(held);
+        parts.check_space(self.index.plain_bytes().saturating_sub(held), self.reserve)?;
+        let mut last = None;
+        let mut tell = || {
+            let now = safe.load(Ordering::Relaxed);
+            let changed = last.replace(now) != Some(now);
+            if changed && progress(ByteCount(now)).is_break() {
+                Err(QuarantineError::Interrupted)
+            } else {
+                Ok(())
+            }
+        };
+        tell()?;
+        let copied = thread::scope(|scope| {
+            let (to_writer, from_reader) = sync_channel(BUFFERS.saturating_sub(2));
+            let (to_reader, from_writer) = channel();
+            let (parts, safe) = (&parts, &safe);
+            let step = (self.index.plain_bytes() / 100).clamp(4 << 20, 64 << 20);
+            let writer = Writer { parts, safe, step, unsynced: 0, open: None };
+            let writer = scope.spawn(move || writer.run(&from_reader, &to_reader));
+            let read = self.read_all(source, parts, &to_writer, &from_writer, &mut tell);
+            drop(to_writer);
+            let written = writer.join().expect("a panic ends the process");
+            // If the writer failed, the reader failed for that reason only.
+            written.and(read)
+        })?;
+        for number in copied {
+            parts.hold(number);
+        }
+        tell()?;
+        parts.sync_names()?;
+        Ok(self.outcome(&parts, source))
+    }
+
+    fn outcome<R: Read + Seek>(&self, parts: &Parts, source: &Source<R>) -> Outcome {
+        match parts.missing() {
+            0 => Outcome::Whole(Quarantined {
+                import: self.plan.import,
+                generation: self.plan.generation,
+                complete: Complete {
+                    volume: source.digest(),
+                    read_bytes: source.read_bytes(),
+                    resumed_chunks: parts.resumed_chunks(),
+                },
+            }),
+            missing_chunks => Outcome::Parted { missing_chunks },
+        }
+    }
+
+    /// Reads the volume to its end; says which chunks went to the writer.
+    fn read_all<R: Read + Seek>(
+        &self,
+        source: &mut Source<R>,
+        parts: &Parts,
+        to_writer: &SyncSender<Checked>,
+        from_writer: &Receiver<Vec<u8>>,
+        tell: &mut impl FnMut() -> Result<(), QuarantineError>,
+    ) -> Result<Vec<usize>, QuarantineError> {
+        let first =
+            usize::try_from(self.volume.first_chunk).map_err(|_large| QuarantineError::Plan)?;
+        let chunks = self.index.volume(self.volume.first_chunk, self.volume.chunks);
+        let chunks = chunks.ok_or(cloister_bundle::BundleError::Head)?;
+        let mut spare: Vec<Vec<u8>> = (0..BUFFERS).map(|_| Vec::new()).collect();
+        let mut copied = Vec::new();
+        for (number, chunk) in (first..).zip(chunks) {
+            if parts.is_held(number) {
+                source.pass_over(chunk.stored, chunk.stored_bytes)?;
+                continue;
+            }
+            spare.extend(from_writer.try_iter());
+            let mut buffer = match spare.pop() {
+                Some(buffer) => buffer,
+                None => {
+                    from_writer.recv().map_err(|_writer_failed| QuarantineError::Interrupted)?
+                }
+            };
+            let position = u64::try_from(number).map_err(|_large| QuarantineError::Plan)?;
+            source.chunk(position, chunk.stored, chunk.stored_bytes, &mut buffer)?;
+            let checked = Checked { number: position, chunk: *chunk, stored: buffer };
+            to_writer.send(checked).map_err(|_writer_failed| QuarantineError::Interrupted)?;
+            copied.push(number);
+            tell()?;
+        }
+        source.end()?;
+        Ok(copied)
+    }
+}
+
+/// A chunk whose stored bytes have the signed digest.
+struct Checked {
+    number: u64,
+    chunk: Chunk,
+    stored: Vec<u8>,
+}
+
+/// Unpacks checked chunks and writes them to their places.
+struct Writer<'a> {
+    parts: &'a Parts,
+    /// Plain bytes that are in quarantine and synced.
+    safe: &'a AtomicU64,
+    /// Bytes after which to sync, so that progress is true and a power cut costs little.
+    step: u64,
+    /// Bytes written since the last sync.
+    unsynced: u64,
+    open: Option<(u64, File)>,
+}
+
+impl Writer<'_> {
+    fn run(
+        mut self,
+        chunks: &Receiver<Checked>,
+        spare: &Sender<Vec<u8>>,
+    ) -> Result<(), QuarantineError> {
+        let mut decoder = Decoder::new().map_err(QuarantineError::Write)?;
+        for Checked { number, chunk, stored } in chunks {
+            debug_assert!(chunk.stored_bytes <= CHUNK_STORED_BYTES_MAX, "the index checked it");
+            let plain = decoder.plain(number, &chunk, &stored)?;
+            self.write(&chunk, plain)?;
+            // A reader that has read everything takes no buffer back.
+            let _reader_may_be_done: Result<(), _> = spare.send(stored);
+        }
+        self.sync()
+    }
+
+    fn write(&mut self, chunk: &Chunk, plain: &[u8]) -> Result<(), QuarantineError> {
+        if self.open.as_ref().is_none_or(|(number, _)| *number != chunk.file) {
+            self.sync()?;
+            let number = usize::try_from(chunk.file).map_err(|_large| QuarantineError::Plan)?;
+            self.open =
+                Some((chunk.file, self.parts.file(number).map_err(QuarantineError::Write)?));
+        }
+        let (_number, file) = self.open.as_ref().expect("opened above");
+        file.write_all_at(plain, chunk.offset).map_err(QuarantineError::Write)?;
+        self.unsynced = self.unsynced.saturating_add(chunk.plain_bytes);
+        if self.unsynced >= self.step { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), QuarantineError> {
+        if let Some((_number, file)) = &self.open {
+            file.sync_data().map_err(QuarantineError::Write)?;
+        }
+        self.safe.fetch_add(std::mem::take(&mut self.unsynced), Ordering::Relaxed);
+        Ok(())
+    }
+}

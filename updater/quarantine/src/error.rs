@@ -1,0 +1,82 @@
+//! Why a copy did not succeed.
+
+use std::io;
+
+use cloister_bundle::BundleError;
+use cloister_domain::{ByteCount, Class, Coded};
+
+/// A volume that was refused, or could not be copied. Never names a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuarantineError {
+    /// The volume is not of the accepted form, or a chunk is not the signed one.
+    #[error(transparent)]
+    Form(#[from] BundleError),
+    /// A member before the chunks is not the signed one.
+    #[error("member {member} of the volume does not have the digest that was signed for it")]
+    Member {
+        /// Position of the member in the volume, from 0.
+        member: u64,
+    },
+    /// A chunk with the right digest is no single frame of the signed size.
+    #[error("chunk {chunk} does not unpack to the size that was signed for it")]
+    Unpack {
+        /// Position of the chunk in the index, from 0.
+        chunk: u64,
+    },
+    /// The plan does not fit the index.
+    #[error("the plan does not fit the index")]
+    Plan,
+    /// The medium cannot be read any further.
+    #[error("the medium cannot be read any further; put it in again and import once more")]
+    Medium(#[source] io::Error),
+    /// Quarantine cannot be written.
+    #[error("quarantine cannot be written")]
+    Write(#[source] io::Error),
+    /// Too little space.
+    #[error("the import needs {needed} of free space and there are {free}; free some first")]
+    Space {
+        /// What is missing of the release, and the reserve.
+        needed: ByteCount,
+        /// What is free.
+        free: ByteCount,
+    },
+    /// The caller wanted no more.
+    #[error("the import was interrupted; import again to go on where it was")]
+    Interrupted,
+}
+
+impl QuarantineError {
+    /// Whether importing the same volume again may succeed, so that quarantine is worth keeping.
+    #[must_use]
+    pub const fn is_resumable(&self) -> bool {
+        match self {
+            Self::Form(_) | Self::Member { .. } | Self::Unpack { .. } | Self::Plan => false,
+            Self::Medium(_) | Self::Write(_) | Self::Space { .. } | Self::Interrupted => true,
+        }
+    }
+}
+
+impl Coded for QuarantineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Form(error) => error.class(),
+            Self::Member { .. } | Self::Unpack { .. } => Class::Refused,
+            Self::Plan | Self::Medium(_) | Self::Write(_) => Class::Fault,
+            Self::Space { .. } | Self::Interrupted => Class::Busy,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Form(error) => error.code(),
+            Self::Member { .. } => "quarantine.member",
+            Self::Unpack { .. } => "quarantine.unpack",
+            Self::Plan => "quarantine.plan",
+            Self::Medium(_) => "quarantine.medium",
+            Self::Write(_) => "quarantine.write",
+            Self::Space { .. } => "quarantine.space",
+            Self::Interrupted => "quarantine.interrupted",
+        }
+    }
+}

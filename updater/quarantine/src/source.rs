@@ -1,0 +1,222 @@
+//! A volume on its medium, read strictly in order and once.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use cloister_bundle::{
+    BundleError, VolumeHead,
+    container::{BLOCK_BYTES, Block, END_BYTES, Member, header, is_zero, padding, read_header},
+    handover::Expected,
+};
+use cloister_domain::{ByteCount, Digest, Hasher};
+
+use crate::QuarantineError;
+
+/// What must follow the two zero blocks that end a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing: the volume is a file.
+    File,
+    /// Anything, and it is not read: the volume was written to the start of a device.
+    Device,
+}
+
+/// The members that come before the first signature is checked, as they lie on the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What the volume says of itself.
+    pub volume: VolumeHead,
+    /// `clb/00-head`.
+    pub head: Vec<u8>,
+    /// `clb/10-meta`.
+    pub meta: Vec<u8>,
+    /// `clb/20-manifest`.
+    pub manifest: Vec<u8>,
+}
+
+/// Reads a volume member by member and keeps the digest of every byte that it read.
+#[derive(Debug)]
+pub struct Source<R> {
+    reader: R,
+    ending: Ending,
+    /// Members begun so far.
+    member: u64,
+    hasher: Hasher,
+    read_bytes: u64,
+}
+
+impl<R: Read + Seek> Source<R> {
+    /// A volume that begins where `reader` stands.
+    pub fn new(reader: R, ending: Ending) -> Self {
+        Self { reader, ending, member: 0, hasher: Hasher::new(), read_bytes: 0 }
+    }
+
+    /// Reads the head, the trust metadata and the manifest: at most about 5 MiB.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Form`] and [`QuarantineError::Medium`].
+    pub fn head(&mut self) -> Result<Head, QuarantineError> {
+        let head = self.bounded(Member::Head)?;
+        let volume = VolumeHead::parse(&head)?;
+        let meta = self.bounded(Member::Meta)?;
+        let manifest = self.bounded(Member::Manifest)?;
+        Ok(Head { volume, head, meta, manifest })
+    }
+
+    /// Reads the next member, which is the attestation that the manifest promised here.
+    ///
+    /// # Errors
+    /// As [`Source::head`]; [`QuarantineError::Member`] if it is another one.
+    pub fn attestation(&mut self, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
+        self.expected(Member::Attestation(expected.sha256), expected)
+    }
+
+    /// Reads the next member, which is the index that the manifest promised.
+    ///
+    /// # Errors
+    /// As [`Source::attestation`].
+    pub fn index(&mut self, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
+        self.expected(Member::Index, expected)
+    }
+
+    /// Reads a chunk into `buffer`, hashes it, and lets it pass if it is the signed one.
+    pub(crate) fn chunk(
+        &mut self,
+        number: u64,
+        stored: Digest,
+        bytes: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), QuarantineError> {
+        self.known_header(Member::Chunk(stored), bytes)?;
+        self.content(bytes, buffer)?;
+        if Digest::of(buffer) == stored {
+            Ok(())
+        } else {
+            Err(BundleError::Digest { chunk: number }.into())
+        }
+    }
+
+    /// Checks a chunk's header and passes over its content.
+    pub(crate) fn pass_over(&mut self, stored: Digest, bytes: u64) -> Result<(), QuarantineError> {
+        self.known_header(Member::Chunk(stored), bytes)?;
+        let pad = u64::try_from(padding(bytes)).expect("below a block");
+        let padded = bytes.checked_add(pad).and_then(|bytes| i64::try_from(bytes).ok());
+        let padded = padded.ok_or(BundleError::Truncated)?;
+        // Beyond the end of a file a seek succeeds; the next read tells.
+        self.reader.seek(SeekFrom::Current(padded)).map_err(QuarantineError::Medium)?;
+        Ok(())
+    }
+
+    /// Reads the end; nothing else may be there.
+    pub(crate) fn end(&mut self) -> Result<(), QuarantineError> {
+        let mut end = Vec::new();
+        let bytes = u64::try_from(END_BYTES).expect("1024");
+        self.exactly(bytes, &mut end)?;
+        if !is_zero(&end) {
+            return Err(BundleError::End.into());
+        }
+        if self.ending == Ending::Device {
+            return Ok(());
+        }
+        let mut more = [0];
+        loop {
+            match self.reader.read(&mut more) {
+                Ok(0) => return Ok(()),
+                Ok(_) => return Err(BundleError::End.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(QuarantineError::Medium(error)),
+            }
+        }
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub const fn read_bytes(&self) -> ByteCount {
+        ByteCount(self.read_bytes)
+    }
+
+    /// SHA-256 of the bytes read so far, in their order.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
+    fn bounded(&mut self, member: Member) -> Result<Vec<u8>, QuarantineError> {
+        let block = self.block()?;
+        let bytes = read_header(&block, &member.name(), member.bytes_max(), self.member)?;
+        self.begun();
+        let mut content = Vec::new();
+        self.content(bytes, &mut content)?;
+        Ok(content)
+    }
+
+    fn expected(&mut self, member: Member, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
+        let number = self.member;
+        let ByteCount(bytes) = expected.bytes;
+        if bytes > member.bytes_max() {
+            let max = member.bytes_max();
+            return Err(BundleError::MemberSize { member: number, bytes, max }.into());
+        }
+        self.known_header(member, bytes)?;
+        let mut content = Vec::new();
+        self.content(bytes, &mut content)?;
+        if Digest::of(&content) == expected.sha256 {
+            Ok(content)
+        } else {
+            Err(QuarantineError::Member { member: number })
+        }
+    }
+
+    /// Reads a header that must be this one to the last bit.
+    fn known_header(&mut self, member: Member, bytes: u64) -> Result<(), QuarantineError> {
+        let block = self.block()?;
+        if block != header(&member.name(), bytes)? {
+            return Err(BundleError::Header { member: self.member }.into());
+        }
+        self.begun();
+        Ok(())
+    }
+
+    fn begun(&mut self) {
+        self.member = self.member.saturating_add(1);
+    }
+
+    fn block(&mut self) -> Result<Block, QuarantineError> {
+        let mut block = [0; BLOCK_BYTES];
+        self.fill(&mut block)?;
+        Ok(block)
+    }
+
+    /// Reads a member's content and checks that zeros pad it to the next block.
+    fn content(&mut self, bytes: u64, content: &mut Vec<u8>) -> Result<(), QuarantineError> {
+        self.exactly(bytes, content)?;
+        let mut zeros = [0; BLOCK_BYTES];
+        let zeros = zeros.get_mut(..padding(bytes)).expect("padding is below a block");
+        self.fill(zeros)?;
+        if is_zero(zeros) {
+            return Ok(());
+        }
+        let member = self.member.saturating_sub(1);
+        Err(BundleError::Padding { member }.into())
+    }
+
+    /// Fills `buffer` with the next `bytes` bytes. Every caller has checked them against a limit.
+    fn exactly(&mut self, bytes: u64, buffer: &mut Vec<u8>) -> Result<(), QuarantineError> {
+        let length = usize::try_from(bytes).map_err(|_too_large| BundleError::Truncated)?;
+        buffer.resize(length, 0);
+        self.fill(buffer)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), QuarantineError> {
+        self.reader.read_exact(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                BundleError::Truncated.into()
+            } else {
+                QuarantineError::Medium(error)
+            }
+        })?;
+        self.hasher.update(buffer);
+        let count = u64::try_from(buffer.len()).expect("a length fits 64 bits");
+        self.read_bytes = self.read_bytes.saturating_add(count);
+        Ok(())
+    }
+}
