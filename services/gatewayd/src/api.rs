@@ -1,0 +1,172 @@
+//! Probes, models, embeddings and citations.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{Response, StatusCode},
+    response::IntoResponse as _,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use cloister_domain::Sensitive;
+use cloister_wire::{
+    corpus::{self, Answer},
+    engine::{Event, Request},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    engine,
+    grounding::ask_corpus,
+    http_problem::HttpProblem,
+    request::EmbeddingRequest,
+    routes::Asked,
+    shared::{PER_PRINCIPAL_MAX, Shared},
+};
+
+/// The name under which whatever is active can always be asked.
+pub(crate) const DEFAULT_MODEL: &str = "default";
+
+type Answered = Result<Response<Body>, HttpProblem>;
+
+/// Runs work that waits for sockets away from the event loop.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HttpProblem> + Send + 'static,
+) -> Result<T, HttpProblem> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_ended| Err(HttpProblem::internal()))
+}
+
+/// The process serves.
+pub(crate) fn live(_shared: &Shared) -> Response<Body> {
+    (StatusCode::OK, "ok\n").into_response()
+}
+
+/// A generation is active. Whether its engine answers is told by asking it.
+pub(crate) fn ready(shared: &Shared) -> Response<Body> {
+    match engine::active(shared) {
+        Some(_) => (StatusCode::OK, "ready\n").into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "no active generation\n").into_response(),
+    }
+}
+
+/// Name of the active model, if its engine answers.
+fn active_name(shared: &Shared) -> Option<String> {
+    let generation = engine::active(shared)?;
+    engine::status(shared, generation)?.model
+}
+
+/// Refuses a model name that is neither `default` nor that of the active model.
+pub(crate) fn known_model(shared: &Shared, name: &Sensitive<String>) -> Result<(), HttpProblem> {
+    let name = name.expose();
+    if name == DEFAULT_MODEL || active_name(shared).as_deref() == Some(name) {
+        return Ok(());
+    }
+    let message = "no such model; `GET /v1/models` lists what is active";
+    Err(HttpProblem::not_found("model_not_found", message).about("model"))
+}
+
+fn model_entry(id: &str, shared: &Shared) -> Value {
+    let generation = engine::active(shared);
+    json!({
+        "id": id,
+        "object": "model",
+        "created": 0,
+        "owned_by": "cloister",
+        "cloister": { "generation": generation },
+    })
+}
+
+/// What can be asked.
+pub(crate) async fn models(asked: Asked) -> Answered {
+    let shared = asked.shared;
+    blocking(move || {
+        let names = std::iter::once(DEFAULT_MODEL.to_owned()).chain(active_name(&shared));
+        let data: Vec<Value> = names.map(|name| model_entry(&name, &shared)).collect();
+        Ok(axum::Json(json!({ "object": "list", "data": data })).into_response())
+    })
+    .await
+}
+
+/// One of them.
+pub(crate) async fn model(asked: Asked) -> Answered {
+    let (shared, name) = (asked.shared, Sensitive::new(asked.tail));
+    blocking(move || {
+        known_model(&shared, &name)?;
+        Ok(axum::Json(model_entry(name.expose(), &shared)).into_response())
+    })
+    .await
+}
+
+/// `POST /v1/embeddings`.
+pub(crate) async fn embeddings(asked: Asked) -> Answered {
+    let request = EmbeddingRequest::parse(&asked.body)?;
+    let shared = Arc::clone(&asked.shared);
+    let ticket = shared
+        .enter(&asked.caller.principal)
+        .ok_or_else(|| HttpProblem::concurrency(PER_PRINCIPAL_MAX))?;
+    blocking(move || {
+        let _place = ticket;
+        known_model(&shared, &request.model)?;
+        let event = engine::with_active(&shared, |generation| {
+            let embed = Request::Embed { generation, texts: request.texts.clone() };
+            Ok(engine::begin(&shared, &embed)?.map(|begun| begun.first))
+        })?;
+        let Event::Embeddings { vectors, tokens } = event else {
+            return Err(HttpProblem::internal());
+        };
+        let data: Vec<Value> = vectors
+            .iter()
+            .enumerate()
+            .map(|(index, vector)| {
+                let embedding = if request.base64 { packed(vector) } else { json!(vector) };
+                json!({ "object": "embedding", "index": index, "embedding": embedding })
+            })
+            .collect();
+        let usage = json!({ "prompt_tokens": tokens.0, "total_tokens": tokens.0 });
+        let body =
+            json!({ "object": "list", "data": data, "model": DEFAULT_MODEL, "usage": usage });
+        Ok(axum::Json(body).into_response())
+    })
+    .await
+}
+
+/// Little-endian f32 words as base64, as official clients unpack them.
+fn packed(vector: &[f32]) -> Value {
+    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Value::String(BASE64_STANDARD.encode(bytes))
+}
+
+/// `GET /v1/citations/{id}`: access is decided again, now.
+pub(crate) async fn citation(asked: Asked) -> Answered {
+    let absent = || {
+        let message = "there is no such citation, or it is not for this key";
+        HttpProblem::not_found("citation_not_found", message)
+    };
+    let (shared, labels) = (asked.shared, asked.caller.labels);
+    // A colon may come percent-encoded.
+    let id = asked.tail.replace("%3A", ":").replace("%3a", ":");
+    blocking(move || {
+        let citation = id.parse().map_err(|_text| absent())?;
+        let generation = engine::active(&shared).ok_or_else(HttpProblem::loading)?;
+        let open = corpus::Request::Open { citation, generation, labels };
+        let hit = match ask_corpus(&shared, &open) {
+            Ok(Answer::Passage(hit)) => hit,
+            Ok(_) => return Err(HttpProblem::internal()),
+            Err(problem) if problem.status.is_client_error() => return Err(absent()),
+            Err(problem) => return Err(problem),
+        };
+        let body = json!({
+            "object": "cloister.citation",
+            "id": hit.citation,
+            "document": hit.citation.document,
+            "chunk": hit.chunk,
+            "range": [hit.citation.start, hit.citation.end],
+            "label": hit.label,
+            "collection": hit.collection,
+            "name": hit.name.expose(),
+            "text": hit.text.expose(),
+        });
+        Ok(axum::Json(body).into_response())
+    })
+    .await
+}
