@@ -1,1 +1,102 @@
-//! Placeholder.
+//! The only process that opens a medium: reads a volume's head, has updaterd judge it, and copies
+//! by the plan that comes back into quarantine.
+//!
+//! It holds no key, parses no payload, unpacks no byte that was not hashed, opens no TCP socket, and
+//! writes nowhere but in quarantine. It can be killed at any byte: the next import of the same
+//! volume goes on from what the files in quarantine hash to.
+
+mod error;
+mod medium;
+mod relay;
+
+use std::sync::{Mutex, TryLockError};
+
+use cloister_config::Config;
+use cloister_daemon::{Connection, Daemon, FrameError, Limits, Stop};
+use cloister_domain::Coded as _;
+use cloister_wire::{
+    Problem,
+    intake::{Event, Request},
+};
+
+pub use error::{IntakeError, RunError};
+
+/// One import, and people who look meanwhile.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Serves until the daemon is to stop.
+///
+/// # Errors
+/// [`RunError`] if the socket cannot be had or served.
+pub fn run(daemon: &Daemon) -> Result<(), RunError> {
+    let listener = daemon.listener().map_err(RunError::Listen)?;
+    let intake = Intake { config: daemon.config(), stop: daemon.stop(), importing: Mutex::new(()) };
+    daemon.ready();
+    daemon
+        .serve(listener, Limits { connections_max: CONNECTIONS_MAX }, |client| {
+            if let Err(error) = intake.converse(&client) {
+                tracing::debug!(code = error.code(), "a client went away");
+            }
+        })
+        .map_err(RunError::Serve)
+}
+
+/// What every conversation needs.
+#[derive(Debug)]
+struct Intake<'a> {
+    config: &'a Config,
+    stop: &'a Stop,
+    /// Held by the one import that runs: two would write the same files.
+    importing: Mutex<()>,
+}
+
+impl Intake<'_> {
+    /// Answers requests until the client is done.
+    fn converse(&self, client: &Connection) -> Result<(), FrameError> {
+        while let Some(request) = client.read::<Request>()? {
+            let last = match self.answer(&request, client) {
+                Ok(last) => last,
+                // A client that went away needs no answer.
+                Err(IntakeError::Client(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(
+                        code = error.code(),
+                        error = &error as &dyn std::error::Error,
+                        "an import or inspection ended with a problem"
+                    );
+                    Event::Problem(error.problem())
+                }
+            };
+            client.write(&last)?;
+        }
+        Ok(())
+    }
+
+    /// Does what was asked; gives the last event.
+    fn answer(&self, request: &Request, client: &Connection) -> Result<Event, IntakeError> {
+        match request {
+            Request::Inspect { path } => {
+                relay::inspect(self.config, &medium::open(path)?, client)?;
+                Ok(Event::Inspected)
+            }
+            Request::Import { path } => {
+                let _one_at_a_time = match self.importing.try_lock() {
+                    Ok(guard) => guard,
+                    Err(TryLockError::WouldBlock) => return Err(IntakeError::Importing),
+                    Err(TryLockError::Poisoned(_)) => panic!("an import panicked"),
+                };
+                relay::import(self.config, self.stop, &medium::open(path)?, client)
+            }
+        }
+    }
+}
+
+impl IntakeError {
+    /// What the client hears: the problem that updaterd named, or this error's own.
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(problem) => problem.clone(),
+            other => Problem::of(other),
+        }
+    }
+}
