@@ -1,6 +1,7 @@
 //! `records export` and `records verify`.
 
 use std::{
+    error::Error as _,
     fs::{self, OpenOptions},
     io::Write,
     path::{Component, Path},
@@ -8,7 +9,9 @@ use std::{
 
 use base64::Engine as _;
 use cloister_config::{Config, Role};
-use cloister_daemon::Connection;
+use cloister_daemon::{Connection, files};
+use cloister_domain::Digest;
+use cloister_record::{Export, Trust};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
@@ -65,4 +68,86 @@ fn write_file(folder: &Path, path: &str, base64: &str) -> Result<(), Failure> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).open(target).map_err(failed)?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// The largest file of an export: an entry bundle of 256 entries of 64 KiB.
+const EXPORT_FILE_BYTES_MAX: u64 = 256 * (64 << 10) + 1024;
+/// The largest root file, as at enrolment.
+const ROOT_BYTES_MAX: u64 = 1 << 20;
+
+/// Checks an export against a log key and a root that came by another way.
+pub(crate) fn verify(
+    folder: &Path,
+    log_key: &str,
+    root: &Path,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let log = log_key.parse().map_err(|error: cloister_record::RecordError| Failure::of(&error))?;
+    let text = files::read_limited(root, ROOT_BYTES_MAX).map_err(|error| Failure::of(&error))?;
+    let digest = Digest::of(&text);
+    let state = cloister_verify::enrol(&text, digest).map_err(|error| Failure::of(&error))?;
+    let mut export = Export::new();
+    read_export(folder, folder, &mut export)?;
+    let trust = Trust { log, root: digest, persons: state.approvers() };
+    let report = cloister_record::verify(&export, &trust);
+    let faults: Vec<String> = report
+        .faults
+        .iter()
+        .map(|fault| match fault.source() {
+            Some(cause) => format!("{fault}: {cause}"),
+            None => fault.to_string(),
+        })
+        .collect();
+    if json {
+        let body = serde_json::json!({
+            "size": report.size,
+            "root": report.root,
+            "open_intent": report.open_intent,
+            "faults": faults,
+        });
+        print_json(&body, out)?;
+    } else {
+        say!(
+            out,
+            "{} records under root {}",
+            report.size,
+            report.root.map_or_else(String::new, |root| root.short())
+        );
+        if let Some(intent) = &report.open_intent {
+            say!(out, "open        {intent}");
+        }
+        for fault in &faults {
+            say!(out, "FAULT       {fault}");
+        }
+    }
+    match faults.len() {
+        0 if json => Ok(()),
+        0 => {
+            say!(out, "good        every signature, leaf, root and checkpoint holds");
+            Ok(())
+        }
+        count => {
+            Err(Failure::verification(format!("the export has {count} faults; do not trust it")))
+        }
+    }
+}
+
+/// Reads the log's files of an export: the checkpoint and everything below `tile/`.
+fn read_export(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Failure> {
+    let failed = |_detail| Failure::usage("the export cannot be read");
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let kind = fs::symlink_metadata(&path).map_err(failed)?.file_type();
+        let inside =
+            path.strip_prefix(top).ok().and_then(Path::to_str).unwrap_or_default().to_owned();
+        if kind.is_dir() {
+            read_export(top, &path, export)?;
+        } else if inside == "checkpoint" || inside.starts_with("tile/") {
+            let bytes = files::read_limited(&path, EXPORT_FILE_BYTES_MAX)
+                .map_err(|error| Failure::of(&error))?;
+            export.insert(inside, bytes);
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Approvals: distinct persons, each bound to the same package.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_attest::{
+    PublicKey,
     approval::{Approval, Decision},
     dsse::Envelope,
 };
@@ -39,6 +40,12 @@ impl Approved {
 }
 
 impl TrustState {
+    /// Who may approve, by key: what an auditor checks the log's approvals against.
+    #[must_use]
+    pub fn approvers(&self) -> BTreeMap<PublicKey, Principal> {
+        self.root().approvers.persons()
+    }
+
     /// One person's decision, if the person is an approver and the key is that person's.
     ///
     /// # Errors

@@ -230,6 +230,11 @@ impl Authority {
         Ok(persons)
     }
 
+    /// Who may speak, by key.
+    pub(crate) fn persons(&self) -> BTreeMap<PublicKey, Principal> {
+        self.holders.values().map(|holder| (holder.key, holder.person.clone())).collect()
+    }
+
     /// How many persons must speak.
     pub(crate) const fn threshold(&self) -> u64 {
         self.threshold
