@@ -205,7 +205,7 @@ pub(crate) fn activate(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    switched(ask(config, &Request::Activate { import })?, json, out)
+    switched(&ask(config, &Request::Activate { import })?, json, out)
 }
 
 pub(crate) fn rollback(
@@ -214,15 +214,15 @@ pub(crate) fn rollback(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    switched(ask(config, &Request::Rollback { to })?, json, out)
+    switched(&ask(config, &Request::Rollback { to })?, json, out)
 }
 
-fn switched(answer: Answer, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let Answer::Switched { generation, from, microseconds, record } = &answer else {
+fn switched(answer: &Answer, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let Answer::Switched { generation, from, microseconds, record } = answer else {
         return Err(Failure::conversation("updaterd"));
     };
     if json {
-        return print_json(&answer, out);
+        return print_json(answer, out);
     }
     let before = from.map_or_else(|| "nothing".to_owned(), |from| from.0.short());
     say!(
