@@ -24,6 +24,10 @@ const ACT_BYTES_MAX: usize = 200;
 const INTENT: &str = "/intent";
 const OUTCOME: &str = "/outcome";
 
+/// Whether the daemons run as users of their own, in the words of a record.
+const SEPARATE: &str = "separate";
+const SHARED: &str = "shared";
+
 /// The event's name in records, and in the predicate type of its statement.
 #[must_use]
 pub const fn event_name(event: Event) -> &'static str {
@@ -82,13 +86,13 @@ pub fn intent_of(act: &str) -> Option<String> {
     act.strip_suffix(OUTCOME).map(|stem| format!("{stem}{INTENT}"))
 }
 
-/// Who vouches for an entry: the log's name and its host key.
+/// Which machine an entry is about, beside its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The log's name.
     pub origin: String,
-    /// The host key.
-    pub key: PublicKey,
+    /// Whether the daemons run as different users, so that one cannot speak for another.
+    pub peers_are_separate: bool,
 }
 
 /// Where an entry stands in the log.
@@ -120,7 +124,7 @@ pub struct Time {
 pub fn sign(
     entry: &Entry,
     place: Place,
-    origin: &str,
+    host: &Host,
     time: &Time,
     key: &SigningKey,
 ) -> Result<Vec<u8>, RecordError> {
@@ -150,6 +154,7 @@ pub fn sign(
     if let Some(boot_id) = &time.boot_id {
         when.insert("boot_id".to_owned(), Value::String(boot_id.clone()));
     }
+    let peers = if host.peers_are_separate { SEPARATE } else { SHARED };
     let statement = Statement {
         subject,
         predicate_type: predicate_type(event_name(entry.event)),
@@ -157,7 +162,7 @@ pub fn sign(
             "act": entry.act,
             "event": event_name(entry.event),
             "facts": entry.predicate,
-            "host": {"key": key_id, "origin": origin},
+            "host": {"key": key_id, "origin": host.origin, "peers": peers},
             "prev": place.prev.map(|digest| digest.to_string()),
             "seq": place.seq,
             "time": when,
@@ -188,8 +193,8 @@ pub enum Signer {
         act: String,
         /// Where the entry says that it stands.
         place: Place,
-        /// The log's name, as the entry gives it.
-        origin: String,
+        /// The machine, as the entry gives it.
+        host: Host,
         /// The time, as the machine believed it.
         time: Time,
         /// The facts.
@@ -285,10 +290,16 @@ fn host_signer(event: Event, predicate: &Value) -> Option<Signer> {
         None => None,
         Some(id) => Some(text(id)?),
     };
+    let host = fields.get("host")?;
+    let peers_are_separate = match host.get("peers")?.as_str()? {
+        SEPARATE => true,
+        SHARED => false,
+        _ => return None,
+    };
     Some(Signer::Host {
         act,
         place: Place { seq: fields.get("seq")?.as_u64()?, prev },
-        origin: text(fields.get("host")?.get("origin")?)?,
+        host: Host { origin: text(host.get("origin")?)?, peers_are_separate },
         time: Time { rtc_s: time.get("rtc_s")?.as_u64()?, boot_id },
         facts: fields.get("facts")?.as_object()?.clone(),
     })
@@ -312,13 +323,17 @@ mod tests {
         Entry { event, act: act.to_owned(), subject, predicate: facts }
     }
 
+    fn host() -> Host {
+        Host { origin: "enclave/one".to_owned(), peers_are_separate: false }
+    }
+
     const TIME: Time = Time { rtc_s: 1_700_000_000, boot_id: None };
 
     #[test]
     fn an_entry_returns_from_its_envelope_text() {
         let place = Place { seq: 3, prev: Some(Digest::of(b"before")) };
         let entry = entry(Event::ImportAccepted, "import/3/accepted");
-        let text = sign(&entry, place, "enclave/one", &TIME, &key(1)).expect("a good entry");
+        let text = sign(&entry, place, &host(), &TIME, &key(1)).expect("a good entry");
         let record = Record::parse(&text).expect("our own text");
         assert_eq!(record.event, Event::ImportAccepted);
         assert_eq!(record.subject, [("bundle".to_owned(), Digest::of(b"bundle"))]);
@@ -327,7 +342,7 @@ mod tests {
             Signer::Host {
                 act: entry.act,
                 place,
-                origin: "enclave/one".to_owned(),
+                host: host(),
                 time: TIME,
                 facts: entry.predicate,
             }
@@ -346,7 +361,8 @@ mod tests {
     #[test]
     fn an_entry_that_the_log_cannot_take_is_refused() {
         let place = Place { seq: 0, prev: None };
-        let refused = |entry: &Entry| sign(entry, place, "o", &TIME, &key(1)).expect_err("refused");
+        let refused =
+            |entry: &Entry| sign(entry, place, &host(), &TIME, &key(1)).expect_err("refused");
         assert_eq!(refused(&entry(Event::MediaSeen, "")), RecordError::Act);
         assert_eq!(refused(&entry(Event::MediaSeen, "A b")), RecordError::Act);
         assert_eq!(refused(&entry(Event::MediaSeen, &"x".repeat(201))), RecordError::Act);
@@ -366,7 +382,7 @@ mod tests {
         let mut entry = entry(Event::ActRefused, "a");
         entry.subject.clear();
         let place = Place { seq: 1, prev: None };
-        let text = sign(&entry, place, "o", &TIME, &key(1)).expect("good");
+        let text = sign(&entry, place, &host(), &TIME, &key(1)).expect("good");
         let record = Record::parse(&text).expect("our own text");
         assert_eq!(record.subject[0].0, "host-key");
         assert_eq!(record.subject[0].1.to_string(), key(1).public().key_id());
@@ -381,7 +397,8 @@ mod tests {
     #[test]
     fn other_predicates_are_refused() {
         let place = Place { seq: 0, prev: None };
-        let text = sign(&entry(Event::MediaSeen, "a"), place, "o", &TIME, &key(1)).expect("good");
+        let text =
+            sign(&entry(Event::MediaSeen, "a"), place, &host(), &TIME, &key(1)).expect("good");
         let payload = Record::parse(&text).expect("good").envelope.payload;
         let good: Value = serde_json::from_slice(&payload).expect("JSON");
         for (field, value) in [

@@ -265,12 +265,12 @@ impl Rules<'_> {
                     faults.push(Fault::Person { seq });
                 }
             }
-            Signer::Host { act, place, origin, .. } => {
+            Signer::Host { act, place, host, .. } => {
                 if let Err(cause) = record.check_signed_by(self.trust.log.key()) {
                     faults.push(Fault::Entry { seq, cause });
                 }
                 let here = place.seq == seq && place.prev == self.prev;
-                if !here || origin != self.trust.log.name() {
+                if !here || host.origin != self.trust.log.name() {
                     faults.push(Fault::Chain { seq });
                 }
                 if !self.acts.insert(act.clone()) {
@@ -308,7 +308,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::{Place, Time, sign};
+    use crate::{Host, Place, Time, sign};
 
     const ORIGIN: &str = "enclave/one";
 
@@ -344,7 +344,8 @@ mod tests {
                 prev: self.0.last().map(|text| Digest::of(text)),
             };
             let time = Time { rtc_s: 1, boot_id: Some("b".to_owned()) };
-            self.0.push(sign(&entry, place, ORIGIN, &time, &key(1)).expect("a good entry"));
+            let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: true };
+            self.0.push(sign(&entry, place, &host, &time, &key(1)).expect("a good entry"));
             self
         }
 

@@ -19,9 +19,10 @@ pub enum Event {
     Evaluation,
     /// A person approved or rejected a candidate (the person's own envelope).
     Approval,
-    /// An activation is about to happen; always before the switch.
+    /// An activation is about to happen; always before the switch. Its act ends with `/intent`.
     ActivationIntent,
-    /// How an activation ended; exactly one for each intent.
+    /// How an activation ended; exactly one for each intent. Its act is the intent's with `/outcome`
+    /// for `/intent`.
     ActivationOutcome,
     /// An operator's wish to return to a retained generation; the switch itself is an activation.
     Rollback,

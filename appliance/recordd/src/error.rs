@@ -1,0 +1,83 @@
+//! Why an entry is not taken, and why the log cannot be kept.
+
+use cloister_daemon::{ListenError, ServeError, credentials::CredentialError, files::FileError};
+use cloister_domain::{Class, Coded};
+use cloister_record::RecordError;
+
+/// Why recordd does not start, or refuses a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecorddError {
+    /// The host key cannot be had.
+    #[error("the host key cannot be had")]
+    Key(#[source] CredentialError),
+    /// The socket cannot be had.
+    #[error("the socket cannot be had")]
+    Listen(#[source] ListenError),
+    /// The daemon cannot go on accepting.
+    #[error("no more connections can be accepted")]
+    Serve(#[source] ServeError),
+    /// The log's files cannot be read.
+    #[error("the log's files cannot be read")]
+    Read(#[source] FileError),
+    /// The entry cannot be made durable: the disk is full or failed. Nothing may happen meanwhile.
+    #[error("the record cannot be written, so the act must not happen; free or repair the disk")]
+    Disk(#[source] FileError),
+    /// The log's files are not those of a log that this key signed.
+    #[error("the stored log is damaged ({what}); keep the files and compare them with an export")]
+    Damaged {
+        /// Which of its files.
+        what: &'static str,
+    },
+    /// The key or the log's name is not that of the stored log.
+    #[error("the stored checkpoint is not by this host key and under record.origin as configured")]
+    OtherLog,
+    /// The entry is not one that the log takes.
+    #[error("{0}")]
+    Entry(RecordError),
+    /// Something is to be recorded before the trust root is enrolled.
+    #[error("no trust root is enrolled; `cloister enrol` comes first and is record 0")]
+    Unenrolled,
+    /// A trust root is to be enrolled again.
+    #[error("a trust root is enrolled already; a new one must be signed by the old one")]
+    Enrolled,
+    /// An intent follows one that has no outcome yet, or an outcome has no intent.
+    #[error("an activation has one intent and after it one outcome; the last is not finished")]
+    Activation,
+    /// An act's name was used for something else.
+    #[error("this act is in the record already, about something else")]
+    OtherAct,
+}
+
+impl Coded for RecorddError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Key(error) => error.class(),
+            Self::Entry(error) => error.class(),
+            Self::Listen(_) | Self::Serve(_) | Self::Read(_) | Self::Disk(_) => Class::Fault,
+            Self::Damaged { .. } => Class::Corrupt,
+            Self::OtherLog
+            | Self::Unenrolled
+            | Self::Enrolled
+            | Self::Activation
+            | Self::OtherAct => Class::Refused,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Key(error) => error.code(),
+            Self::Entry(error) => error.code(),
+            Self::Listen(error) => error.code(),
+            Self::Serve(error) => error.code(),
+            Self::Read(_) => "record.read",
+            Self::Disk(_) => "record.disk",
+            Self::Damaged { .. } => "record.damaged",
+            Self::OtherLog => "record.other-log",
+            Self::Unenrolled => "record.unenrolled",
+            Self::Enrolled => "record.enrolled",
+            Self::Activation => "record.activation",
+            Self::OtherAct => "record.other-act",
+        }
+    }
+}

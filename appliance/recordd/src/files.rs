@@ -1,0 +1,131 @@
+//! The log's folder: checkpoint and tiles, each written whole and made durable.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use cloister_daemon::files::{FileError, read_limited, sync_folder, write_atomic};
+use cloister_record::tiles::{self, Kind, Tile, WIDTH};
+
+use crate::RecorddError as Error;
+
+/// The largest file: a bundle of 256 entries of 64 KiB.
+const FILE_BYTES_MAX: u64 = 256 * (64 << 10);
+
+/// Mode of every file; the folder above them admits the daemon alone.
+const MODE: u32 = 0o644;
+
+/// The folder of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Files(PathBuf);
+
+impl Files {
+    /// The folder, made with mode 0700 if it is not there.
+    pub(crate) fn open(folder: PathBuf) -> Result<Self, Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|source| Error::Disk(FileError::System { act: "make a folder for", source }))?;
+        Ok(Self(folder))
+    }
+
+    /// The checkpoint as stored, if there is one.
+    pub(crate) fn checkpoint(&self) -> Result<Option<String>, Error> {
+        let bytes = match read_limited(&self.0.join("checkpoint"), FILE_BYTES_MAX) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other.map_err(Error::Read)?,
+        };
+        let damaged = |_quotes| Error::Damaged { what: "checkpoint" };
+        String::from_utf8(bytes).map(Some).map_err(damaged)
+    }
+
+    pub(crate) fn write_checkpoint(&self, note: &str) -> Result<(), Error> {
+        write_atomic(&self.0.join("checkpoint"), note.as_bytes(), MODE).map_err(Error::Disk)
+    }
+
+    /// The bytes of a file that must be there.
+    pub(crate) fn read(&self, tile: &Tile) -> Result<Vec<u8>, Error> {
+        self.read_if_there(tile)?.ok_or(Error::Damaged { what: "a missing tile" })
+    }
+
+    pub(crate) fn read_if_there(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Error> {
+        match read_limited(&self.path(tile), FILE_BYTES_MAX) {
+            Err(error) if error.is_not_found() => Ok(None),
+            other => other.map(Some).map_err(Error::Read),
+        }
+    }
+
+    /// Whether any tile was ever written.
+    pub(crate) fn has_tiles(&self) -> bool {
+        self.0.join("tile").exists()
+    }
+
+    /// Writes a file whole and makes it durable, with the folders above it.
+    pub(crate) fn write(&self, tile: &Tile, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path(tile);
+        let folder = path.parent().expect("a tile lies in a folder");
+        make_durable_folder(folder)
+            .map_err(|source| FileError::System { act: "make a folder for", source })
+            .map_err(Error::Disk)?;
+        write_atomic(&path, bytes, MODE).map_err(Error::Disk)
+    }
+
+    /// Removes what a log of `size` entries no longer needs: partial files that a wider one replaces
+    /// (c2sp.org/tlog-tiles, "partial tiles"). What stays behind harms nobody.
+    pub(crate) fn sweep(&self, tile: &Tile) {
+        let full = Tile { width: WIDTH, ..*tile };
+        let mut partial = self.path(&full).into_os_string();
+        partial.push(".p");
+        let partial = PathBuf::from(partial);
+        let keep = tile.width.to_string();
+        let removed = if tile.width == WIDTH {
+            fs::remove_dir_all(&partial)
+        } else {
+            fs::read_dir(&partial).and_then(|names| {
+                for name in names {
+                    let name = name?;
+                    if name.file_name() != *keep {
+                        fs::remove_file(name.path())?;
+                    }
+                }
+                Ok(())
+            })
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(kind = ?error.kind(), "an outgrown tile could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn path(&self, tile: &Tile) -> PathBuf {
+        self.0.join(tile.path())
+    }
+}
+
+/// Makes `folder` and those above it, syncing each folder that got a new name.
+fn make_durable_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_durable_folder(folder.parent().ok_or(error)?)?;
+            return make_durable_folder(folder);
+        }
+        Err(error) => return Err(error),
+    }
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The bundle that holds entry `seq` in a log of `size` entries.
+pub(crate) fn bundle_of(seq: u64, size: u64) -> Tile {
+    let index = seq / WIDTH;
+    let width = (size - index * WIDTH).min(WIDTH);
+    Tile { kind: Kind::Entries, index, width }
+}
+
+/// The tiles of a log of `size` entries: those that never change again, and the others.
+pub(crate) fn full_and_changing(size: u64) -> (Vec<Tile>, Vec<Tile>) {
+    tiles::all(size).partition(|tile| tile.width == WIDTH)
+}
