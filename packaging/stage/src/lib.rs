@@ -8,6 +8,7 @@
 //! It never ships: on the appliance systemd does this work.
 
 mod client;
+pub mod facility;
 pub mod journal;
 pub mod outside;
 mod roles;
