@@ -124,54 +124,6 @@ pub fn expose_sites(tree: &Tree, listed: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// Every error code in the sources has a row in `docs/reference/errors.md`, and no row is stale.
-#[must_use]
-pub fn error_codes(tree: &Tree, page: &str) -> Vec<Finding> {
-    let mut codes = BTreeMap::new();
-    for source in tree.sources.iter().filter(|source| source.is_production_rust()) {
-        for (line_number, code) in codes_of(source) {
-            codes.entry(code).or_insert_with(|| format!("{}:{line_number}", source.path));
-        }
-    }
-    let rows: BTreeSet<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
-        .collect();
-    let missing = codes
-        .iter()
-        .filter(|(code, _)| !rows.contains(*code))
-        .map(|(code, place)| format!("{place}: `{code}` has no row in docs/reference/errors.md"));
-    let stale = rows
-        .iter()
-        .filter(|row| !codes.contains_key(*row))
-        .map(|row| format!("docs/reference/errors.md: no source has `{row}`"));
-    missing.chain(stale).collect()
-}
-
-/// The codes in the `fn code` of each `Coded` implementation: lines like `Self::X => "a.b",`.
-fn codes_of(source: &crate::Source) -> Vec<(usize, String)> {
-    let mut codes = Vec::new();
-    let mut inside = false;
-    for (number, line) in source.production_lines() {
-        if line.contains("fn code(&self) -> &'static str") {
-            inside = true;
-        } else if inside && line == "    }" {
-            inside = false;
-        }
-        if inside {
-            let quoted = line.split('"').skip(1).step_by(2);
-            codes.extend(quoted.filter(|text| is_code(text)).map(|text| (number, text.to_owned())));
-        }
-    }
-    codes
-}
-
-fn is_code(text: &str) -> bool {
-    let plain =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
-    !text.is_empty() && text.chars().all(plain)
-}
-
 /// Each service unit keeps its daemon from the network, from core dumps and within its memory.
 #[must_use]
 pub fn unit_files(tree: &Tree) -> Vec<Finding> {

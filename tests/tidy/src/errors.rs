@@ -1,0 +1,123 @@
+//! The page of error codes, made from the sources.
+//!
+//! Each crate's errors implement `Coded`; the code of a variant stands in `fn code`, its text in the
+//! `#[error]` attribute. Both are read here as text, so the page needs no hand.
+
+use std::collections::BTreeMap;
+
+use crate::{Source, Tree};
+
+const HEAD: &str = "# Error codes
+
+Every refusal carries one of these codes: in the journal's `code` field, in a record, in `--json`
+output and in the API's error envelope. The text is what a person reads; `{…}` stands for a figure.
+Made from the sources by `cargo run -p cloister-tidy`.
+
+| code | crate | text |
+|---|---|---|
+";
+
+/// The whole page.
+#[must_use]
+pub fn error_page(tree: &Tree) -> String {
+    let mut rows = BTreeMap::new();
+    for source in tree.sources.iter().filter(|source| source.is_production_rust()) {
+        let texts = texts_of(source);
+        for (code, variants) in codes_of(source) {
+            let said: Vec<&str> = variants
+                .iter()
+                .filter_map(|variant| texts.get(variant).map(String::as_str))
+                .collect();
+            let krate = source.path.split("/src/").next().unwrap_or_default().to_owned();
+            rows.entry((code, krate)).or_insert_with(|| said.join(" / "));
+        }
+    }
+    let mut page = HEAD.to_owned();
+    for ((code, krate), text) in rows {
+        page.push_str(&format!("| `{code}` | {krate} | {} |\n", text.replace('|', "\\|")));
+    }
+    page
+}
+
+/// The text of each variant: the `#[error("…")]` above it.
+fn texts_of(source: &Source) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    let mut waiting: Option<String> = None;
+    let mut open = String::new();
+    for (_, line) in source.production_lines() {
+        let line = line.trim();
+        if line.starts_with("#[error(") || !open.is_empty() {
+            open.push_str(line);
+            if line.ends_with(")]") {
+                waiting = Some(plain(&open));
+                open.clear();
+            }
+        } else if let Some(variant) = variant_name(line)
+            && let Some(text) = waiting.take()
+        {
+            texts.insert(variant, text);
+        }
+    }
+    texts
+}
+
+/// The first literal of an attribute, without its escapes.
+fn plain(attribute: &str) -> String {
+    let literal = attribute.split_once('"').map_or("", |(_, rest)| rest);
+    let mut text = String::new();
+    let mut letters = literal.chars();
+    let mut inside = false;
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => text.extend(letters.next().filter(|next| !next.is_whitespace())),
+            '"' => break,
+            '{' => inside = true,
+            '}' => {
+                inside = false;
+                text.push_str("{…}");
+            }
+            _ if inside => {}
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
+fn variant_name(line: &str) -> Option<String> {
+    let name: String = line.chars().take_while(|letter| letter.is_alphanumeric()).collect();
+    let first = name.chars().next()?;
+    let rest = line.get(name.len()..)?.trim_start();
+    let opens = rest.is_empty() || rest.starts_with(['(', '{', ',']);
+    (first.is_uppercase() && opens).then_some(name)
+}
+
+/// The codes in each `fn code`, with the variants that have them.
+fn codes_of(source: &Source) -> Vec<(String, Vec<String>)> {
+    let mut codes = Vec::new();
+    let mut inside = false;
+    let mut variants = Vec::new();
+    for (_, line) in source.production_lines() {
+        if line.contains("fn code(&self) -> &'static str") {
+            inside = true;
+        } else if inside && line == "    }" {
+            inside = false;
+        }
+        if !inside {
+            continue;
+        }
+        let named = line.split("Self::").skip(1).map(|rest| {
+            rest.chars().take_while(|letter| letter.is_alphanumeric()).collect::<String>()
+        });
+        variants.extend(named.filter(|name| name.chars().next().is_some_and(char::is_uppercase)));
+        for text in line.split('"').skip(1).step_by(2).filter(|text| is_code(text)) {
+            codes.push((text.to_owned(), std::mem::take(&mut variants)));
+        }
+    }
+    codes
+}
+
+fn is_code(text: &str) -> bool {
+    let plain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    !text.is_empty() && text.chars().all(plain)
+}
