@@ -31,7 +31,7 @@ pub struct FileEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// `fastcdc-2020`.
+    /// `gear-v1`.
     pub algorithm: String,
     /// No chunk but a file's last is smaller, in bytes.
     pub min_bytes: u64,
@@ -326,7 +326,7 @@ mod tests {
                 plain_bytes: count,
                 stored_bytes: count,
                 cut: Cut {
-                    algorithm: "fastcdc-2020".to_owned(),
+                    algorithm: "gear-v1".to_owned(),
                     min_bytes: 1 << 18,
                     avg_bytes: 1 << 20,
                     max_bytes: 1 << 22,

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The connected side: keys, the trust root, releases, signed volumes.
+//!
+//! Everything that `cloister-mint` does is a function here, so that demo and tests call it in their
+//! own process. It is the only crate that writes bundles; what it writes is a function of its inputs
+//! and keys, byte for byte. It opens no connection: models and documents are files that somebody
+//! brought.
+
+pub mod build;
+pub mod cli;
+mod cut;
+mod files;
+pub mod inspect;
+pub mod keys;
+pub mod trust;
+pub mod volume;

@@ -1,0 +1,267 @@
+//! From a release tree to a signed release: one reading of the files, then volumes.
+
+use std::{
+    fs::File,
+    io::{Read, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_attest::SigningKey;
+use cloister_bundle::{
+    Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
+    container, limits, volume_file_name,
+};
+use cloister_domain::{Digest, Hasher};
+
+use crate::{cut, files, volume};
+
+/// The largest volume unless another is asked for: what FAT32 can hold, in bytes.
+pub const VOLUME_BYTES: u64 = 3900 << 20;
+
+/// The level of zstd; what was measured in `reference/updates.md`, section 5.
+const ZSTD_LEVEL: i32 = 3;
+
+/// What the publisher says about a release, beside its files.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// Its version, for people.
+    pub version: String,
+    /// Its number.
+    pub counter: u64,
+    /// The least number that may be activated once it was.
+    pub min_counter: u64,
+    /// Licences as SPDX expressions.
+    pub licences: Vec<String>,
+    /// Memory that it needs, in bytes; disk is counted from the files.
+    pub ram_bytes: u64,
+    /// Abilities of the engine that it needs.
+    pub features: Vec<String>,
+    /// Evidence that travels with it: what it claims (a URI), and its bytes.
+    pub attestations: Vec<(String, Vec<u8>)>,
+}
+
+/// A signed release whose chunks wait in a file without a name.
+#[derive(Debug)]
+pub struct Package {
+    manifest: Manifest,
+    envelope: Vec<u8>,
+    attestations: Vec<Vec<u8>>,
+    index: Index,
+    spool: File,
+}
+
+impl Package {
+    /// Reads the files under `tree` once, cuts, compresses and hashes them, and signs the manifest.
+    /// The chunks wait under `spool_folder` until they are written into volumes.
+    ///
+    /// # Errors
+    /// When a file cannot be read, a path breaks a rule, or the release is not of the accepted form.
+    pub fn build(
+        tree: &Path,
+        spec: &Spec,
+        publishers: &[SigningKey],
+        spool_folder: &Path,
+    ) -> Result<Self> {
+        let mut spool = tempfile::tempfile_in(spool_folder).context("no place for the chunks")?;
+        let mut cutter = Cutter::new(&mut spool)?;
+        let mut entries = Vec::new();
+        for path in files::walk(tree)? {
+            let entry = cutter.file(&tree.join(&path), &path, entries.len() as u64)?;
+            entries.push(entry);
+        }
+        let index = Index::new(cutter.chunks, &entries)?;
+        let mut attestations = spec.attestations.clone();
+        attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
+        let manifest = Manifest::new(release(spec, entries, &index, &attestations))?;
+        let unsigned = manifest.envelope();
+        let envelope = publishers.iter().fold(unsigned, |envelope, key| envelope.sign_with(key));
+        let attestations = attestations.into_iter().map(|(_, bytes)| bytes).collect();
+        Ok(Self { manifest, envelope: envelope.to_json(), attestations, index, spool })
+    }
+
+    /// The release.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The signed manifest's text, which an importer lists.
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+
+    /// Writes the volumes into `folder`, each of at most `volume_bytes` where chunks allow, with
+    /// `meta` as their trust metadata (empty: an importer puts it in later). Returns their paths.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&mut self, folder: &Path, meta: &[u8], volume_bytes: u64) -> Result<Vec<PathBuf>> {
+        let release = self.manifest.release();
+        let fixed = self.head_bytes(meta)?;
+        let ranges = split(&self.index, volume_bytes.saturating_sub(fixed));
+        let volumes = u32::try_from(ranges.len())?;
+        self.spool.seek(SeekFrom::Start(0))?;
+        let mut paths = Vec::new();
+        for (number, (first_chunk, chunks)) in (1u32..).zip(ranges) {
+            let path = folder.join(volume_file_name(&release.name, &release.version, number));
+            let bundle = self.manifest.generation();
+            let head =
+                VolumeHead { format: 1, bundle, volume: number, volumes, first_chunk, chunks };
+            let range = self.index.volume(first_chunk, chunks).context("a range of the index")?;
+            let stored: u64 = range.iter().map(|chunk| member_bytes(chunk.stored_bytes)).sum();
+            files::write_whole(&path, |out| {
+                let (envelope, attestations) = (&self.envelope, &self.attestations);
+                volume::write_head(out, &head, meta, envelope, attestations, &self.index)?;
+                let copied = std::io::copy(&mut Read::by_ref(&mut self.spool).take(stored), out)?;
+                ensure!(copied == stored, "the chunks ended too early");
+                out.write_all(&[0; container::END_BYTES])?;
+                Ok(())
+            })?;
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+
+    /// Bytes of a volume that are not chunks.
+    fn head_bytes(&self, meta: &[u8]) -> Result<u64> {
+        let index = 32 + 104 * self.index.chunks().len() as u64;
+        let attested = self.attestations.iter().map(|bytes| bytes.len() as u64);
+        let parts = [limits::HEAD_BYTES_MAX, meta.len() as u64, self.envelope.len() as u64, index];
+        let total: u64 = parts.into_iter().chain(attested).map(member_bytes).sum();
+        Ok(total + container::END_BYTES as u64)
+    }
+}
+
+fn member_bytes(bytes: u64) -> u64 {
+    container::member_bytes(bytes).expect("a member is far below 2^64 bytes")
+}
+
+fn release(
+    spec: &Spec,
+    files: Vec<FileEntry>,
+    index: &Index,
+    attestations: &[(String, Vec<u8>)],
+) -> Release {
+    let table = index.encode();
+    let attached = |(kind, bytes): &(String, Vec<u8>)| Attached {
+        predicate_type: kind.clone(),
+        sha256: Digest::of(bytes),
+        length: bytes.len() as u64,
+    };
+    Release {
+        name: spec.name.clone(),
+        version: spec.version.clone(),
+        release_counter: spec.counter,
+        min_release_counter: spec.min_counter,
+        files,
+        index: IndexEntry {
+            sha256: Digest::of(&table),
+            length: table.len() as u64,
+            chunks: index.chunks().len() as u64,
+            plain_bytes: index.plain_bytes(),
+            stored_bytes: index.stored_bytes(),
+            cut: cut::parameters(),
+        },
+        requires: Requires {
+            disk_bytes: index.plain_bytes(),
+            ram_bytes: spec.ram_bytes,
+            vram_bytes: 0,
+            features: spec.features.clone(),
+        },
+        licences: spec.licences.clone(),
+        attestations: attestations.iter().map(attached).collect(),
+        base: None,
+    }
+}
+
+/// Ranges of chunks, as many in each volume as fit; one at least.
+fn split(index: &Index, bytes_max: u64) -> Vec<(u64, u64)> {
+    let mut ranges = vec![(0, 0)];
+    let mut filled = 0;
+    for (number, chunk) in (0u64..).zip(index.chunks()) {
+        let bytes = member_bytes(chunk.stored_bytes);
+        let last = ranges.last_mut().expect("there is always one");
+        if last.1 > 0 && filled + bytes > bytes_max {
+            ranges.push((number, 1));
+            filled = bytes;
+        } else {
+            last.1 += 1;
+            filled += bytes;
+        }
+    }
+    ranges
+}
+
+/// Cuts files into chunks and writes these as members, one after the other.
+struct Cutter<'a> {
+    spool: &'a mut File,
+    zstd: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+    chunks: Vec<Chunk>,
+}
+
+/// Bytes held of a file; several of the largest chunks, so that few are moved to the front.
+const BUFFER_BYTES: usize = 4 * cut::MAX_BYTES;
+
+impl<'a> Cutter<'a> {
+    fn new(spool: &'a mut File) -> Result<Self> {
+        let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        Ok(Self { spool, zstd, buffer: vec![0; BUFFER_BYTES], chunks: Vec::new() })
+    }
+
+    fn file(&mut self, path: &Path, name: &str, number: u64) -> Result<FileEntry> {
+        let shown = || format!("cannot read {}", path.display());
+        let mut input = File::open(path).with_context(shown)?;
+        let mut whole = Hasher::new();
+        let (mut start, mut end, mut offset, mut ended) = (0, 0, 0u64, false);
+        loop {
+            while !ended && end - start < cut::MAX_BYTES {
+                if start > 0 && end == self.buffer.len() {
+                    self.buffer.copy_within(start..end, 0);
+                    (start, end) = (0, end - start);
+                }
+                let count = input.read(&mut self.buffer[end..]).with_context(shown)?;
+                ended = count == 0;
+                end += count;
+            }
+            if start == end {
+                break;
+            }
+            let length = cut::first(&self.buffer[start..end]);
+            whole.update(&self.buffer[start..start + length]);
+            self.chunk(start..start + length, number, offset)?;
+            offset += length as u64;
+            start += length;
+        }
+        let path = name.parse().with_context(|| format!("{name} cannot be part of a release"))?;
+        Ok(FileEntry { path, size: offset, sha256: whole.finish() })
+    }
+
+    fn chunk(&mut self, range: std::ops::Range<usize>, file: u64, offset: u64) -> Result<()> {
+        let plain = &self.buffer[range];
+        let content = Digest::of(plain);
+        let packed = self.zstd.compress(plain)?;
+        // Under 4 % it is not worth a decoder's work (`reference/updates.md` 7.3).
+        let worth = packed.len() * 100 <= plain.len() * 96;
+        let (codec, bytes, stored) = if worth {
+            (Codec::Zstd, packed.as_slice(), Digest::of(&packed))
+        } else {
+            (Codec::Raw, plain, content)
+        };
+        volume::write_member(self.spool, container::Member::Chunk(stored), bytes)?;
+        self.chunks.push(Chunk {
+            stored,
+            stored_bytes: bytes.len() as u64,
+            plain_bytes: plain.len() as u64,
+            content,
+            codec,
+            file,
+            offset,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! What a volume says of itself. No key is asked, so nothing here is a promise.
+
+use std::{io::Write, path::Path};
+
+use anyhow::Result;
+use cloister_attest::dsse::Envelope;
+use cloister_bundle::container;
+use cloister_domain::ByteCount;
+
+use crate::volume::Volume;
+
+/// Writes what the volume at `path` says; with `chunks` its payload is read and compared too.
+///
+/// # Errors
+/// When the volume cannot be read or is not of the accepted form.
+pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
+    let volume = Volume::open(path)?;
+    let (manifest, head) = (&volume.manifest, &volume.head);
+    let release = manifest.release();
+    writeln!(
+        out,
+        "release     {} {}, number {}",
+        release.name, release.version, release.release_counter
+    )?;
+    writeln!(out, "generation  {}", manifest.generation())?;
+    writeln!(out, "in words    {}", manifest.generation().0.words(8))?;
+    writeln!(out, "volume      {} of {}", head.volume, head.volumes)?;
+    writeln!(out, "chunks      {} of {} here", head.chunks, release.index.chunks)?;
+    writeln!(out, "unpacked    {}", ByteCount(release.index.plain_bytes))?;
+    writeln!(out, "stored      {}", ByteCount(release.index.stored_bytes))?;
+    writeln!(out, "licences    {}", release.licences.join(", "))?;
+    for signature in Envelope::parse(&volume.envelope)?.signatures {
+        writeln!(out, "signed by   key {} (not checked)", signature.keyid)?;
+    }
+    for (name, text) in container::entries(&volume.meta)? {
+        writeln!(out, "metadata    {name}, {}", ByteCount(text.len() as u64))?;
+    }
+    for file in &release.files {
+        writeln!(
+            out,
+            "file        {}  {}  {}",
+            file.sha256.short(),
+            file.path,
+            ByteCount(file.size)
+        )?;
+    }
+    if chunks {
+        volume.check_chunks()?;
+        writeln!(out, "payload     every chunk has the digest that the manifest names")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Volumes as files: reading their head members, and putting new trust metadata into them.
+
+use std::{
+    fs::File,
+    io::{BufReader, Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_attest::dsse::Envelope;
+use cloister_bundle::{
+    BundleError, Index, Manifest, VolumeHead,
+    container::{self, Member},
+};
+use cloister_domain::Digest;
+
+use crate::files;
+
+/// Everything in a volume before its first chunk, and the rest of the file.
+#[derive(Debug)]
+pub struct Volume {
+    /// `clb/00-head`.
+    pub head: VolumeHead,
+    /// `clb/10-meta`.
+    pub meta: Vec<u8>,
+    /// `clb/20-manifest`, verbatim.
+    pub envelope: Vec<u8>,
+    /// The release that it holds.
+    pub manifest: Manifest,
+    /// The attestations, in order.
+    pub attestations: Vec<Vec<u8>>,
+    /// The chunk table.
+    pub index: Index,
+    rest: BufReader<File>,
+    members: u64,
+}
+
+/// The release in an envelope's text, whoever signed it.
+///
+/// # Errors
+/// When it is not a release's envelope.
+pub fn manifest(envelope: &[u8]) -> Result<Manifest> {
+    let envelope = Envelope::parse(envelope).context("the manifest is no envelope")?;
+    Ok(Manifest::of(&envelope)?)
+}
+
+impl Volume {
+    /// Reads a volume up to its first chunk and checks its form, not its signatures.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not of the accepted form.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let mut rest = BufReader::with_capacity(1 << 20, file);
+        let mut members = 0;
+        let mut next = |member: Member| -> Result<Vec<u8>> {
+            let bytes = read_member(&mut rest, member, members)?;
+            members += 1;
+            Ok(bytes)
+        };
+        let head = VolumeHead::parse(&next(Member::Head)?)?;
+        let meta = next(Member::Meta)?;
+        let envelope = next(Member::Manifest)?;
+        let manifest = manifest(&envelope)?;
+        let release = manifest.release();
+        let mut attestations = Vec::with_capacity(release.attestations.len());
+        for attached in &release.attestations {
+            let bytes = next(Member::Attestation(attached.sha256))?;
+            ensure!(Digest::of(&bytes) == attached.sha256, "an attestation has another digest");
+            attestations.push(bytes);
+        }
+        let table = next(Member::Index)?;
+        let wrong = BundleError::Digest { chunk: release.index.chunks };
+        ensure!(Digest::of(&table) == release.index.sha256, wrong);
+        let index = Index::parse(&table, &release.files)?;
+        let inside = index.volume(head.first_chunk, head.chunks).is_some();
+        ensure!(inside, "the volume's head names chunks that the index does not have");
+        Ok(Self { head, meta, envelope, manifest, attestations, index, rest, members })
+    }
+
+    /// Reads every chunk of the volume to its end and compares the digests of the stored bytes.
+    ///
+    /// # Errors
+    /// When a chunk differs or the end is not where it must be.
+    pub fn check_chunks(mut self) -> Result<()> {
+        let chunks = self.index.volume(self.head.first_chunk, self.head.chunks);
+        for (number, chunk) in (self.head.first_chunk..).zip(chunks.unwrap_or_default()) {
+            let member = Member::Chunk(chunk.stored);
+            let bytes = read_member(&mut self.rest, member, self.members)?;
+            self.members += 1;
+            let same = Digest::of(&bytes) == chunk.stored;
+            ensure!(
+                same && bytes.len() as u64 == chunk.stored_bytes,
+                BundleError::Digest { chunk: number }
+            );
+        }
+        let mut end = Vec::new();
+        self.rest.take(container::END_BYTES as u64 + 1).read_to_end(&mut end)?;
+        ensure!(end.len() == container::END_BYTES && container::is_zero(&end), BundleError::End);
+        Ok(())
+    }
+}
+
+/// Puts `meta` in the place of a volume's trust metadata; the rest keeps its bytes.
+///
+/// # Errors
+/// When the volume cannot be read or written again.
+pub fn replace_meta(path: &Path, meta: &[u8]) -> Result<()> {
+    let mut volume = Volume::open(path)?;
+    if volume.meta == meta {
+        return Ok(());
+    }
+    files::write_whole(path, |out| {
+        write_head(out, &volume.head, meta, &volume.envelope, &volume.attestations, &volume.index)?;
+        std::io::copy(&mut volume.rest, out)?;
+        Ok(())
+    })
+}
+
+/// Writes the members before the first chunk.
+pub(crate) fn write_head(
+    out: &mut dyn Write,
+    head: &VolumeHead,
+    meta: &[u8],
+    envelope: &[u8],
+    attestations: &[Vec<u8>],
+    index: &Index,
+) -> Result<()> {
+    write_member(out, Member::Head, &head.encode())?;
+    write_member(out, Member::Meta, meta)?;
+    write_member(out, Member::Manifest, envelope)?;
+    for attestation in attestations {
+        write_member(out, Member::Attestation(Digest::of(attestation)), attestation)?;
+    }
+    write_member(out, Member::Index, &index.encode())
+}
+
+/// Writes one member: header, bytes, padding.
+pub(crate) fn write_member(out: &mut dyn Write, member: Member, bytes: &[u8]) -> Result<()> {
+    let length = bytes.len() as u64;
+    ensure!(length <= member.bytes_max(), "{} is too large for a volume", member.name());
+    out.write_all(&container::header(&member.name(), length)?)?;
+    out.write_all(bytes)?;
+    out.write_all(&[0; container::BLOCK_BYTES][..container::padding(length)])?;
+    Ok(())
+}
+
+fn read_member(input: &mut impl Read, member: Member, position: u64) -> Result<Vec<u8>> {
+    let mut block = [0; container::BLOCK_BYTES];
+    input.read_exact(&mut block).map_err(|_cause| BundleError::Truncated)?;
+    let bytes = container::read_header(&block, &member.name(), member.bytes_max(), position)?;
+    let mut content = Vec::new();
+    input.take(bytes).read_to_end(&mut content)?;
+    ensure!(content.len() as u64 == bytes, BundleError::Truncated);
+    let padding = &mut block[..container::padding(bytes)];
+    input.read_exact(padding).map_err(|_cause| BundleError::Truncated)?;
+    ensure!(container::is_zero(padding), BundleError::Padding { member: position });
+    Ok(content)
+}
