@@ -176,6 +176,14 @@ sections! {
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);
+        /// Whether a release without an evaluation set is refused. Off, it is judged by whether it loads,
+        /// scores with finite numbers and completes a sentence, and the record says so.
+        evaluation_required: bool = "false";
+        /// Golden questions of a release, in thousandths, that must be answered as expected, whatever its
+        /// publisher asks for.
+        golden_passed_permille_min: u32 = "0" in (0, 1000);
+        /// Least speed of writing on this machine, in thousandths of a token a second; 0 asks for nothing.
+        decode_millitokens_per_s_min: u32 = "0" in (0, 1_000_000_000);
     }
 
     /// The facility's documents.

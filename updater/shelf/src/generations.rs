@@ -71,8 +71,8 @@ pub struct Swept {
 }
 
 impl Shelf {
-    /// Puts a generation on the shelf: `manifest` and, for each path of its tree, an object. The
-    /// same generation again changes nothing.
+    /// Puts a generation on the shelf: `manifest`; for each path of its tree, an object; and the
+    /// evidence that came with it, by digest. The same generation again changes nothing.
     ///
     /// # Errors
     /// [`ShelfError::Path`] when a path would leave the tree, [`ShelfError::Io`] when the disk fails.
@@ -81,6 +81,7 @@ impl Shelf {
         id: GenerationId,
         manifest: &[u8],
         files: &[(&str, Object)],
+        evidence: &[Object],
     ) -> Result<Shelved, ShelfError> {
         if let Some(there) = self.shelved(id)? {
             return Ok(there);
@@ -101,6 +102,15 @@ impl Shelf {
             }
             make_folder(folder).map_err(failed())?;
             fs::hard_link(self.object_path(object.digest()), &target).map_err(failed())?;
+        }
+        if !evidence.is_empty() {
+            let folder = aside.join("attest");
+            make_folder(&folder).map_err(failed())?;
+            for object in evidence {
+                let target = folder.join(object.digest().to_string());
+                fs::hard_link(self.object_path(object.digest()), target).map_err(failed())?;
+            }
+            folders.insert(folder);
         }
         write_manifest(&aside.join("manifest.json"), manifest).map_err(failed())?;
         // Deepest first, so that a folder's name is flushed after what it holds.

@@ -5,6 +5,7 @@
 //! objects/<aa>/<sha256>              whole files, 0444, named by what they hold
 //! generations/<id>/manifest.json     the signed manifest, byte for byte
 //! generations/<id>/tree/…            hard links to objects
+//! generations/<id>/attest/<sha256>   the evidence that came with it
 //! active -> generations/<id>         changed by exactly one rename(2)
 //! slots/{a,b} -> ../generations/<id> what each engine holds or is about to hold
 //! ```

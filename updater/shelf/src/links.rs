@@ -51,6 +51,16 @@ impl Shelf {
         Ok(Active(generation.clone()))
     }
 
+    /// Takes the pointer away: what a failed first activation returns to.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails.
+    pub fn deactivate(&self) -> Result<(), ShelfError> {
+        remove_if_there(&self.root.join("active"))
+            .and_then(|()| sync_folder(&self.root))
+            .map_err(ShelfError::io("take the active pointer away"))
+    }
+
     /// What `slot` holds or is about to hold.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ fn bring_in(place: &Path, name: &str) {
         files.push((digest, shelf.adopt(&path, digest, size).unwrap()));
     }
     let tree = [("model/weights.bin", files[0].1), ("licences/deep/MIT.txt", files[1].1)];
-    let shelved = shelf.shelve(generation(name), name.as_bytes(), &tree).unwrap();
+    let shelved = shelf.shelve(generation(name), name.as_bytes(), &tree, &[files[1].1]).unwrap();
     shelf.set_slot(Slot::B, Some(&shelved)).unwrap();
     shelf.activate(&shelved).unwrap();
     shelf.sweep(&BTreeSet::from([shelved.id()]), &BTreeSet::new()).unwrap();

@@ -32,7 +32,7 @@ fn adopt(shelf: &Shelf, folder: &Path, content: &[u8]) -> Result<Object, ShelfEr
 fn shelve(shelf: &Shelf, folder: &Path, name: &str, content: &[u8]) -> Shelved {
     let object = adopt(shelf, folder, content).unwrap();
     let id = GenerationId(Digest::of(name.as_bytes()));
-    shelf.shelve(id, name.as_bytes(), &[("model/weights.bin", object)]).unwrap()
+    shelf.shelve(id, name.as_bytes(), &[("model/weights.bin", object)], &[object]).unwrap()
 }
 
 #[test]
@@ -85,6 +85,8 @@ fn a_generation_is_made_of_links_to_objects() {
     assert_eq!(one.read("model/weights.bin", 7).unwrap().unwrap(), b"weights");
     assert_eq!(one.read("model/none.bin", 7).unwrap(), None);
     assert!(one.read("model/weights.bin", 6).is_err(), "larger than asked for");
+    let evidence = one.directory().join("attest").join(Digest::of(b"weights").to_string());
+    assert!(evidence.is_file());
     let in_tree = fs::metadata(one.directory().join("tree/model/weights.bin")).unwrap();
     let object = fs::metadata(object_path(place.path(), b"weights")).unwrap();
     assert_eq!(in_tree.ino(), object.ino());
@@ -97,7 +99,7 @@ fn a_path_that_leaves_the_tree_is_refused() {
     let object = adopt(&shelf, place.path(), b"x").unwrap();
     for path in ["../x", "/x", "a/../../x", "", ".", "./x"] {
         let id = GenerationId(Digest::of(path.as_bytes()));
-        let refused = shelf.shelve(id, b"{}", &[(path, object)]).unwrap_err();
+        let refused = shelf.shelve(id, b"{}", &[(path, object)], &[]).unwrap_err();
         assert!(matches!(refused, ShelfError::Path), "{path}: {refused}");
         assert_eq!(shelf.shelved(id).unwrap(), None);
     }
@@ -123,6 +125,9 @@ fn the_pointers_name_what_they_were_given() {
     assert_eq!(shelf.slot(Slot::A).unwrap(), Some(one));
     let through_link = fs::read(root.join("slots/b/tree/model/weights.bin")).unwrap();
     assert_eq!(through_link, b"2");
+    shelf.deactivate().unwrap();
+    shelf.deactivate().unwrap();
+    assert_eq!(shelf.active().unwrap(), None);
     shelf.set_slot(Slot::A, None).unwrap();
     assert_eq!(shelf.slot(Slot::A).unwrap(), None);
 }

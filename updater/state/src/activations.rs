@@ -82,6 +82,8 @@ pub struct Activation {
     pub from: Option<GenerationId>,
     /// How often it may still be tried.
     pub tries_left: u32,
+    /// Whether it was decided to go back: the generation was switched to and did not answer.
+    pub returning: bool,
     /// The record of the intent.
     pub intent: RecordIndex,
     /// How it ended, with the record; `None` while it is under way.
@@ -131,8 +133,24 @@ impl State {
         Ok(left)
     }
 
+    /// Notes, before the pointer is switched back, that this activation goes back.
+    ///
+    /// # Errors
+    /// [`StateError::NotUnderWay`], [`StateError::Database`].
+    pub fn go_back(&mut self, activation: u64) -> Result<(), StateError> {
+        let changed = self
+            .connection
+            .execute(
+                "UPDATE activations SET returning = 1 WHERE activation = ?1 AND outcome IS NULL",
+                params![signed(activation)?],
+            )
+            .map_err(StateError::sqlite("note a return"))?;
+        if changed == 1 { Ok(()) } else { Err(StateError::NotUnderWay { activation }) }
+    }
+
     /// Stores how an activation ended. When it was promoted, its generation may be returned to from
-    /// now on, and the import that brought it is `Activated`.
+    /// now on, the import that brought it is `Activated`, and `vector` (the verifier's ratchets after
+    /// a promotion) is kept.
     ///
     /// # Errors
     /// [`StateError::NotUnderWay`], [`StateError::Database`].
@@ -140,6 +158,7 @@ impl State {
         &mut self,
         activation: u64,
         outcome: Outcome,
+        vector: Option<&str>,
         record: RecordIndex,
     ) -> Result<(), StateError> {
         let under_way = self.under_way()?.filter(|found| found.activation == activation);
@@ -152,6 +171,14 @@ impl State {
                 params![signed(activation)?, outcome.name(), signed(record.0)?],
             )
             .map_err(&failed)?;
+        if let Some(vector) = vector {
+            change
+                .execute(
+                    "UPDATE trust SET vector = ?1, record = ?2",
+                    params![vector, signed(record.0)?],
+                )
+                .map_err(&failed)?;
+        }
         if outcome == Outcome::Promoted {
             let import: Option<(i64, String)> = change
                 .query_row(
@@ -209,7 +236,8 @@ impl State {
     ) -> Result<Option<Activation>, StateError> {
         let failed = StateError::sqlite("read activations");
         let query = format!(
-            "SELECT activation, kind, generation, came_from, tries_left, intent, outcome, record
+            "SELECT activation, kind, generation, came_from, tries_left, returning, intent,
+             outcome, record
              FROM activations {rest}"
         );
         let row = self
@@ -221,9 +249,10 @@ impl State {
                     generation: row.get(2)?,
                     from: row.get(3)?,
                     tries_left: row.get(4)?,
-                    intent: row.get(5)?,
-                    outcome: row.get(6)?,
-                    record: row.get(7)?,
+                    returning: row.get(5)?,
+                    intent: row.get(6)?,
+                    outcome: row.get(7)?,
+                    record: row.get(8)?,
                 })
             })
             .optional()
@@ -239,6 +268,7 @@ struct Raw {
     generation: String,
     from: Option<String>,
     tries_left: u32,
+    returning: bool,
     intent: i64,
     outcome: Option<String>,
     record: Option<i64>,
@@ -265,6 +295,7 @@ impl Raw {
             generation: GenerationId(digest(&self.generation, TABLE)?),
             from: self.from.map(|text| digest(&text, TABLE).map(GenerationId)).transpose()?,
             tries_left: self.tries_left,
+            returning: self.returning,
             intent: index(self.intent)?,
             outcome,
         })

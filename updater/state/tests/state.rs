@@ -201,9 +201,9 @@ fn an_intent_has_bounded_tries_and_exactly_one_outcome() {
     assert_eq!(state.under_way().unwrap().unwrap().tries_left, 1, "tries survive a restart");
     assert_eq!(state.take_try(activation).unwrap(), 0);
     assert!(matches!(state.take_try(activation), Err(StateError::NoTries { .. })));
-    state.conclude(activation, Outcome::Promoted, RecordIndex(9)).unwrap();
+    state.conclude(activation, Outcome::Promoted, None, RecordIndex(9)).unwrap();
     assert_eq!(state.import(import).unwrap().state, ImportState::Activated);
-    let again = state.conclude(activation, Outcome::Aborted, RecordIndex(10));
+    let again = state.conclude(activation, Outcome::Aborted, None, RecordIndex(10));
     assert!(matches!(again, Err(StateError::NotUnderWay { .. })));
     assert_eq!(state.under_way().unwrap(), None);
     let last = state.last_promotion(held.generation).unwrap().unwrap();
@@ -227,7 +227,10 @@ fn only_one_activation_is_under_way_and_one_that_returned_promotes_nothing() {
         intent: RecordIndex(3),
     };
     assert_eq!(state.intend(&second).unwrap_err().class(), Class::Fault);
-    state.conclude(activation, Outcome::Returned, RecordIndex(4)).unwrap();
+    state.go_back(activation).unwrap();
+    assert!(state.under_way().unwrap().unwrap().returning);
+    state.conclude(activation, Outcome::Returned, None, RecordIndex(4)).unwrap();
+    assert!(matches!(state.go_back(activation), Err(StateError::NotUnderWay { .. })));
     assert_eq!(state.import(import).unwrap().state, ImportState::Approved);
     assert!(state.promoted().unwrap().is_empty());
     assert_eq!(state.last_promotion(held.generation).unwrap(), None);
@@ -249,5 +252,9 @@ fn trust_metadata_is_kept_byte_for_byte_and_enrolled_once() {
     state.advance_trust(&[file("timestamp.json", b"t2")], "v3", RecordIndex(7)).unwrap();
     let trust = state.trust().unwrap().unwrap();
     assert_eq!((trust.vector.as_str(), trust.record), ("v3", RecordIndex(7)));
+    let generation = GenerationId(Digest::of(b"g"));
+    let activation = intend(&mut state, generation, None);
+    state.conclude(activation, Outcome::Promoted, Some("v4"), RecordIndex(8)).unwrap();
+    assert_eq!(state.trust().unwrap().unwrap().vector, "v4", "ratchets rise with the outcome");
     assert_eq!(trust.files, [root, file("2.root.json", b"2"), file("timestamp.json", b"t2")]);
 }

@@ -1,0 +1,347 @@
+//! What all acts share: the shelf, the database, the trust state, the log, and the rule that one act
+//! happens at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Condvar, Mutex, MutexGuard, mpsc},
+    time::Duration,
+};
+
+use cloister_config::Config;
+use cloister_daemon::Stop;
+use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex, Slot};
+use cloister_shelf::Shelf;
+use cloister_state::{Series, State, StateError, TrustFile};
+use cloister_verify::{Stored, TrustState, Vector, VerifyError};
+use cloister_wire::{
+    Problem,
+    record::{Entry, Event, Subject},
+    supply::ImportState,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    error::ActError,
+    peers::{Corpusd, Engine, Recordd},
+    verdict::Minimums,
+};
+
+/// The updater's whole world.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) shelf: Shelf,
+    pub(crate) recordd: Recordd,
+    pub(crate) corpusd: Corpusd,
+    pub(crate) stop: Stop,
+    state: Mutex<State>,
+    trust: Mutex<Option<TrustState>>,
+    acts: Mutex<()>,
+    /// Imports that a connection is receiving.
+    receiving: Mutex<BTreeSet<ImportId>>,
+    /// Told whenever a connection lets go of its import.
+    let_go: Condvar,
+    /// Wakes the worker; one waiting word is as good as many.
+    wake: mpsc::SyncSender<()>,
+}
+
+/// The right to act. While one is held no other act begins.
+#[derive(Debug)]
+pub(crate) struct Act<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
+
+/// A connection that has ended is noticed within milliseconds; the next volume of a release or an
+/// import that goes on comes over another one.
+const LET_GO: Duration = Duration::from_secs(5);
+
+const UNPOISONED: &str = "a panic ends the process";
+
+impl Core {
+    /// The world as the disk holds it.
+    pub(crate) fn new(
+        config: Config,
+        stop: Stop,
+        wake: mpsc::SyncSender<()>,
+    ) -> Result<Self, crate::UpdaterdError> {
+        use crate::UpdaterdError as Error;
+        let paths = &config.paths;
+        std::fs::create_dir_all(&paths.state).map_err(Error::Folder)?;
+        let state = State::open(&paths.supply_database()).map_err(Error::State)?;
+        let shelf = Shelf::open(&paths.shelf()).map_err(Error::Shelf)?;
+        let trust = match state.trust().map_err(Error::State)? {
+            None => None,
+            Some(held) => {
+                let stored = stored(held).map_err(Error::Trust)?;
+                Some(TrustState::load(stored).map_err(Error::Trust)?)
+            }
+        };
+        Ok(Self {
+            shelf,
+            recordd: Recordd::new(paths),
+            corpusd: Corpusd::new(paths),
+            stop,
+            state: Mutex::new(state),
+            trust: Mutex::new(trust),
+            acts: Mutex::new(()),
+            receiving: Mutex::new(BTreeSet::new()),
+            let_go: Condvar::new(),
+            wake,
+            config,
+        })
+    }
+
+    /// Waits for the right to act.
+    pub(crate) fn act(&self) -> Act<'_> {
+        Act(self.acts.lock().expect(UNPOISONED))
+    }
+
+    /// The database, for a moment.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+
+    /// Tells the worker that there is something to do.
+    pub(crate) fn wake(&self) {
+        match self.wake.try_send(()) {
+            // A word waits already, or the worker has ended because the daemon is to stop.
+            Ok(()) | Err(mpsc::TrySendError::Full(()) | mpsc::TrySendError::Disconnected(())) => {}
+        }
+    }
+
+    pub(crate) fn engine(&self, slot: Slot) -> Engine {
+        Engine::new(&self.config.paths, slot)
+    }
+
+    /// What the facility demands of every candidate.
+    pub(crate) const fn minimums(&self) -> Minimums {
+        let update = &self.config.update;
+        Minimums {
+            evaluation_required: update.evaluation_required,
+            golden_passed_permille_min: update.golden_passed_permille_min,
+            decode_millitokens_per_s_min: update.decode_millitokens_per_s_min,
+        }
+    }
+
+    /// Persons who must approve: the root's number or the facility's, whichever is greater.
+    pub(crate) fn approvals_needed(&self) -> u64 {
+        let of_root = self.enrolled().map_or(0, |trust| trust.approvals_needed());
+        of_root.max(u64::from(self.config.update.approvals_needed_min))
+    }
+
+    /// The trust state, if a root is enrolled.
+    pub(crate) fn enrolled(&self) -> Option<TrustState> {
+        self.trust.lock().expect(UNPOISONED).clone()
+    }
+
+    /// The trust state.
+    pub(crate) fn trust(&self) -> Result<TrustState, ActError> {
+        Ok(self.enrolled().ok_or(StateError::NotEnrolled)?)
+    }
+
+    /// From now on `trust` is what is trusted; the caller has stored it.
+    pub(crate) fn take_trust(&self, trust: TrustState) {
+        *self.trust.lock().expect(UNPOISONED) = Some(trust);
+    }
+
+    /// Keeps newer trust metadata, with a record of what changed.
+    pub(crate) fn keep_trust(&self, newer: &TrustState) -> Result<(), ActError> {
+        let held = self.trust()?;
+        if newer.stored() == held.stored() {
+            return Ok(());
+        }
+        let vector = vector_text(newer);
+        let versions = &newer.stored().vector;
+        let record = self.recordd.append(&Self::entry(
+            Event::TrustUpdate,
+            format!("trust/{}", Digest::of(vector.as_bytes())),
+            &[("trust-root", versions.root_sha256)],
+            json!({
+                "root_version": versions.root,
+                "timestamp_version": versions.timestamp,
+                "snapshot_version": versions.snapshot,
+                "targets_version": versions.targets,
+            }),
+        ))?;
+        let files: Vec<TrustFile> = newer
+            .stored()
+            .files
+            .iter()
+            .map(|(name, bytes)| TrustFile { name: name.clone(), bytes: bytes.clone() })
+            .collect();
+        self.state().advance_trust(&files, &vector, record)?;
+        self.take_trust(newer.clone());
+        Ok(())
+    }
+
+    /// An entry of the log.
+    pub(crate) fn entry(
+        event: Event,
+        act: String,
+        subject: &[(&str, Digest)],
+        predicate: Value,
+    ) -> Entry {
+        let Value::Object(predicate) = predicate else {
+            unreachable!("a predicate is written as an object");
+        };
+        let subject = subject
+            .iter()
+            .map(|(name, sha256)| Subject { name: (*name).to_owned(), sha256: *sha256 })
+            .collect();
+        Entry { event, act, subject, predicate }
+    }
+
+    /// Leaves a record of an act that was asked for and not allowed. Faults are not refusals, and
+    /// before the enrolment there is no log to write to.
+    pub(crate) fn record_refusal(
+        &self,
+        asked: &'static str,
+        about: &[(&str, Digest)],
+        error: ActError,
+    ) -> ActError {
+        if !is_refusal(&error) || self.enrolled().is_none() {
+            return error;
+        }
+        let problem = error.problem();
+        let recorded = || -> Result<RecordIndex, ActError> {
+            let number = self.state().next(Series::Refusal)?;
+            self.recordd.append(&Self::entry(
+                Event::ActRefused,
+                format!("refusal/{number}"),
+                about,
+                json!({ "asked": asked, "code": problem.code }),
+            ))
+        };
+        recorded().err().unwrap_or(error)
+    }
+
+    /// Refuses an import: a record, the state, and nothing of it left in quarantine or on the shelf.
+    pub(crate) fn refuse_import(
+        &self,
+        import: ImportId,
+        generation: GenerationId,
+        problem: &Problem,
+    ) -> Result<RecordIndex, ActError> {
+        let record = self.record_import_refused(import, Some(generation), problem)?;
+        self.state().refuse(import, problem, record)?;
+        self.clear_quarantine(import);
+        self.sweep();
+        Ok(record)
+    }
+
+    pub(crate) fn record_import_refused(
+        &self,
+        import: ImportId,
+        generation: Option<GenerationId>,
+        problem: &Problem,
+    ) -> Result<RecordIndex, ActError> {
+        let subject: Vec<(&str, Digest)> =
+            generation.iter().map(|generation| ("bundle", generation.0)).collect();
+        self.recordd.append(&Self::entry(
+            Event::ImportRefused,
+            format!("import/{import}/refused"),
+            &subject,
+            json!({ "import": import, "code": problem.code, "class": problem.class }),
+        ))
+    }
+
+    /// Removes what lies in quarantine of an import; what cannot be removed is removed next time.
+    pub(crate) fn clear_quarantine(&self, import: ImportId) {
+        let folder = self.config.paths.quarantine().join(import.to_string());
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(import = import.0, kind = ?error.kind(), "quarantine not cleared");
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes from the shelf what no import and no promotion holds. A failed sweep loses nothing;
+    /// the next one removes what this one left.
+    pub(crate) fn sweep(&self) {
+        let swept = self.held().and_then(|(keep, pinned)| Ok(self.shelf.sweep(&keep, &pinned)?));
+        match swept {
+            Ok(swept) if swept.generations.is_empty() && swept.objects == 0 => {}
+            Ok(swept) => tracing::info!(
+                generations = swept.generations.len(),
+                objects = swept.objects,
+                bytes = swept.bytes.0,
+                "shelf swept"
+            ),
+            Err(error) => {
+                tracing::warn!(code = error.problem().code, "shelf not swept; done again later");
+            }
+        }
+    }
+
+    /// The generations that must stay, and the objects that imports under way count on.
+    fn held(&self) -> Result<(BTreeSet<GenerationId>, BTreeSet<Digest>), ActError> {
+        let state = self.state();
+        let mut keep: BTreeSet<GenerationId> =
+            state.promoted()?.into_iter().map(|promoted| promoted.generation).collect();
+        let mut pinned = BTreeSet::new();
+        for standing in [
+            ImportState::Receiving,
+            ImportState::Received,
+            ImportState::Evaluating,
+            ImportState::AwaitingApproval,
+            ImportState::Approved,
+        ] {
+            for import in state.imports_in(standing)? {
+                keep.extend(import.generation);
+                if let Some(text) = import.manifest {
+                    let release = crate::intake::manifest(&text)?;
+                    pinned.extend(release.release().files.iter().map(|file| file.sha256));
+                    pinned.extend(release.release().attestations.iter().map(|file| file.sha256));
+                }
+            }
+        }
+        Ok((keep, pinned))
+    }
+
+    /// Marks an import as being received over one connection; `None` if another one does not let go
+    /// of it. The caller does not hold the right to act, which the other may need to end.
+    pub(crate) fn begin_receiving(&self, import: ImportId) -> Option<Receiving<'_>> {
+        let receiving = self.receiving.lock().expect(UNPOISONED);
+        let (mut receiving, _timed_out) = self
+            .let_go
+            .wait_timeout_while(receiving, LET_GO, |receiving| receiving.contains(&import))
+            .expect(UNPOISONED);
+        receiving.insert(import).then_some(Receiving { core: self, import })
+    }
+}
+
+/// An import that one connection receives.
+#[derive(Debug)]
+pub(crate) struct Receiving<'a> {
+    core: &'a Core,
+    pub(crate) import: ImportId,
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.core.receiving.lock().expect(UNPOISONED).remove(&self.import);
+        self.core.let_go.notify_all();
+    }
+}
+
+/// Whether an error says that something was asked for that is not allowed.
+pub(crate) fn is_refusal(error: &ActError) -> bool {
+    use cloister_domain::Class;
+    matches!(error.problem().class, Class::Refused | Class::Corrupt)
+}
+
+/// The verifier's ratchets as text.
+pub(crate) fn vector_text(trust: &TrustState) -> String {
+    serde_json::to_string(&trust.stored().vector).expect("numbers and digests")
+}
+
+fn stored(held: cloister_state::Trust) -> Result<Stored, VerifyError> {
+    let vector: Vector =
+        serde_json::from_str(&held.vector).map_err(|_quotes| VerifyError::Corrupt)?;
+    let mut files: BTreeMap<String, Vec<u8>> =
+        held.files.into_iter().map(|file| (file.name, file.bytes)).collect();
+    if vector.timestamp == 0 {
+        // A root with other importer's keys made the files of the old ones void.
+        files.retain(|name, _| name == "root.json");
+    }
+    Ok(Stored { files, vector })
+}

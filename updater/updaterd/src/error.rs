@@ -1,0 +1,239 @@
+//! Why an act of the supply flow did not happen.
+
+use cloister_bundle::BundleError;
+use cloister_daemon::{FrameError, ListenError, ServeError, StartError, files::FileError};
+use cloister_domain::{ByteCount, Class, Coded, GenerationId, ImportId};
+use cloister_shelf::ShelfError;
+use cloister_state::StateError;
+use cloister_verify::VerifyError;
+use cloister_wire::{Problem, supply::ImportState};
+
+use crate::exam::ExamError;
+
+/// Why the daemon does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdaterdError {
+    /// The state database cannot be opened.
+    #[error("the state database cannot be opened")]
+    State(#[source] StateError),
+    /// The shelf cannot be opened.
+    #[error("the shelf cannot be opened")]
+    Shelf(#[source] ShelfError),
+    /// The stored trust state cannot be taken back.
+    #[error("the stored trust state is not usable")]
+    Trust(#[source] VerifyError),
+    /// A folder of the state cannot be made.
+    #[error("a folder of the state cannot be made")]
+    Folder(#[source] std::io::Error),
+    /// The socket cannot be had.
+    #[error("the socket cannot be had")]
+    Listen(#[source] ListenError),
+    /// A thread cannot be started, or a descriptor be had.
+    #[error("the daemon cannot start its work")]
+    Start(#[source] StartError),
+    /// Serving failed for good.
+    #[error("serving failed")]
+    Serve(#[source] ServeError),
+}
+
+impl Coded for UpdaterdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::State(cause) => cause.class(),
+            Self::Shelf(cause) => cause.class(),
+            Self::Trust(cause) => cause.class(),
+            Self::Folder(_) => Class::Fault,
+            Self::Listen(cause) => cause.class(),
+            Self::Start(cause) => cause.class(),
+            Self::Serve(cause) => cause.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::State(cause) => cause.code(),
+            Self::Shelf(cause) => cause.code(),
+            Self::Trust(cause) => cause.code(),
+            Self::Folder(_) => "updaterd.folder",
+            Self::Listen(cause) => cause.code(),
+            Self::Start(cause) => cause.code(),
+            Self::Serve(cause) => cause.code(),
+        }
+    }
+}
+
+/// Why one act did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ActError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Exam(#[from] ExamError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The log cannot be reached; nothing happens without a record.
+    #[error("the log cannot be reached, so nothing is done; see that recordd runs")]
+    Recordd(#[source] FrameError),
+    /// Another daemon cannot be reached or broke off.
+    #[error("{daemon} cannot be reached or broke off; see that it runs")]
+    Peer {
+        daemon: &'static str,
+        #[source]
+        cause: FrameError,
+    },
+    /// Another daemon answered something that does not belong to the question.
+    #[error("{daemon} gave an answer that does not belong to the question")]
+    Answer { daemon: &'static str },
+    /// Another daemon refused; its own words.
+    #[error("{0}")]
+    Told(Problem),
+    /// The log begins with something else than this enrolment.
+    #[error("the log begins with another enrolment; this appliance cannot be enrolled again")]
+    NotFirst,
+    /// The release is on the shelf already.
+    #[error("import {import} brought this release already; it is {state:?}")]
+    AlreadyHeld { import: ImportId, state: ImportState },
+    /// Another connection receives the same import.
+    #[error("import {import} is being received over another connection; let it finish")]
+    Receiving { import: ImportId },
+    /// A message came out of order.
+    #[error("a message of an import came out of order")]
+    Order,
+    /// The volume's head speaks of another release than its manifest.
+    #[error("the volume's head names another release than its manifest")]
+    OtherRelease,
+    /// The release is larger than the facility allows.
+    #[error("the release unpacks to {bytes}, more than the {max} that this facility allows")]
+    TooLarge { bytes: ByteCount, max: ByteCount },
+    /// Not enough disk.
+    #[error("{needed} of free disk are needed and {free} are free; remove something and try again")]
+    Space { needed: ByteCount, free: ByteCount },
+    /// The file system does not tell how much is free.
+    #[error("the file system does not tell how much is free")]
+    Disk(#[source] nix::Error),
+    /// The quarantine cannot be prepared or cleared.
+    #[error("the quarantine cannot be {act}")]
+    Quarantine {
+        act: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A person decides on something that is not open to decisions.
+    #[error(
+        "import {import} is {state:?}; only what awaits approval or is approved can be decided"
+    )]
+    NotOpen { import: ImportId, state: ImportState },
+    /// No import has the package that an approval names.
+    #[error("no import has this package; run `review` again and sign what it shows")]
+    UnknownPackage,
+    /// An import that nobody, or too few, approved.
+    #[error("{have} of {needed} approvals are there; ask the other approvers")]
+    TooFewApprovals { have: u64, needed: u64 },
+    /// An import that cannot be activated because of where it stands.
+    #[error("import {import} is {state:?} and cannot be activated")]
+    NotApproved { import: ImportId, state: ImportState },
+    /// It is active already.
+    #[error("generation {generation} is active already")]
+    AlreadyActive { generation: GenerationId },
+    /// There is nothing to return to.
+    #[error("there is no generation to return to")]
+    NoPrevious,
+    /// The generation was never promoted.
+    #[error("generation {generation} was never promoted, so it cannot be returned to")]
+    NeverPromoted { generation: GenerationId },
+    /// The engine that was to answer holds something else.
+    #[error("the engine does not hold the generation after loading it")]
+    NotHeld,
+    /// The daemon is about to stop.
+    #[error("the updater is stopping; ask again when it is back")]
+    Stopping,
+    /// The generation was switched to and did not answer; the one before is active again.
+    #[error("the generation did not answer after the switch; the one before is active again")]
+    Returned(#[source] Box<Self>),
+}
+
+impl ActError {
+    /// As it is told and recorded.
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            Self::Told(problem) => problem.clone(),
+            other => Problem::of(other),
+        }
+    }
+}
+
+impl Coded for ActError {
+    fn class(&self) -> Class {
+        match self {
+            Self::State(cause) => cause.class(),
+            Self::Shelf(cause) => cause.class(),
+            Self::Verify(cause) => cause.class(),
+            Self::Bundle(cause) => cause.class(),
+            Self::Exam(cause) => cause.class(),
+            Self::File(cause) => cause.class(),
+            Self::Told(problem) => problem.class,
+            Self::Recordd(_)
+            | Self::Peer { .. }
+            | Self::Answer { .. }
+            | Self::Disk(_)
+            | Self::Quarantine { .. }
+            | Self::NotHeld
+            | Self::Returned(_) => Class::Fault,
+            Self::Space { .. } | Self::Receiving { .. } | Self::Stopping => Class::Busy,
+            Self::NotFirst
+            | Self::AlreadyHeld { .. }
+            | Self::Order
+            | Self::OtherRelease
+            | Self::TooLarge { .. }
+            | Self::NotOpen { .. }
+            | Self::UnknownPackage
+            | Self::TooFewApprovals { .. }
+            | Self::NotApproved { .. }
+            | Self::AlreadyActive { .. }
+            | Self::NoPrevious
+            | Self::NeverPromoted { .. } => Class::Refused,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::State(cause) => cause.code(),
+            Self::Shelf(cause) => cause.code(),
+            Self::Verify(cause) => cause.code(),
+            Self::Bundle(cause) => cause.code(),
+            Self::Exam(cause) => cause.code(),
+            Self::File(cause) => cause.code(),
+            Self::Recordd(_) => "record.unavailable",
+            Self::Peer { .. } => "peer.unavailable",
+            Self::Answer { .. } => "peer.answer",
+            Self::Told(_) => "peer.told",
+            Self::NotFirst => "trust.not-first",
+            Self::AlreadyHeld { .. } => "bundle.already-held",
+            Self::Receiving { .. } => "import.receiving",
+            Self::Order => "import.order",
+            Self::OtherRelease => "bundle.head.other",
+            Self::TooLarge { .. } => "import.too-large",
+            Self::Space { .. } => "import.space",
+            Self::Disk(_) => "import.disk",
+            Self::Quarantine { .. } => "import.quarantine",
+            Self::NotOpen { .. } => "approval.not-open",
+            Self::UnknownPackage => "approval.package",
+            Self::TooFewApprovals { .. } => "approval.threshold",
+            Self::NotApproved { .. } => "activation.not-approved",
+            Self::AlreadyActive { .. } => "activation.already-active",
+            Self::NoPrevious => "rollback.no-previous",
+            Self::NeverPromoted { .. } => "rollback.never-promoted",
+            Self::NotHeld => "activation.not-held",
+            Self::Stopping => "daemon.stopping",
+            Self::Returned(_) => "activation.returned",
+        }
+    }
+}

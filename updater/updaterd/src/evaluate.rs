@@ -1,0 +1,357 @@
+//! Judging a candidate: loaded in the idle slot, asked what its evaluation set asks, beside the
+//! active generation. The verdict itself is [`crate::verdict`]'s.
+
+use cloister_attest::json as canonical;
+use cloister_bundle::Manifest;
+use cloister_domain::{Class, Digest, GenerationId, ImportId, Sensitive, Slot, TokenCount};
+use cloister_shelf::Shelved;
+use cloister_state::{Evaluation, Judgement, StateError};
+use cloister_wire::{
+    Problem,
+    engine::{Message, Role},
+    record::Event,
+    supply::{Figure, ImportState},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    core::Core,
+    error::ActError,
+    exam::{Exam, ExamError, Golden, ReadError},
+    peers::{Completion, Engine},
+    slots,
+    verdict::{self, Measured},
+};
+
+/// How often the speed is measured on each generation, in turns; the best counts, because whatever
+/// else the machine does can only slow it down.
+const SPEED_ROUNDS: usize = 3;
+/// Golden questions that are asked again for their speed.
+const SPEED_QUESTIONS: usize = 4;
+/// Length of the completion that every candidate must write.
+const COMPLETION_TOKENS: u32 = 16;
+/// A text that any language model can score; its words do not matter.
+const PROBE_TEXT: &str = "The quick brown fox jumps over the lazy dog.";
+
+/// How an evaluation was left.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// It has a verdict.
+    Judged,
+    /// Another generation took the slot meanwhile; at once again.
+    Displaced,
+    /// Something that is needed does not answer; later again.
+    Waiting(ActError),
+    /// The engine broke off, maybe because of the candidate; again, a few times.
+    Struck(ActError),
+}
+
+/// Evaluates an import that stands in `Evaluating`.
+pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> {
+    let held = core.state().import(import)?;
+    let (ImportState::Evaluating, Some(generation), Some(envelope)) =
+        (held.state, held.generation, held.manifest)
+    else {
+        return Ok(Left::Judged);
+    };
+    let absent = cloister_shelf::ShelfError::Absent { generation };
+    let candidate = core.shelf.shelved(generation)?.ok_or(absent)?;
+    let manifest = crate::intake::manifest(&envelope)?;
+    match examine(core, &candidate) {
+        Ok((exam, measured, active, slot)) => {
+            let figures =
+                verdict::judge(&measured, active.as_ref(), &exam.policy, &core.minimums());
+            conclude(core, import, &manifest, &exam, figures, slot)?;
+            Ok(Left::Judged)
+        }
+        Err(error) => sort(core, import, generation, error),
+    }
+}
+
+/// What a failed examination means.
+fn sort(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    error: ActError,
+) -> Result<Left, ActError> {
+    use cloister_daemon::FrameError;
+    match error {
+        ActError::Told(problem) if problem.code == "engine.generation.mismatch" => {
+            Ok(Left::Displaced)
+        }
+        ActError::Told(problem) if matches!(problem.class, Class::Refused | Class::Corrupt) => {
+            refuse(core, import, generation, &problem)?;
+            Ok(Left::Judged)
+        }
+        ActError::Exam(error) => {
+            refuse(core, import, generation, &Problem::of(&error))?;
+            Ok(Left::Judged)
+        }
+        ActError::Told(problem) if problem.class == Class::Fault => {
+            Ok(Left::Struck(ActError::Told(problem)))
+        }
+        ActError::Peer { daemon, cause: FrameError::Connect(cause) } => {
+            Ok(Left::Waiting(ActError::Peer { daemon, cause: FrameError::Connect(cause) }))
+        }
+        error @ (ActError::Peer { .. } | ActError::Answer { .. }) => Ok(Left::Struck(error)),
+        error => Ok(Left::Waiting(error)),
+    }
+}
+
+/// Refuses a candidate without a verdict on figures.
+pub(crate) fn refuse(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    problem: &Problem,
+) -> Result<(), ActError> {
+    let _act = core.act();
+    if core.state().import(import)?.state != ImportState::Evaluating {
+        return Ok(());
+    }
+    slots::give_up(core, generation)?;
+    core.refuse_import(import, generation, problem)?;
+    Ok(())
+}
+
+type Examined = (Exam, Measured, Option<Measured>, Slot);
+
+fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
+    let exam = read_exam(candidate)?;
+    let (slot, load_microseconds) = {
+        // Loading moves a slot, so no activation may be under way.
+        let _act = core.act();
+        slots::load_idle(core, candidate)?
+    };
+    core.corpusd.stage(candidate)?;
+    let mut ours = Examinee { engine: core.engine(slot), generation: candidate.id() };
+    let mut measured = measure(core, &mut ours, &exam)?;
+    measured.set_given = exam.given;
+    measured.load_microseconds = Some(load_microseconds);
+
+    let active = core.shelf.active()?.filter(|active| active.id() != candidate.id());
+    let Some(active) = active else {
+        measured.decode_millitokens_per_s = best_speed(&mut [&mut ours], &exam)?[0];
+        measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
+        return Ok((exam, measured, None, slot));
+    };
+    core.corpusd.stage(active.shelved())?;
+    let mut theirs = Examinee { engine: core.engine(slot.other()), generation: active.id() };
+    let mut beside = measure(core, &mut theirs, &exam)?;
+    let speeds = best_speed(&mut [&mut ours, &mut theirs], &exam)?;
+    (measured.decode_millitokens_per_s, beside.decode_millitokens_per_s) = (speeds[0], speeds[1]);
+    measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
+    beside.peak_memory_bytes = Some(theirs.engine.status()?.peak_memory.0);
+    Ok((exam, measured, Some(beside), slot))
+}
+
+fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
+    let reader = |path: &str, max: u64| candidate.read(path, max);
+    Exam::read(&reader).map_err(|error| match error {
+        ReadError::Exam(error) => error.into(),
+        // A path of the set that leads out of the tree is the set's fault.
+        ReadError::Reader(cloister_shelf::ShelfError::Path) => ExamError::Heldout.into(),
+        ReadError::Reader(error) => error.into(),
+    })
+}
+
+/// A generation in its slot.
+struct Examinee {
+    engine: Engine,
+    generation: GenerationId,
+}
+
+/// Everything but the speed and the memory.
+fn measure(core: &Core, examinee: &mut Examinee, exam: &Exam) -> Result<Measured, ActError> {
+    let (engine, generation) = (&examinee.engine, examinee.generation);
+    let (nats, _bytes) = engine.score(generation, &Sensitive::new(PROBE_TEXT.to_owned()))?;
+    let completion = engine.complete(generation, &[probe()], TokenCount(COMPLETION_TOKENS))?;
+    let mut measured = Measured {
+        finite: nats.is_finite() && nats > 0.0,
+        completion_tokens: completion.tokens.0,
+        ..Measured::default()
+    };
+    if let Some(text) = &exam.heldout {
+        let (nats, bytes) = engine.score(generation, text)?;
+        measured.heldout_millibits_per_byte = millibits(nats, bytes);
+    }
+    if !exam.golden.is_empty() {
+        let mut right = 0;
+        for question in &exam.golden {
+            go_on(core)?;
+            let answer = engine.complete(generation, &question.messages, question.max_tokens)?;
+            right += u32::from(answers(question, &answer));
+        }
+        let asked = u32::try_from(exam.golden.len()).expect("a set holds few questions");
+        measured.golden = Some((asked, right));
+    }
+    if !exam.retrieval.is_empty() {
+        let mut found = 0usize;
+        for question in &exam.retrieval {
+            go_on(core)?;
+            found += usize::from(core.corpusd.finds(generation, &exam.labels, question)?);
+        }
+        let permille = found * 1000 / exam.retrieval.len();
+        measured.retrieval_hit3_permille =
+            Some(u32::try_from(permille).expect("at most a thousand"));
+    }
+    Ok(measured)
+}
+
+/// A daemon that is to stop does not finish an examination; it is begun again.
+fn go_on(core: &Core) -> Result<(), ActError> {
+    if core.stop.is_set() { Err(ActError::Stopping) } else { Ok(()) }
+}
+
+fn probe() -> Message {
+    Message { role: Role::User, content: Sensitive::new(PROBE_TEXT.to_owned()) }
+}
+
+fn answers(question: &Golden, answer: &Completion) -> bool {
+    let text = answer.text.expose();
+    question.expect_any.expose().iter().any(|expected| text.contains(expected.as_str()))
+}
+
+/// Bits for a byte in thousandths, rounded up, so that rounding never flatters. A number that is
+/// not finite is none.
+fn millibits(nats: f64, bytes: u64) -> Option<u64> {
+    #[expect(clippy::cast_precision_loss, reason = "a text has fewer than 2^53 bytes")]
+    let per_byte = nats / std::f64::consts::LN_2 * 1000.0 / bytes as f64;
+    if !per_byte.is_finite() || !(0.0..1e9).contains(&per_byte) {
+        return None;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 1e9, as checked"
+    )]
+    let whole = per_byte.ceil() as u64;
+    Some(whole)
+}
+
+/// The best speed of each examinee over some rounds, taken in turns, so that whatever else the
+/// machine does meanwhile meets both.
+fn best_speed(examinees: &mut [&mut Examinee], exam: &Exam) -> Result<Vec<Option<u64>>, ActError> {
+    let mut best = vec![None; examinees.len()];
+    for _round in 0..SPEED_ROUNDS {
+        for (examinee, best) in examinees.iter().zip(&mut best) {
+            *best = (*best).max(speed(examinee, exam)?);
+        }
+    }
+    Ok(best)
+}
+
+/// Thousandths of a token a second, over some answers; none if nothing was written.
+fn speed(examinee: &Examinee, exam: &Exam) -> Result<Option<u64>, ActError> {
+    let (engine, generation) = (&examinee.engine, examinee.generation);
+    let (mut tokens, mut microseconds) = (0u64, 0u64);
+    let mut count = |answer: &Completion| {
+        tokens += u64::from(answer.tokens.0);
+        microseconds += answer.decode_microseconds;
+    };
+    count(&engine.complete(generation, &[probe()], TokenCount(COMPLETION_TOKENS))?);
+    for question in exam.golden.iter().take(SPEED_QUESTIONS) {
+        count(&engine.complete(generation, &question.messages, question.max_tokens)?);
+    }
+    let scaled = u128::from(tokens) * 1_000_000_000;
+    Ok(scaled
+        .checked_div(u128::from(microseconds))
+        .filter(|speed| *speed > 0)
+        .and_then(|speed| u64::try_from(speed).ok()))
+}
+
+/// The verdict: a record of the figures, then the state; a refused candidate is swept.
+fn conclude(
+    core: &Core,
+    import: ImportId,
+    manifest: &Manifest,
+    exam: &Exam,
+    figures: Vec<Figure>,
+    slot: Slot,
+) -> Result<(), ActError> {
+    let _act = core.act();
+    if core.state().import(import)?.state != ImportState::Evaluating {
+        return Ok(());
+    }
+    let generation = manifest.generation();
+    let passed = verdict::passed(&figures);
+    let stored = package(core, generation, exam, figures);
+    core.recordd
+        .append(&Core::entry(
+            Event::Evaluation,
+            // A crash before the database took the verdict leads to new figures and a new record.
+            format!("import/{import}/evaluation/{}", stored.evaluation),
+            &[("bundle", generation.0), ("package", stored.package)],
+            json!({
+                "import": import,
+                "evaluation_set": if exam.given { "given" } else { "none" },
+                "figures": stored.figures,
+                "policy": stored.policy,
+                "evaluation": stored.evaluation,
+                "slot": slot,
+                "verdict": if passed { "passed" } else { "refused" },
+            }),
+        ))
+        .and_then(|record| {
+            if passed {
+                core.state().evaluated(import, &stored, &Judgement::Passed, record)?;
+                return Ok(());
+            }
+            let problem = failed(&stored.figures);
+            slots::give_up(core, generation)?;
+            let record = core.record_import_refused(import, Some(generation), &problem)?;
+            core.state().evaluated(import, &stored, &Judgement::Refused(problem), record)?;
+            core.sweep();
+            Ok(())
+        })
+}
+
+/// Binds manifest, policy and figures to the one digest that an approval names.
+fn package(core: &Core, generation: GenerationId, exam: &Exam, figures: Vec<Figure>) -> Evaluation {
+    let policy = digest(&json!({
+        "publisher": exam.policy,
+        "facility": core.minimums(),
+        "approvals_needed": core.approvals_needed(),
+    }));
+    let evaluation = digest(&json!(figures));
+    let package = digest(&json!({
+        "manifest": generation,
+        "policy": policy,
+        "evaluation": evaluation,
+    }));
+    Evaluation { figures, policy, evaluation, package }
+}
+
+fn digest(value: &Value) -> Digest {
+    Digest::of(&canonical::canonical(value).expect("integers below 2^53, texts and digests"))
+}
+
+fn failed(figures: &[Figure]) -> Problem {
+    let text = figures
+        .iter()
+        .filter(|figure| !figure.passed)
+        .map(|figure| {
+            let bound = figure.bound.unwrap_or_default();
+            format!("{} is {} where {bound} is the bound", figure.name, figure.candidate)
+        })
+        .collect::<Vec<_>>()
+        .join("; ");
+    Problem::new(
+        Class::Refused,
+        "evaluation.failed",
+        format!("the candidate is not good enough on this machine: {text}"),
+    )
+}
+
+/// The import is refused because the engine breaks off over it again and again.
+pub(crate) fn strike_out(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let held = core.state().import(import)?;
+    let generation = held.generation.ok_or(StateError::Row { table: "imports" })?;
+    let problem = Problem::new(
+        Class::Refused,
+        "evaluation.engine-lost",
+        "the engine broke off each time it worked with the candidate; its journal says where",
+    );
+    refuse(core, import, generation, &problem)
+}

@@ -1,0 +1,449 @@
+//! Enrolment, and the way of a bundle from a stick's head to a candidate on the shelf.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use cloister_attest::dsse::Envelope;
+use cloister_bundle::{
+    BundleError, Index, Manifest, VolumeHead,
+    handover::{Complete, Expected, Offer, Plan, PlannedFile, Seen},
+};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
+use cloister_shelf::Object;
+use cloister_state::{NewImport, Series, StateError, TrustFile};
+use cloister_verify::{TrustState, Verified, VerifyError};
+use cloister_wire::{Problem, intake::Summary, record::Event, supply::ImportState};
+use serde_json::json;
+
+use crate::{
+    core::{Core, Receiving, is_refusal, vector_text},
+    error::ActError,
+};
+
+/// Two users share a quarantine folder by its group.
+const QUARANTINE_MODE: u32 = 0o770;
+
+/// Reads a stored manifest, whose signatures were judged when it was stored.
+pub(crate) fn manifest(envelope: &[u8]) -> Result<Manifest, ActError> {
+    let envelope = Envelope::parse(envelope).map_err(BundleError::Manifest)?;
+    Ok(Manifest::of(&envelope)?)
+}
+
+/// Enrols the trust root: record 0, then the database.
+pub(crate) fn enrol(
+    core: &Core,
+    root: &str,
+    confirmed: Digest,
+) -> Result<(Digest, RecordIndex), ActError> {
+    let _act = core.act();
+    if core.enrolled().is_some() {
+        let subject = [("trust-root", confirmed)];
+        return Err(core.record_refusal("enrol", &subject, StateError::Enrolled.into()));
+    }
+    let trust = cloister_verify::enrol(root.as_bytes(), confirmed)?;
+    let digest = trust.root_digest();
+    if let Some(first) = core.recordd.first()? {
+        // Only an enrolment that was cut off after its record may go on.
+        let statement = Envelope::parse(first.as_bytes())
+            .and_then(|envelope| cloister_attest::statement::Statement::of(&envelope));
+        let same = statement.is_ok_and(|first| first.subject("trust-root") == Some(digest));
+        if !same {
+            return Err(ActError::NotFirst);
+        }
+    }
+    let record = core.recordd.append(&Core::entry(
+        Event::AnchorEnrolment,
+        format!("anchor/{digest}"),
+        &[("trust-root", digest)],
+        json!({
+            "root_version": trust.root_version(),
+            "approvals_needed": trust.approvals_needed(),
+        }),
+    ))?;
+    if record != RecordIndex(0) {
+        return Err(ActError::NotFirst);
+    }
+    let file = TrustFile { name: String::from("root.json"), bytes: root.as_bytes().to_vec() };
+    core.state().enrol(&file, &vector_text(&trust), record)?;
+    core.take_trust(trust);
+    Ok((digest, record))
+}
+
+/// An import that a connection receives, between its messages.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    receiving: Receiving<'a>,
+    verified: Verified<Manifest>,
+    index: Vec<u8>,
+    planned: bool,
+}
+
+/// A head that was judged good.
+struct Head {
+    verified: Verified<Manifest>,
+    trust: TrustState,
+}
+
+/// Judges a head. For an import it leaves a record in either case, and a session.
+pub(crate) fn offer<'a>(
+    core: &'a Core,
+    offer: &Offer,
+) -> Result<(Seen, Option<Session<'a>>), ActError> {
+    let act = core.act();
+    let head = match judge(core, offer) {
+        Ok(head) => head,
+        Err(error) if offer.inspect || !is_refusal(&error) => return Err(error),
+        Err(error) => return Err(refuse_offer(core, offer, error)),
+    };
+    let summary = summary(core, &head)?;
+    if offer.inspect {
+        return Ok((seen(None, summary, head.verified.get()), None));
+    }
+    let standing = core.state().import_of(summary.generation)?;
+    let import = match standing {
+        Some(unfinished) => unfinished.import,
+        None => begin(core, offer, &summary)?,
+    };
+    drop(act);
+    let receiving = core.begin_receiving(import).ok_or(ActError::Receiving { import })?;
+    let seen = seen(Some(import), summary, head.verified.get());
+    let session = Session { receiving, verified: head.verified, index: Vec::new(), planned: false };
+    Ok((seen, Some(session)))
+}
+
+fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
+    let trust = core.trust()?;
+    let volume = VolumeHead::parse(&offer.head.0)?;
+    // No time is proven to have passed: nothing on this machine vouches for a clock.
+    let newer = trust.refresh(&offer.meta.0, None)?;
+    if !offer.inspect {
+        // Kept even if the release is refused: revocations travel this way.
+        core.keep_trust(&newer)?;
+    }
+    let verified = newer.judge(&offer.manifest.0)?;
+    let manifest = verified.get();
+    let generation = manifest.generation();
+    if volume.bundle != generation {
+        return Err(ActError::OtherRelease);
+    }
+    let release = manifest.release();
+    let state = core.state();
+    if let Some((held, of)) = state.counter(&release.name)? {
+        let offered = release.release_counter;
+        if offered < held || (offered == held && of != generation) {
+            return Err(VerifyError::Rollback { offered, held }.into());
+        }
+    }
+    if !offer.inspect
+        && let Some(there) = state.import_of(generation)?
+    {
+        use ImportState::{Evaluating, Received, Receiving};
+        if !matches!(there.state, Receiving | Received | Evaluating) {
+            return Err(ActError::AlreadyHeld { import: there.import, state: there.state });
+        }
+    }
+    drop(state);
+    let max = core.config.update.import_bytes_max;
+    let bytes = ByteCount(release.index.plain_bytes);
+    if bytes > max {
+        return Err(ActError::TooLarge { bytes, max });
+    }
+    Ok(Head { verified, trust: newer })
+}
+
+fn refuse_offer(core: &Core, offer: &Offer, error: ActError) -> ActError {
+    // The name that the refused bytes give themselves; nobody vouches for it.
+    let generation = manifest(&offer.manifest.0).ok().map(|manifest| manifest.generation());
+    refuse_unseen(core, generation, &error.problem()).err().unwrap_or(error)
+}
+
+/// Records a volume that was refused before it became an import. The caller holds the right to act.
+fn refuse_unseen(
+    core: &Core,
+    generation: Option<GenerationId>,
+    problem: &Problem,
+) -> Result<(), ActError> {
+    if core.enrolled().is_none() {
+        // Before the enrolment there is no log to write to.
+        return Ok(());
+    }
+    let import = ImportId(core.state().next(Series::Import)?);
+    let record = core.record_import_refused(import, generation, problem)?;
+    Ok(core.state().receive_refused(import, generation, problem, record)?)
+}
+
+/// A volume was wrong before its head could be offered.
+pub(crate) fn abort_unseen(
+    core: &Core,
+    problem: &Problem,
+    resumable: bool,
+) -> Result<(), ActError> {
+    let _act = core.act();
+    if resumable { Ok(()) } else { refuse_unseen(core, None, problem) }
+}
+
+/// Stores a new import, if the disk has room for it.
+fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActError> {
+    let update = &core.config.update;
+    let needed = summary
+        .plain_bytes
+        .0
+        .saturating_sub(summary.present_bytes.0)
+        .saturating_add(update.reserve_bytes.0);
+    let about = nix::sys::statvfs::statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
+    let free = about.blocks_available().saturating_mul(about.fragment_size());
+    if free < needed {
+        return Err(ActError::Space { needed: ByteCount(needed), free: ByteCount(free) });
+    }
+    let import = ImportId(core.state().next(Series::Import)?);
+    let record = core.recordd.append(&Core::entry(
+        Event::MediaSeen,
+        format!("import/{import}/seen"),
+        &[("bundle", summary.generation.0), ("head", Digest::of(&offer.head.0))],
+        json!({
+            "import": import,
+            "name": summary.name,
+            "version": summary.version,
+            "counter": summary.counter,
+            "signers": summary.signers,
+            "root_version": summary.root_version,
+            "filesystem": offer.filesystem,
+            "read_only": offer.read_only,
+        }),
+    ))?;
+    let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
+    core.state().receive(&new)?;
+    Ok(import)
+}
+
+fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {
+    let manifest = head.verified.get();
+    let release = manifest.release();
+    let mut present = 0u64;
+    for file in &release.files {
+        if core.shelf.object(file.sha256, ByteCount(file.size))?.is_some() {
+            present = present.saturating_add(file.size);
+        }
+    }
+    Ok(Summary {
+        generation: manifest.generation(),
+        name: release.name.clone(),
+        version: release.version.clone(),
+        counter: release.release_counter,
+        signers: head.verified.signers().iter().map(ToString::to_string).collect(),
+        root_version: head.trust.root_version(),
+        plain_bytes: ByteCount(release.index.plain_bytes),
+        stored_bytes: ByteCount(release.index.stored_bytes),
+        present_bytes: ByteCount(present),
+        files: release
+            .files
+            .iter()
+            .map(|file| (file.path.as_str().to_owned(), ByteCount(file.size)))
+            .collect(),
+    })
+}
+
+fn seen(import: Option<ImportId>, summary: Summary, manifest: &Manifest) -> Seen {
+    let release = manifest.release();
+    let expected = |sha256, length| Expected { sha256, bytes: ByteCount(length) };
+    Seen {
+        import,
+        summary,
+        attestations: release
+            .attestations
+            .iter()
+            .map(|attached| expected(attached.sha256, attached.length))
+            .collect(),
+        index: expected(release.index.sha256, release.index.length),
+    }
+}
+
+impl Session<'_> {
+    /// The import.
+    pub(crate) const fn import(&self) -> ImportId {
+        self.receiving.import
+    }
+
+    fn generation(&self) -> GenerationId {
+        self.verified.get().generation()
+    }
+
+    /// Takes the next part of the index; the plan once it is whole and right.
+    pub(crate) fn index(&mut self, core: &Core, part: &[u8]) -> Result<Option<Plan>, ActError> {
+        let release = self.verified.get().release();
+        let expected = &release.index;
+        let whole = usize::try_from(expected.length).map_err(|_cause| ActError::Order)?;
+        if self.planned || self.index.len().saturating_add(part.len()) > whole {
+            return Err(ActError::Order);
+        }
+        self.index.extend_from_slice(part);
+        if self.index.len() < whole {
+            return Ok(None);
+        }
+        let bytes = std::mem::take(&mut self.index);
+        if let Err(error) = check_index(&bytes, release) {
+            let _act = core.act();
+            self.refuse(core, &error.problem())?;
+            return Err(error);
+        }
+        self.planned = true;
+        self.plan(core).map(Some)
+    }
+
+    fn plan(&self, core: &Core) -> Result<Plan, ActError> {
+        let folder = self.import().to_string();
+        let place = core.config.paths.quarantine().join(&folder);
+        for folder in [place.clone(), place.join("files"), place.join("attest")] {
+            make_shared(&folder)
+                .map_err(|source| ActError::Quarantine { act: "prepared", source })?;
+        }
+        let mut files = Vec::new();
+        for file in &self.verified.get().release().files {
+            let bytes = ByteCount(file.size);
+            let present = core.shelf.object(file.sha256, bytes)?.is_some();
+            files.push(PlannedFile { bytes, sha256: file.sha256, present });
+        }
+        Ok(Plan { import: self.import(), generation: self.generation(), folder, files })
+    }
+
+    /// Every chunk lies in quarantine: hashes the files again and makes the candidate.
+    pub(crate) fn complete(
+        &self,
+        core: &Core,
+        complete: &Complete,
+    ) -> Result<GenerationId, ActError> {
+        if !self.planned {
+            return Err(ActError::Order);
+        }
+        let _act = core.act();
+        let (import, generation) = (self.import(), self.generation());
+        if core.state().import(import)?.state == ImportState::Receiving {
+            let record = core.recordd.append(&Core::entry(
+                Event::MediaSeen,
+                format!("import/{import}/received"),
+                &[("bundle", generation.0), ("volume", complete.volume)],
+                json!({
+                    "import": import,
+                    "read_bytes": complete.read_bytes,
+                    "resumed_chunks": complete.resumed_chunks,
+                }),
+            ))?;
+            core.state().advance(import, ImportState::Received, record)?;
+        }
+        adopt(core, import)?;
+        core.wake();
+        Ok(generation)
+    }
+
+    /// The volume is wrong or unreadable. One that may be read again later keeps its quarantine.
+    pub(crate) fn abort(
+        &self,
+        core: &Core,
+        problem: &Problem,
+        resumable: bool,
+    ) -> Result<(), ActError> {
+        let _act = core.act();
+        let open = core.state().import(self.import())?.state == ImportState::Receiving;
+        if !open {
+            // What was received is on the shelf; a volume that breaks off later changes nothing.
+            return Ok(());
+        }
+        if !resumable {
+            return self.refuse(core, problem);
+        }
+        let number = core.state().next(Series::Refusal)?;
+        core.recordd.append(&Core::entry(
+            Event::MediaSeen,
+            format!("import/{}/interrupted/{number}", self.import()),
+            &[("bundle", self.generation().0)],
+            json!({ "import": self.import(), "code": problem.code }),
+        ))?;
+        core.state().note_trouble(self.import(), Some(problem))?;
+        Ok(())
+    }
+
+    fn refuse(&self, core: &Core, problem: &Problem) -> Result<(), ActError> {
+        core.refuse_import(self.import(), self.generation(), problem).map(drop)
+    }
+}
+
+fn check_index(bytes: &[u8], release: &cloister_bundle::Release) -> Result<(), ActError> {
+    let expected = &release.index;
+    if Digest::of(bytes) != expected.sha256 {
+        return Err(BundleError::Digest { chunk: expected.chunks }.into());
+    }
+    let index = Index::parse(bytes, &release.files)?;
+    let sums = (index.plain_bytes(), index.stored_bytes());
+    if sums != (expected.plain_bytes, expected.stored_bytes) {
+        return Err(BundleError::Index { chunk: expected.chunks }.into());
+    }
+    Ok(())
+}
+
+fn make_shared(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    // The group comes from the quarantine folder (set-group-id), so only the low bits are set here.
+    let mode = fs::metadata(folder)?.permissions().mode();
+    fs::set_permissions(folder, fs::Permissions::from_mode((mode & 0o7000) | QUARANTINE_MODE))
+}
+
+/// Moves a received import to the shelf. Doing it again after a crash goes on where it stopped; the
+/// release is judged once more, so what was revoked meanwhile does not become a candidate.
+pub(crate) fn adopt(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let held = core.state().import(import)?;
+    if held.state != ImportState::Received {
+        // On the shelf already; what the same volume brought again is not needed.
+        core.clear_quarantine(import);
+        return Ok(());
+    }
+    let unreadable = || StateError::Row { table: "imports" };
+    let envelope = held.manifest.ok_or_else(unreadable)?;
+    let generation = held.generation.ok_or_else(unreadable)?;
+    match shelve(core, import, &envelope) {
+        Ok(()) => {}
+        Err(error) if is_refusal(&error) => {
+            core.refuse_import(import, generation, &error.problem())?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    }
+    core.clear_quarantine(import);
+    Ok(())
+}
+
+fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError> {
+    let verified = core.trust()?.judge(envelope)?;
+    let manifest = verified.get();
+    let release = manifest.release();
+    let place = core.config.paths.quarantine().join(import.to_string());
+    let mut files = Vec::new();
+    for (number, file) in release.files.iter().enumerate() {
+        let part = place.join(Plan::part_name(number));
+        let object = core.shelf.adopt(&part, file.sha256, ByteCount(file.size))?;
+        files.push((file.path.as_str(), object));
+    }
+    let evidence: Vec<Object> = release
+        .attestations
+        .iter()
+        .map(|attached| {
+            let part = place.join("attest").join(attached.sha256.to_string());
+            core.shelf.adopt(&part, attached.sha256, ByteCount(attached.length))
+        })
+        .collect::<Result<_, _>>()?;
+    let generation = manifest.generation();
+    core.shelf.shelve(generation, envelope, &files, &evidence)?;
+    let record = core.recordd.append(&Core::entry(
+        Event::ImportAccepted,
+        format!("import/{import}/accepted"),
+        &[("bundle", generation.0), ("tree", manifest.tree()), ("envelope", Digest::of(envelope))],
+        json!({
+            "import": import,
+            "name": release.name,
+            "version": release.version,
+            "counter": release.release_counter,
+            "files": release.files.len(),
+            "plain_bytes": release.index.plain_bytes,
+        }),
+    ))?;
+    core.state().advance(import, ImportState::Evaluating, record)?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The daemons that updaterd asks: recordd, the engines, corpusd. Each question has its own
+//! connection and a bound on how long its answer may take.
+
+use std::{path::PathBuf, time::Duration};
+
+use cloister_config::{Paths, Role};
+use cloister_daemon::{Connection, FrameError};
+use cloister_domain::{
+    GenerationId, LabelSet, Principal, RecordIndex, Sensitive, Slot, TokenCount,
+};
+use cloister_shelf::Shelved;
+use cloister_wire::{
+    Reply, corpus,
+    engine::{self, Event, Message, Sampling, Status},
+    record,
+};
+
+use crate::{error::ActError, exam::Retrieval};
+
+/// An append is one fsync of a small file.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest models are mapped and checked within minutes.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(900);
+/// Between two events of an answer; a held-out text of megabytes on a CPU.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(900);
+/// All documents of a release and of the facility are embedded.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(3600);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The log. What cannot be recorded does not happen.
+#[derive(Debug)]
+pub(crate) struct Recordd {
+    socket: PathBuf,
+}
+
+impl Recordd {
+    pub(crate) fn new(paths: &Paths) -> Self {
+        Self { socket: paths.socket(Role::Recordd) }
+    }
+
+    /// Appends an entry; durable when it returns. The same act again yields the first entry.
+    pub(crate) fn append(&self, entry: &record::Entry) -> Result<RecordIndex, ActError> {
+        self.appended(&record::Request::Append(entry.clone()))
+    }
+
+    /// Appends a person's own envelope, byte for byte.
+    pub(crate) fn deposit(
+        &self,
+        event: record::Event,
+        act: String,
+        envelope: String,
+    ) -> Result<RecordIndex, ActError> {
+        self.appended(&record::Request::Deposit { event, act, envelope })
+    }
+
+    /// The first entry's envelope, if the log is not empty.
+    pub(crate) fn first(&self) -> Result<Option<String>, ActError> {
+        Ok(self.read(RecordIndex(0), 1)?.into_iter().next())
+    }
+
+    /// At most `count` envelopes from `from` on.
+    pub(crate) fn read(&self, from: RecordIndex, count: u32) -> Result<Vec<String>, ActError> {
+        match self.ask(&record::Request::Read { from, count })? {
+            record::Answer::Entries(entries) => Ok(entries),
+            _ => Err(ActError::Answer { daemon: "recordd" }),
+        }
+    }
+
+    fn appended(&self, request: &record::Request) -> Result<RecordIndex, ActError> {
+        // Acts are idempotent, so a connection that broke after the entry was durable, such as by a
+        // restart of recordd, is repaired by asking once more.
+        let answer = match self.ask(request) {
+            Err(ActError::Recordd(_)) => self.ask(request)?,
+            other => other?,
+        };
+        match answer {
+            record::Answer::Appended { index, .. } => Ok(index),
+            _ => Err(ActError::Answer { daemon: "recordd" }),
+        }
+    }
+
+    fn ask(&self, request: &record::Request) -> Result<record::Answer, ActError> {
+        let connection = Connection::connect(&self.socket).map_err(ActError::Recordd)?;
+        connection.set_timeout(Some(RECORD_TIMEOUT));
+        let reply: Reply<record::Answer> = connection.ask(request).map_err(ActError::Recordd)?;
+        reply.map_err(ActError::Told)
+    }
+}
+
+/// What one completion took.
+#[derive(Clone, Debug)]
+pub(crate) struct Completion {
+    pub(crate) text: Sensitive<String>,
+    pub(crate) tokens: TokenCount,
+    pub(crate) decode_microseconds: u64,
+}
+
+/// The engine in one slot.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    socket: PathBuf,
+}
+
+impl Engine {
+    pub(crate) fn new(paths: &Paths, slot: Slot) -> Self {
+        Self { socket: paths.engine_socket(slot) }
+    }
+
+    /// What it holds.
+    pub(crate) fn status(&self) -> Result<Status, ActError> {
+        match self.ask(&engine::Request::Status, STATUS_TIMEOUT)? {
+            Event::Status(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Loads a generation in place of what is there; how long it took, in microseconds.
+    pub(crate) fn load(&self, generation: &Shelved) -> Result<u64, ActError> {
+        let request = engine::Request::Load {
+            generation: generation.id(),
+            directory: generation.directory().to_path_buf(),
+            // Every byte was hashed when it was shelved.
+            full_check: false,
+        };
+        match self.ask(&request, LOAD_TIMEOUT)? {
+            Event::Loaded { microseconds, .. } => Ok(microseconds),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    pub(crate) fn unload(&self) -> Result<(), ActError> {
+        match self.ask(&engine::Request::Unload, STATUS_TIMEOUT)? {
+            Event::Status(_) => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Nats, and bytes, of a text.
+    pub(crate) fn score(
+        &self,
+        generation: GenerationId,
+        text: &Sensitive<String>,
+    ) -> Result<(f64, u64), ActError> {
+        let request = engine::Request::Score { generation, text: text.clone() };
+        match self.ask(&request, ENGINE_TIMEOUT)? {
+            Event::Scored { nats, bytes, .. } => Ok((nats, bytes.0)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The whole greedy answer to `messages`.
+    pub(crate) fn complete(
+        &self,
+        generation: GenerationId,
+        messages: &[Message],
+        max_tokens: TokenCount,
+    ) -> Result<Completion, ActError> {
+        let principal: Principal = "updater".parse().expect("a plain name");
+        let chat = engine::Chat {
+            generation,
+            principal,
+            messages: messages.to_vec(),
+            max_tokens,
+            sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 },
+            stop: Sensitive::new(Vec::new()),
+        };
+        let connection = self.connect(ENGINE_TIMEOUT)?;
+        connection.write(&engine::Request::Chat(chat)).map_err(lost)?;
+        let mut answer = String::new();
+        loop {
+            match connection.expect().map_err(lost)? {
+                Event::Started { .. } => {}
+                Event::Delta { text } => answer.push_str(text.expose()),
+                Event::Finished { completion_tokens, decode_microseconds, .. } => {
+                    return Ok(Completion {
+                        text: Sensitive::new(answer),
+                        tokens: completion_tokens,
+                        decode_microseconds,
+                    });
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    fn ask(&self, request: &engine::Request, timeout: Duration) -> Result<Event, ActError> {
+        self.connect(timeout)?.ask(request).map_err(lost)
+    }
+
+    fn connect(&self, timeout: Duration) -> Result<Connection, ActError> {
+        let connection = Connection::connect(&self.socket).map_err(lost)?;
+        connection.set_timeout(Some(timeout));
+        Ok(connection)
+    }
+}
+
+fn lost(cause: FrameError) -> ActError {
+    ActError::Peer { daemon: "engined", cause }
+}
+
+fn unexpected(event: Event) -> ActError {
+    match event {
+        Event::Problem(problem) => ActError::Told(problem),
+        _ => ActError::Answer { daemon: "engined" },
+    }
+}
+
+/// The keeper of the documents.
+#[derive(Debug)]
+pub(crate) struct Corpusd {
+    socket: PathBuf,
+}
+
+impl Corpusd {
+    pub(crate) fn new(paths: &Paths) -> Self {
+        Self { socket: paths.socket(Role::Corpusd) }
+    }
+
+    /// Takes a generation's documents in; idempotent.
+    pub(crate) fn stage(&self, generation: &Shelved) -> Result<(), ActError> {
+        let request = corpus::Request::Stage {
+            generation: generation.id(),
+            directory: generation.directory().to_path_buf(),
+        };
+        match self.ask(&request, STAGE_TIMEOUT)? {
+            corpus::Answer::Staged { .. } => Ok(()),
+            _ => Err(ActError::Answer { daemon: "corpusd" }),
+        }
+    }
+
+    /// Forgets a generation's documents.
+    pub(crate) fn forget(&self, generation: GenerationId) -> Result<(), ActError> {
+        match self.ask(&corpus::Request::Drop { generation }, SEARCH_TIMEOUT)? {
+            corpus::Answer::Dropped => Ok(()),
+            _ => Err(ActError::Answer { daemon: "corpusd" }),
+        }
+    }
+
+    /// Whether the expected document is among the first three hits.
+    pub(crate) fn finds(
+        &self,
+        generation: GenerationId,
+        labels: &LabelSet,
+        question: &Retrieval,
+    ) -> Result<bool, ActError> {
+        let request = corpus::Request::Search(corpus::Search {
+            generation,
+            query: question.query.clone(),
+            collections: question.collections.clone(),
+            labels: labels.clone(),
+            hits_max: 3,
+        });
+        let corpus::Answer::Hits(hits) = self.ask(&request, SEARCH_TIMEOUT)? else {
+            return Err(ActError::Answer { daemon: "corpusd" });
+        };
+        let (collection, name) = &question.expected;
+        Ok(hits.iter().take(3).any(|hit| hit.collection == *collection && hit.name == *name))
+    }
+
+    fn ask(
+        &self,
+        request: &corpus::Request,
+        timeout: Duration,
+    ) -> Result<corpus::Answer, ActError> {
+        let failed = |cause| ActError::Peer { daemon: "corpusd", cause };
+        let connection = Connection::connect(&self.socket).map_err(failed)?;
+        connection.set_timeout(Some(timeout));
+        let reply: Reply<corpus::Answer> = connection.ask(request).map_err(failed)?;
+        reply.map_err(ActError::Told)
+    }
+}

@@ -1,0 +1,140 @@
+//! One connection: an operator's question, or an import that intaked hands over.
+
+use cloister_bundle::handover;
+use cloister_daemon::{Connection, FrameError};
+use cloister_domain::Coded as _;
+use cloister_wire::{
+    Problem, Reply,
+    supply::{self, Answer},
+};
+use serde::Deserialize;
+
+use crate::{
+    approve,
+    core::Core,
+    error::ActError,
+    intake::{self, Session},
+    status, switch,
+};
+
+/// Both kinds of questions; their tags are disjoint.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Question {
+    Supply(supply::Request),
+    Handover(handover::Request),
+}
+
+/// Answers until the other end is done.
+pub(crate) fn converse(core: &Core, connection: &Connection) {
+    let mut session = None;
+    loop {
+        let told = match connection.read::<Question>() {
+            Ok(None) => return,
+            Ok(Some(Question::Supply(request))) => {
+                let reply: Reply<Answer> = supply(core, &request).map_err(|error| tell(&error));
+                connection.write(&reply)
+            }
+            Ok(Some(Question::Handover(request))) => match handover(core, &mut session, &request) {
+                Ok(None) => Ok(()),
+                Ok(Some(answer)) => connection.write(&answer),
+                Err(error) => {
+                    report(connection.write(&handover::Answer::Problem(tell(&error))));
+                    return;
+                }
+            },
+            Err(error @ FrameError::Form { .. }) => {
+                connection.write(&Reply::<Answer>::Err(Problem::of(&error)))
+            }
+            Err(error) => {
+                report(Err(error));
+                return;
+            }
+        };
+        if told.is_err() {
+            report(told);
+            return;
+        }
+    }
+}
+
+/// A connection that broke is the other end's loss; what was done is done.
+fn report(told: Result<(), FrameError>) {
+    if let Err(error) = told {
+        tracing::debug!(code = error.code(), "a connection broke off");
+    }
+}
+
+/// The problem for the other end; a fault is also the operator's to see.
+fn tell(error: &ActError) -> Problem {
+    use cloister_domain::Class;
+    let problem = error.problem();
+    let cause: &dyn std::error::Error = error;
+    match problem.class {
+        Class::Refused | Class::Busy => tracing::info!(code = problem.code, "refused"),
+        Class::Fault => tracing::warn!(code = problem.code, error = cause, "an act failed"),
+        Class::Corrupt => {
+            tracing::error!(code = problem.code, error = cause, "stored bytes are wrong")
+        }
+    }
+    problem
+}
+
+fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
+    match request {
+        supply::Request::Enrol { root, confirmed } => {
+            let (root, record) = intake::enrol(core, root, *confirmed)?;
+            Ok(Answer::Enrolled { root, record })
+        }
+        supply::Request::Status => Ok(Answer::Status(status::status(core)?)),
+        supply::Request::Review { import } => {
+            Ok(Answer::Import(Box::new(status::import(core, *import)?)))
+        }
+        supply::Request::Approve { envelope } => {
+            let import = approve::approve(core, envelope)?;
+            Ok(Answer::Import(Box::new(status::import(core, import)?)))
+        }
+        supply::Request::Activate { import } => switch::activate(core, *import),
+        supply::Request::Rollback { to } => switch::rollback(core, *to),
+    }
+}
+
+fn handover<'a>(
+    core: &'a Core,
+    session: &mut Option<Session<'a>>,
+    request: &handover::Request,
+) -> Result<Option<handover::Answer>, ActError> {
+    use handover::{Answer, Request};
+    if let Request::Offer(offer) = request {
+        if session.is_some() {
+            return Err(ActError::Order);
+        }
+        let (seen, begun) = intake::offer(core, offer)?;
+        *session = begun;
+        return Ok(Some(Answer::Seen(seen)));
+    }
+    if let (None, Request::Abort { problem, resumable }) = (&session, request) {
+        intake::abort_unseen(core, problem, *resumable)?;
+        return Ok(Some(Answer::Aborted));
+    }
+    let session = session.as_mut().ok_or(ActError::Order)?;
+    match request {
+        Request::Offer(_) => Err(ActError::Order),
+        Request::Index { part } => Ok(Some(match session.index(core, &part.0)? {
+            None => Answer::More,
+            Some(plan) => Answer::Plan(plan),
+        })),
+        Request::Progress { done_bytes } => {
+            tracing::debug!(import = session.import().0, bytes = done_bytes.0, "received");
+            Ok(None)
+        }
+        Request::Complete(complete) => {
+            let generation = session.complete(core, complete)?;
+            Ok(Some(Answer::Adopted { generation }))
+        }
+        Request::Abort { problem, resumable } => {
+            session.abort(core, problem, *resumable)?;
+            Ok(Some(Answer::Aborted))
+        }
+    }
+}

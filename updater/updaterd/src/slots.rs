@@ -1,0 +1,109 @@
+//! Which generation lies in which engine slot. The caller holds the right to act.
+
+use cloister_domain::{GenerationId, Slot};
+use cloister_shelf::Shelved;
+
+use crate::{core::Core, error::ActError};
+
+/// The slot that holds the active generation, if any does.
+fn serving(core: &Core) -> Result<Option<Slot>, ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(None) };
+    for slot in Slot::ALL {
+        if core.shelf.slot(slot)?.is_some_and(|held| held.id() == active.id()) {
+            return Ok(Some(slot));
+        }
+    }
+    Ok(None)
+}
+
+/// The slot that is free to hold something else than the active generation.
+fn idle(core: &Core) -> Result<Slot, ActError> {
+    Ok(serving(core)?.map_or(Slot::A, Slot::other))
+}
+
+/// Loads `generation` in the idle slot, anew even if it is there; the time it took, in microseconds.
+pub(crate) fn load_idle(core: &Core, generation: &Shelved) -> Result<(Slot, u64), ActError> {
+    let slot = idle(core)?;
+    // Named first: an engine that starts again meanwhile loads the same.
+    core.shelf.set_slot(slot, Some(generation))?;
+    let microseconds = core.engine(slot).load(generation)?;
+    Ok((slot, microseconds))
+}
+
+/// A slot whose engine holds `generation`: the one that does already, else the idle one after
+/// loading.
+pub(crate) fn ensure(core: &Core, generation: &Shelved) -> Result<Slot, ActError> {
+    for slot in Slot::ALL {
+        let named = core.shelf.slot(slot)?.is_some_and(|held| held.id() == generation.id());
+        if named && holds(core, slot, generation.id()) {
+            return Ok(slot);
+        }
+    }
+    let active = core.shelf.active()?.is_some_and(|active| active.id() == generation.id());
+    if let (true, Some(slot)) = (active, serving(core)?) {
+        // The active generation stays where it is.
+        core.engine(slot).load(generation)?;
+        return Ok(slot);
+    }
+    Ok(load_idle(core, generation)?.0)
+}
+
+/// Whether the engine in `slot` answers and holds `generation`.
+pub(crate) fn holds(core: &Core, slot: Slot, generation: GenerationId) -> bool {
+    core.engine(slot).status().is_ok_and(|status| status.generation == Some(generation))
+}
+
+/// Takes a candidate out of its slot and its documents out of the corpus. The slot goes back to the
+/// generation that a rollback would want, so that a rollback stays instant.
+///
+/// What an engine or corpusd does not hear now is put right by the worker or by its next start; only
+/// the shelf's own pointers decide.
+pub(crate) fn give_up(core: &Core, candidate: GenerationId) -> Result<(), ActError> {
+    for slot in Slot::ALL {
+        if core.shelf.slot(slot)?.is_some_and(|held| held.id() == candidate) {
+            let before = previous(core)?;
+            core.shelf.set_slot(slot, before.as_ref())?;
+            let engine = core.engine(slot);
+            let told = match &before {
+                Some(before) => engine.load(before).map(drop),
+                None => engine.unload(),
+            };
+            if let Err(error) = told {
+                tracing::warn!(code = error.problem().code, "a slot keeps a refused candidate");
+            }
+        }
+    }
+    if let Err(error) = core.corpusd.forget(candidate) {
+        tracing::warn!(
+            code = error.problem().code,
+            "corpusd keeps a refused candidate's documents"
+        );
+    }
+    Ok(())
+}
+
+/// The generation that was active before the one that is, if it is still on the shelf.
+pub(crate) fn previous(core: &Core) -> Result<Option<Shelved>, ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(None) };
+    let last = core.state().last_promotion(active.id())?;
+    match last.and_then(|last| last.from) {
+        Some(before) if before != active.id() => Ok(core.shelf.shelved(before)?),
+        _ => Ok(None),
+    }
+}
+
+/// Makes one slot name the active generation, and its engine hold it, after a restart.
+pub(crate) fn restore(core: &Core) -> Result<(), ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(()) };
+    let slot = match serving(core)? {
+        Some(slot) => slot,
+        None => {
+            core.shelf.set_slot(Slot::A, Some(active.shelved()))?;
+            Slot::A
+        }
+    };
+    if !holds(core, slot, active.id()) {
+        core.engine(slot).load(active.shelved())?;
+    }
+    core.corpusd.stage(active.shelved())
+}

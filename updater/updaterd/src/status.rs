@@ -1,0 +1,83 @@
+//! What people are shown. Reads only; no act waits for it.
+
+use std::collections::BTreeMap;
+
+use cloister_domain::{GenerationId, ImportId, Slot};
+use cloister_state as state;
+use cloister_wire::supply::{Generation, Import, Status};
+
+use crate::{core::Core, error::ActError};
+
+/// The most imports that a status lists.
+const IMPORTS_MAX: u32 = 50;
+
+/// The state of everything.
+pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
+    let imports = core.state().imports(IMPORTS_MAX)?;
+    let imports = imports.into_iter().map(|held| shown(core, held)).collect::<Result<_, _>>()?;
+    Ok(Status {
+        trust_root: core.enrolled().map(|trust| trust.root_digest()),
+        generations: generations(core)?,
+        imports,
+    })
+}
+
+/// One import.
+pub(crate) fn import(core: &Core, import: ImportId) -> Result<Import, ActError> {
+    let held = core.state().import(import)?;
+    shown(core, held)
+}
+
+fn shown(core: &Core, held: state::Import) -> Result<Import, ActError> {
+    let state = core.state();
+    let evaluation = state.evaluation(held.import)?;
+    let decisions = state.decisions(held.import)?;
+    drop(state);
+    let approving =
+        decisions.iter().filter(|decision| decision.decision == state::Decision::Approve);
+    Ok(Import {
+        import: held.import,
+        state: held.state,
+        summary: held.summary,
+        approved_by: approving.map(|decision| decision.person.to_string()).collect(),
+        approvals_needed: u32::try_from(core.approvals_needed()).unwrap_or(u32::MAX),
+        package: evaluation.as_ref().map(|evaluation| evaluation.package),
+        figures: evaluation.map(|evaluation| evaluation.figures).unwrap_or_default(),
+        problem: held.problem,
+    })
+}
+
+fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
+    let active = core.shelf.active()?.map(|active| active.id());
+    let mut slots: BTreeMap<GenerationId, Slot> = BTreeMap::new();
+    // The serving slot is asked first, so it is the one that is shown.
+    for slot in Slot::ALL {
+        if let Some(held) = core.shelf.slot(slot)? {
+            slots.entry(held.id()).or_insert(slot);
+        }
+    }
+    let promoted = core.state().promoted()?;
+    let mut generations = Vec::new();
+    for shelved in core.shelf.list()? {
+        let id = shelved.id();
+        let import = core.state().import_of(id)?;
+        let Some(summary) = import.and_then(|import| import.summary) else { continue };
+        generations.push(Generation {
+            generation: id,
+            name: summary.name,
+            version: summary.version,
+            counter: summary.counter,
+            slot: slots.get(&id).copied(),
+            active: active == Some(id),
+            promoted: promoted.iter().any(|promoted| promoted.generation == id),
+        });
+    }
+    generations.sort_by(|one, other| {
+        (other.counter, &other.name, other.generation).cmp(&(
+            one.counter,
+            &one.name,
+            one.generation,
+        ))
+    });
+    Ok(generations)
+}
