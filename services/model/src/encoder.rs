@@ -42,7 +42,9 @@ impl std::fmt::Debug for Text<'_> {
 }
 
 /// One encoder architecture over one implementation of the operations.
-pub(crate) trait EncoderRunner: Send {
+pub(crate) trait EncoderRunner: Send + Sync {
+    /// Number of segments that are told apart.
+    fn segments(&self) -> usize;
     /// Last hidden states of all tokens of all texts, `[ΣT, D]`; the texts follow each other.
     fn run(&self, texts: &[Text<'_>]) -> Vec<f32>;
 }
@@ -140,6 +142,9 @@ impl Encoder {
             return Err(Error::ContextExceeded { asked, context: self.facts.context });
         }
         if text.tokens.iter().any(|token| token.0 >= self.facts.vocabulary) {
+            return Err(Error::TokenRange { vocabulary: self.facts.vocabulary });
+        }
+        if text.segments.iter().any(|segment| usize::from(*segment) >= self.runner.segments()) {
             return Err(Error::TokenRange { vocabulary: self.facts.vocabulary });
         }
         Ok(())

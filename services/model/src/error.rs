@@ -108,6 +108,12 @@ pub enum Error {
         /// Pages that are free.
         free: u32,
     },
+    /// The KV cache that the configuration asks for is larger than any machine's memory.
+    #[error("the KV cache would take {bytes}; allow fewer tokens")]
+    CacheSize {
+        /// Its size.
+        bytes: cloister_domain::ByteCount,
+    },
     /// The sequence has no reservation, or has one already.
     #[error("the sequence is not reserved, is reserved twice, or outgrows its reservation")]
     Sequence,
@@ -151,6 +157,7 @@ impl Coded for Error {
             Self::Threads => "model.threads",
             Self::ContextExceeded { .. } => "model.context.exceeded",
             Self::CacheFull { .. } => "model.cache.full",
+            Self::CacheSize { .. } => "model.cache.size",
             Self::Sequence => "model.sequence",
             Self::TokenRange { .. } => "model.token.range",
             Self::Empty => "model.empty",

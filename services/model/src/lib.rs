@@ -6,15 +6,20 @@
 
 mod arch;
 mod batch;
+mod burn_ops;
+mod config;
 mod decoder;
 mod device;
 mod encoder;
 mod error;
 mod folder;
+mod host;
 mod ops;
 mod options;
 mod pages;
 mod pooling;
+mod scalar_ops;
+mod simd_ops;
 
 pub use batch::{Angles, Span};
 pub use decoder::{Decoder, Facts};

@@ -52,23 +52,22 @@ impl Tensor {
     /// All elements as f32, in the order of the file.
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
-        match self.dtype {
-            DType::F32 => {
-                self.bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
-            }
-            DType::F16 => self.halves().map(|word| f16::from_le_bytes(word).to_f32()).collect(),
-            DType::Bf16 => self.halves().map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
-            DType::Q8_0 => {
-                let mut elements = Vec::with_capacity(self.elements());
-                for block in self.bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0 {
-                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-                    let values: &[u8; Q8_0_BLOCK] =
-                        block[2..].try_into().expect("a block is a scale and 32 values");
-                    elements.extend(values.map(|v| scale * f32::from(v.cast_signed())));
-                }
-                elements
-            }
-        }
+        let mut elements = Vec::with_capacity(self.elements());
+        widen(self.dtype, &self.bytes, &mut elements);
+        elements
+    }
+
+    /// Appends row `index` of a matrix to `elements` as f32.
+    ///
+    /// # Panics
+    ///
+    /// When the tensor is no matrix or has no such row.
+    pub fn row_to_f32(&self, index: usize, elements: &mut Vec<f32>) {
+        let &[rows, _] = self.shape.as_slice() else {
+            panic!("a row of something else than a matrix")
+        };
+        let bytes = self.bytes.len() / rows;
+        widen(self.dtype, &self.bytes[index * bytes..(index + 1) * bytes], elements);
     }
 
     /// Checks that no element is NaN or infinite.
@@ -94,6 +93,26 @@ impl Tensor {
 
     fn halves(&self) -> impl Iterator<Item = [u8; 2]> {
         self.bytes.as_chunks::<2>().0.iter().copied()
+    }
+}
+
+/// Appends stored elements as f32.
+fn widen(dtype: DType, bytes: &[u8], elements: &mut Vec<f32>) {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        DType::F32 => {
+            elements.extend(bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)));
+        }
+        DType::F16 => elements.extend(halves().map(|&word| f16::from_le_bytes(word).to_f32())),
+        DType::Bf16 => elements.extend(halves().map(|&word| bf16::from_le_bytes(word).to_f32())),
+        DType::Q8_0 => {
+            for block in bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0 {
+                let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+                let values: &[u8; Q8_0_BLOCK] =
+                    block[2..].try_into().expect("a block is a scale and 32 values");
+                elements.extend(values.map(|v| scale * f32::from(v.cast_signed())));
+            }
+        }
     }
 }
 
