@@ -1,0 +1,138 @@
+//! The auditor's program, which shares no code with the appliance, agrees with it.
+
+use std::{fs, path::Path, process::Command};
+
+use cloister_record::Export;
+use cloister_wire::record::Event;
+
+use crate::support::{Root, Running, appended, approval, key, root};
+
+/// A log with every kind of rule in it, over more than one bundle.
+fn story(root: &Root) -> Running {
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.append(Event::ImportAccepted, "import/1/accepted");
+    assert_eq!(appended(running.deposit(&approval("ada", 9).to_json())), 2);
+    running.append(Event::ActivationIntent, "activation/1/intent");
+    running.append(Event::ActivationOutcome, "activation/1/outcome");
+    for number in 0..257 {
+        running.append(Event::MediaSeen, &format!("media/{number}"));
+    }
+    running
+}
+
+struct Audit {
+    folder: tempfile::TempDir,
+    log_key: String,
+}
+
+impl Audit {
+    fn new(running: &Running, root_text: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("root.json"), root_text).unwrap();
+        let this = Self { folder, log_key: running.head().2 };
+        this.write(&running.export());
+        this
+    }
+
+    fn write(&self, export: &Export) {
+        for (path, bytes) in export {
+            let target = self.folder.path().join("export").join(path);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::write(target, bytes).unwrap();
+        }
+    }
+
+    /// Exit status and output of the auditor's program.
+    fn run(&self, log_key: &str, root: &str, python: &[&str]) -> (Option<i32>, String) {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/audit.py");
+        let output = Command::new("python3")
+            .args(python)
+            .arg(program)
+            .arg(self.folder.path().join("export"))
+            .args(["--list", "--log-key", log_key, "--root", root])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    fn root(&self) -> String {
+        self.folder.path().join("root.json").display().to_string()
+    }
+}
+
+#[test]
+fn the_auditor_accepts_a_good_export_with_and_without_a_library() {
+    let root_folder = Root::new();
+    let audit = Audit::new(&story(&root_folder), &root());
+    // With -S no package outside the standard library can be imported.
+    for python in [&[][..], &["-S", "-E", "-s"]] {
+        let (status, said) = audit.run(&audit.log_key, &audit.root(), python);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("GOOD   262 records"), "{said}");
+        assert!(said.contains("approve by ada"), "{said}");
+    }
+}
+
+#[test]
+fn the_auditor_takes_neither_key_nor_root_from_the_export() {
+    let root_folder = Root::new();
+    let running = story(&root_folder);
+    let audit = Audit::new(&running, &root());
+    let origin = crate::support::ORIGIN;
+    let other = cloister_record::VerifierKey::new(origin, key(7).public()).unwrap().to_string();
+    let (status, said) = audit.run(&other, &audit.root(), &[]);
+    assert_eq!((status, said.contains("no signature by the log")), (Some(1), true), "{said}");
+    let (status, said) = audit.run(&audit.log_key, &"0".repeat(64), &[]);
+    assert_eq!((status, said.contains("record 0: the trust root")), (Some(1), true), "{said}");
+    // Only a digest: persons cannot be checked, and that is said.
+    let digest = cloister_domain::Digest::of(&root()).to_string();
+    let (status, said) = audit.run(&audit.log_key, &digest, &[]);
+    assert_eq!((status, said.contains("record 2: a person signed it")), (Some(1), true), "{said}");
+    assert_eq!(audit.run("nonsense", &audit.root(), &[]).0, Some(2));
+    let changed = Audit::new(&running, &[root(), b" ".to_vec()].concat());
+    assert_eq!(changed.run(&audit.log_key, &changed.root(), &[]).0, Some(1));
+}
+
+#[test]
+fn the_auditor_finds_a_flipped_byte_anywhere() {
+    let root_folder = Root::new();
+    let running = story(&root_folder);
+    let audit = Audit::new(&running, &root());
+    let export = running.export();
+    for (path, bytes) in &export {
+        // First, last, and some between; steps are odd so that they drift over the fields.
+        let step = (bytes.len() / 5).max(1) | 1;
+        for place in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            let target = audit.folder.path().join("export").join(path);
+            fs::write(&target, changed).unwrap();
+            let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+            assert_eq!(status, Some(1), "{path}, byte {place}: {said}");
+            fs::write(&target, bytes).unwrap();
+        }
+    }
+    let missing = audit.folder.path().join("export/tile/0/001.p/6");
+    fs::remove_file(missing).unwrap();
+    assert_eq!(audit.run(&audit.log_key, &audit.root(), &[]).0, Some(1));
+    fs::write(audit.folder.path().join("export/more"), b"x").unwrap();
+    assert_eq!(audit.run(&audit.log_key, &audit.root(), &[]).0, Some(1));
+}
+
+#[test]
+fn the_auditor_finds_an_approval_by_nobody() {
+    let root_folder = Root::new();
+    let running = root_folder.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    // Signed by ada's key in another's name, and by a root key that approves nothing.
+    for (person, seed) in [("bob", 9), ("ada", 8)] {
+        appended(running.deposit(&approval(person, seed).to_json()));
+    }
+    let audit = Audit::new(&running, &root());
+    let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("record 1: it has no good signature"), "{said}");
+    assert!(said.contains("record 2: it has no good signature"), "{said}");
+}

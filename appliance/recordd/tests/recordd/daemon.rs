@@ -1,0 +1,222 @@
+//! recordd keeps one log: durable before the answer, one record for an act, whole after any crash.
+
+use std::{
+    fs,
+    io::Read as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::support::{Root, appended, approval, copy, entry};
+use cloister_daemon::Connection;
+use cloister_wire::{
+    Reply,
+    record::{Answer, Event, Request},
+};
+
+#[test]
+fn a_log_is_kept_and_its_export_holds() {
+    let root = Root::new();
+    let running = root.start();
+    assert_eq!(running.head().0, 0);
+    assert_eq!(running.entries(0, 1), Vec::<String>::new());
+    assert_eq!(running.append(Event::AnchorEnrolment, "anchor"), 0);
+    assert_eq!(running.append(Event::ImportAccepted, "import/1/accepted"), 1);
+    let envelope = approval("ada", 9).to_json();
+    assert_eq!(appended(running.deposit(&envelope)), 2);
+    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 3);
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 4);
+
+    // The same again is the same.
+    assert_eq!(running.append(Event::ImportAccepted, "import/1/accepted"), 1);
+    assert_eq!(appended(running.deposit(&envelope)), 2);
+    assert_eq!(running.entries(2, 1), [String::from_utf8(envelope).unwrap()]);
+    let report = running.report();
+    assert_eq!((report.faults.as_slice(), report.size), (&[][..], 5));
+    assert!(running.export().keys().all(|path| path == "checkpoint" || path.starts_with("tile/")));
+
+    // And after a restart too.
+    let head = running.head();
+    running.kill();
+    let running = root.start();
+    assert_eq!(running.head(), head);
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 4);
+    assert_eq!(appended(running.deposit(&approval("ada", 9).to_json())), 2);
+}
+
+#[test]
+fn what_breaks_a_rule_of_the_log_is_refused() {
+    let root = Root::new();
+    let running = root.start();
+    let append = |event, act: &str| Request::Append(entry(event, act));
+    let refusal = |request: &Request| running.refusal(request);
+    assert_eq!(refusal(&append(Event::KeyChange, "key/1")), "record.unenrolled");
+    assert_eq!(running.append(Event::AnchorEnrolment, "anchor"), 0);
+    assert_eq!(running.append(Event::AnchorEnrolment, "anchor"), 0);
+    assert_eq!(refusal(&append(Event::AnchorEnrolment, "anchor/2")), "record.enrolled");
+    assert_eq!(refusal(&append(Event::KeyChange, "anchor")), "record.other-act");
+    assert_eq!(refusal(&append(Event::KeyChange, "KEY")), "record.act");
+    assert_eq!(refusal(&append(Event::Approval, "approval/1")), "record.signer");
+    assert_eq!(refusal(&append(Event::ActivationIntent, "activation/1")), "record.act.pair");
+    let outcome = append(Event::ActivationOutcome, "activation/1/outcome");
+    assert_eq!(refusal(&outcome), "record.activation");
+    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 1);
+    let second = append(Event::ActivationIntent, "activation/2/intent");
+    assert_eq!(refusal(&second), "record.activation");
+
+    let mut large = entry(Event::Evaluation, "evaluation/1");
+    large.predicate.insert("x".to_owned(), "y".repeat(60_000).into());
+    assert_eq!(refusal(&Request::Append(large)), "record.too-long");
+    let mut fraction = entry(Event::Evaluation, "evaluation/1");
+    fraction.predicate.insert("x".to_owned(), 0.5.into());
+    assert_eq!(refusal(&Request::Append(fraction)), "record.number");
+    assert_eq!(running.deposit(b"{}").unwrap_err().code, "record.envelope");
+    let unsigned = cloister_attest::dsse::Envelope { signatures: Vec::new(), ..approval("ada", 9) };
+    assert_eq!(running.deposit(&unsigned.to_json()).unwrap_err().code, "record.signer");
+
+    // What is no request is refused without an end of the conversation.
+    let reply: Reply<Answer> = running.connection.ask(&"canary").unwrap();
+    assert_eq!(reply.unwrap_err().code, "socket.frame.form");
+    assert_eq!(running.head().0, 2);
+    assert_eq!(running.report().faults, []);
+}
+
+#[test]
+fn what_was_answered_survives_a_kill_at_any_moment() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    drop(running);
+    let mut acts = Vec::new();
+    for round in 0..6u64 {
+        let running = root.start();
+        let done = AtomicU64::new(0);
+        let answered = std::thread::scope(|scope| {
+            let socket = root.folder.path().join("run/recordd.sock");
+            let done = &done;
+            let writer = scope.spawn(move || {
+                let connection = Connection::connect(&socket).unwrap();
+                let mut answered = Vec::new();
+                for number in 0.. {
+                    let act = format!("media/{round}/{number}");
+                    let request = Request::Append(entry(Event::MediaSeen, &act));
+                    match connection.ask::<_, Reply<Answer>>(&request) {
+                        Ok(reply) => answered.push((act, appended(reply))),
+                        Err(_killed) => return answered,
+                    }
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+                answered
+            });
+            while done.load(Ordering::SeqCst) < 10 + 60 * round {
+                std::thread::yield_now();
+            }
+            running.kill();
+            writer.join().unwrap()
+        });
+        acts.extend(answered);
+        let running = root.start();
+        let report = running.report();
+        assert_eq!(report.faults, []);
+        assert!(report.size <= acts.len() as u64 + 2 + round, "at most one more for a kill");
+        for (act, index) in &acts {
+            assert_eq!(running.append(Event::MediaSeen, act), *index);
+        }
+    }
+    assert!(acts.len() > 600, "the log spans several bundles");
+}
+
+/// Every moment between the entry's bundle and the checkpoint, as a power cut would leave it.
+#[test]
+fn an_entry_beyond_the_checkpoint_is_completed_byte_for_byte() {
+    for before in [1, 255, 256, 511] {
+        let root = Root::new();
+        let running = root.start();
+        running.append(Event::AnchorEnrolment, "anchor");
+        for number in 1..before {
+            running.append(Event::MediaSeen, &format!("media/{number}"));
+        }
+        let old = root.folder.path().join("old");
+        copy(&root.record(), &old);
+        assert_eq!(running.append(Event::MediaSeen, "media/last"), before);
+        let (head, export) = (running.head(), running.export());
+        running.kill();
+        let new = root.folder.path().join("new");
+        fs::rename(root.record(), &new).unwrap();
+
+        let mut grown: Vec<&String> = export
+            .keys()
+            .filter(|path| *path != "checkpoint" && !old.join(path).exists())
+            .collect();
+        grown.sort_by_key(|path| !path.starts_with("tile/entries/"));
+        for written in 1..=grown.len() {
+            copy(&old, &root.record());
+            for path in grown.iter().take(written) {
+                let target = root.record().join(path);
+                fs::create_dir_all(target.parent().unwrap()).unwrap();
+                fs::copy(new.join(path), target).unwrap();
+            }
+            let running = root.start();
+            assert_eq!(running.head(), head, "{before} entries, {written} files");
+            assert_eq!(running.export(), export);
+            running.kill();
+            fs::remove_dir_all(root.record()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_take_the_record_stops_the_act_and_nothing_else() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let request = Request::Append(entry(Event::KeyChange, "key/1"));
+    // A folder where the new file would be written: it cannot be made, as on a full disk.
+    for obstacle in ["tile/entries/000.p/.2.new", "tile/0/000.p/.3.new", ".checkpoint.new"] {
+        let size = running.head().0;
+        let act = format!("key/{size}/{}", obstacle.len());
+        let request = Request::Append(entry(Event::KeyChange, &act));
+        let obstacle = root.record().join(obstacle);
+        fs::create_dir(&obstacle).unwrap();
+        assert_eq!(running.refusal(&request), "record.disk");
+        assert_eq!(running.refusal(&request), "record.disk");
+        assert_eq!(running.head().0, size);
+        assert_eq!(running.report().faults, []);
+        fs::remove_dir(&obstacle).unwrap();
+        assert_eq!(appended(running.ask(&request)), size);
+        assert_eq!(running.report().faults, []);
+    }
+    assert_eq!(appended(running.ask(&request)), 4);
+}
+
+#[test]
+fn a_damaged_log_is_not_served() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.append(Event::KeyChange, "key/1");
+    running.kill();
+    let good = root.folder.path().join("good");
+    fs::rename(root.record(), &good).unwrap();
+    let check = |path: &str, code: &str, damage: &dyn Fn(&mut Vec<u8>)| {
+        copy(&good, &root.record());
+        let mut bytes = fs::read(good.join(path)).unwrap();
+        damage(&mut bytes);
+        if bytes.is_empty() {
+            fs::remove_file(root.record().join(path)).unwrap();
+        } else {
+            fs::write(root.record().join(path), bytes).unwrap();
+        }
+        let mut child = root.spawn();
+        assert!(!child.wait().unwrap().success(), "{path}");
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.contains(code), "{path}: {said}");
+        fs::remove_dir_all(root.record()).unwrap();
+    };
+    check("tile/entries/000.p/2", "record.damaged", &|bytes| bytes[100] ^= 1);
+    check("tile/0/000.p/2", "record.damaged", &|bytes| bytes[40] ^= 1);
+    check("tile/0/000.p/2", "record.damaged", &Vec::clear);
+    check("checkpoint", "record.damaged", &Vec::clear);
+    check("checkpoint", "record.other-log", &|bytes| bytes[2] ^= 1);
+    check("host.key", "record.other-log", &|bytes| bytes[2] ^= 1);
+}

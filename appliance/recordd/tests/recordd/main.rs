@@ -1,0 +1,11 @@
+//! recordd in a process of its own: what it promises, and what others can check without it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test helper fails by panicking and reads its own files"
+)]
+
+mod audit;
+mod daemon;
+mod support;

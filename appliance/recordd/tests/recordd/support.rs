@@ -1,0 +1,214 @@
+//! A real recordd in a process of its own, over a real socket.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use cloister_attest::{
+    PublicKey, SigningKey,
+    approval::{Approval, Decision},
+    dsse::Envelope,
+};
+use cloister_daemon::{Connection, clock::Stopwatch};
+use cloister_domain::{Digest, GenerationId, RecordIndex, Secret};
+use cloister_record::{Export, Report, Trust, verify};
+use cloister_wire::{
+    Reply,
+    record::{Answer, Entry, Event, Request, Subject},
+};
+use serde_json::{Map, Value, json};
+
+pub(crate) const ORIGIN: &str = "enclave/test";
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
+}
+
+/// A trust root as mint writes it, with one approver, `ada`, whose key has seed 9.
+pub(crate) fn root() -> Vec<u8> {
+    let (root, ada) = (key(8).public(), key(9).public());
+    let signed = json!({
+        "_type": "root",
+        "keys": {root.key_id(): root.to_object(), ada.key_id(): ada.to_object()},
+        "roles": {"root": {"keyids": [root.key_id()], "threshold": 1}},
+        "version": 1,
+        "x-cloister": {
+            "approvers": {"keyids": [ada.key_id()], "threshold": 1},
+            "persons": {ada.key_id(): "ada", root.key_id(): "ada"},
+        },
+    });
+    let message = cloister_attest::json::canonical_tuf(&signed).unwrap();
+    let sig: String = key(8).sign(&message).iter().map(|byte| format!("{byte:02x}")).collect();
+    let signatures = json!([{"keyid": root.key_id(), "sig": sig}]);
+    json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
+}
+
+pub(crate) fn entry(event: Event, act: &str) -> Entry {
+    let enrolment = event == Event::AnchorEnrolment;
+    let name = if enrolment { "trust-root" } else { "bundle" };
+    let sha256 = if enrolment { Digest::of(&root()) } else { Digest::of(b"bundle") };
+    let facts = Map::from_iter([("bytes".to_owned(), Value::from(7))]);
+    let subject = vec![Subject { name: name.to_owned(), sha256 }];
+    Entry { event, act: act.to_owned(), subject, predicate: facts }
+}
+
+pub(crate) fn approval(person: &str, seed: u8) -> Envelope {
+    Approval {
+        package: Digest::of(b"package"),
+        bundle: GenerationId(Digest::of(b"bundle")),
+        decision: Decision::Approve,
+        person: person.parse().unwrap(),
+        comment: String::new(),
+    }
+    .sign(&key(seed))
+    .unwrap()
+}
+
+/// A scratch root whose daemon can be started again and again.
+pub(crate) struct Root {
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Root {
+    pub(crate) fn new() -> Self {
+        let this = Self { folder: tempfile::tempdir().unwrap() };
+        let at = |name: &str| this.folder.path().join(name).display().to_string();
+        let text = format!(
+            "[paths]\nstate = \"{}\"\nruntime = \"{}\"\n[record]\norigin = \"{ORIGIN}\"\n",
+            at("state"),
+            at("run")
+        );
+        fs::write(this.folder.path().join("cloister.toml"), text).unwrap();
+        this
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.folder.path().join("state/record")
+    }
+
+    pub(crate) fn spawn(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_cloister-recordd"))
+            .arg("--config")
+            .arg(self.folder.path().join("cloister.toml"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        let mut child = self.spawn();
+        let socket = self.folder.path().join("run/recordd.sock");
+        let clock = Stopwatch::start();
+        loop {
+            if let Ok(connection) = Connection::connect(&socket) {
+                return Running { child, connection };
+            }
+            assert!(child.try_wait().unwrap().is_none(), "recordd ended");
+            assert!(clock.elapsed() < Duration::from_secs(60), "recordd does not answer");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The daemon and a connection to it.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) connection: Connection,
+}
+
+impl Running {
+    pub(crate) fn ask(&self, request: &Request) -> Reply<Answer> {
+        self.connection.ask(request).unwrap()
+    }
+
+    pub(crate) fn append(&self, event: Event, act: &str) -> u64 {
+        appended(self.ask(&Request::Append(entry(event, act))))
+    }
+
+    pub(crate) fn deposit(&self, envelope: &[u8]) -> Reply<Answer> {
+        self.ask(&Request::Deposit {
+            event: Event::Approval,
+            act: "approval/1".to_owned(),
+            envelope: String::from_utf8(envelope.to_vec()).unwrap(),
+        })
+    }
+
+    pub(crate) fn refusal(&self, request: &Request) -> String {
+        self.ask(request).unwrap_err().code
+    }
+
+    /// Size, checkpoint and verifier key.
+    pub(crate) fn head(&self) -> (u64, String, String) {
+        match self.ask(&Request::Head).unwrap() {
+            Answer::Head { size, checkpoint, log_key, .. } => (size, checkpoint, log_key),
+            other => panic!("no head: {other:?}"),
+        }
+    }
+
+    pub(crate) fn entries(&self, from: u64, count: u32) -> Vec<String> {
+        match self.ask(&Request::Read { from: RecordIndex(from), count }).unwrap() {
+            Answer::Entries(entries) => entries,
+            other => panic!("no entries: {other:?}"),
+        }
+    }
+
+    pub(crate) fn export(&self) -> Export {
+        self.connection.write(&Request::Export).unwrap();
+        let mut export = Export::new();
+        loop {
+            match self.connection.expect::<Reply<Answer>>().unwrap().unwrap() {
+                Answer::File { path, base64 } => {
+                    export.insert(path, BASE64_STANDARD.decode(base64).unwrap());
+                }
+                Answer::Done => return export,
+                other => panic!("no file: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let persons: BTreeMap<PublicKey, _> =
+            BTreeMap::from([(key(9).public(), "ada".parse().unwrap())]);
+        let log = self.head().2.parse().unwrap();
+        verify(&self.export(), &Trust { log, root: Digest::of(&root()), persons })
+    }
+
+    /// Ends the daemon as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be dead already; then there is nothing to end.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().unwrap();
+    }
+}
+
+pub(crate) fn appended(reply: Reply<Answer>) -> u64 {
+    match reply.unwrap() {
+        Answer::Appended { index, .. } => index.0,
+        other => panic!("not appended: {other:?}"),
+    }
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for found in fs::read_dir(from).unwrap() {
+        let found = found.unwrap();
+        let target = to.join(found.file_name());
+        if found.file_type().unwrap().is_dir() {
+            copy(&found.path(), &target);
+        } else {
+            fs::copy(found.path(), target).unwrap();
+        }
+    }
+}
