@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use cloister_scalar as scalar;
-use cloister_weights::Tensor;
+use cloister_weights::{DType, Tensor};
 
 use crate::{
     Error, Heads, Ops,
@@ -13,7 +13,7 @@ use crate::{
     pages::PAGE_TOKENS,
 };
 
-/// The oracle. Q8_0 weights are multiplied with unquantised activations.
+/// The oracle. Q8_0 weights meet activations quantised in the same way as in the fast kernels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScalarOps;
 
@@ -38,7 +38,12 @@ impl Ops for ScalarOps {
     fn product(&self, x: &HostRows, weights: &Tensor, bias: Option<&Vec<f32>>) -> HostRows {
         let (outputs, rows) = (weights.shape()[0], x.count());
         let mut transposed = vec![0.0; outputs * rows];
-        scalar::product(&weights.to_f32(), &x.values, x.width, &mut transposed);
+        if weights.dtype() == DType::Q8_0 {
+            let x_blocks = scalar::quantise_activations(&x.values);
+            scalar::product_q8_0(weights.bytes(), &x_blocks, x.width, &mut transposed);
+        } else {
+            scalar::product(&weights.to_f32(), &x.values, x.width, &mut transposed);
+        }
         let value = |i: usize| transposed[i % outputs * rows + i / outputs];
         let values = (0..outputs * rows).map(value).collect();
         HostRows { values, width: outputs }.add_bias(bias)
