@@ -117,7 +117,10 @@ fn the_auditor_finds_a_flipped_byte_anywhere() {
     let missing = audit.folder.path().join("export/tile/0/001.p/6");
     fs::remove_file(missing).unwrap();
     assert_eq!(audit.run(&audit.log_key, &audit.root(), &[]).0, Some(1));
-    fs::write(audit.folder.path().join("export/more"), b"x").unwrap();
+    audit.write(&export);
+    fs::write(audit.folder.path().join("export/read-me.txt"), b"x").unwrap();
+    assert_eq!(audit.run(&audit.log_key, &audit.root(), &[]).0, Some(0));
+    fs::write(audit.folder.path().join("export/tile/1/000.p/2"), b"x").unwrap();
     assert_eq!(audit.run(&audit.log_key, &audit.root(), &[]).0, Some(1));
 }
 
