@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloister_attest::SigningKey;
 use cloister_domain::{Principal, Secret};
 
@@ -11,6 +11,7 @@ use crate::{
     build::{Package, Spec, VOLUME_BYTES},
     files, inspect,
     keys::{self, Holder},
+    prepare::{Order, prepare},
     trust::{Folder, Roles},
     volume::{Volume, replace_meta},
 };
@@ -37,6 +38,8 @@ enum Command {
     Root(RootCommand),
     /// As the importer: let a publisher make releases of some names.
     Delegate(Delegate),
+    /// As a publisher: lay models out in a release tree.
+    Prepare(Prepare),
     /// As a publisher: make signed volumes from a release tree.
     Build(Box<Build>),
     /// As the importer: list releases, and put the metadata into their volumes.
@@ -137,6 +140,32 @@ struct Delegate {
 }
 
 #[derive(Debug, Args)]
+struct Prepare {
+    /// The release tree; its folders model, embed and provenance are written.
+    #[arg(long)]
+    tree: PathBuf,
+    /// A language model: a Hugging Face folder, or a GGUF file.
+    #[arg(long)]
+    model: PathBuf,
+    /// Write the matrices in blocks of 8 bits.
+    #[arg(long)]
+    quantise: Option<Quantised>,
+    /// The message format, where the model brings none: template.json, or a Jinja file.
+    #[arg(long)]
+    template: Option<PathBuf>,
+    /// A sentence embedding model: a Hugging Face folder.
+    #[arg(long)]
+    embedding: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Quantised {
+    /// 32 signed bytes and a scale.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+#[derive(Debug, Args)]
 struct Build {
     /// The release tree.
     tree: PathBuf,
@@ -208,6 +237,13 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             let Delegate { name, publisher, threshold, paths, expires, .. } = &delegate;
             let folder = Folder::at(&delegate.trust)?;
             folder.delegate(name, publisher, *threshold, paths, &key, expires)?;
+        }
+        Command::Prepare(Prepare { tree, model, quantise, template, embedding }) => {
+            let quantise = matches!(quantise, Some(Quantised::Q8_0));
+            let order = Order { model, quantise, template, embedding };
+            for name in prepare(&tree, &order)? {
+                writeln!(out, "passed over {name}")?;
+            }
         }
         Command::Build(build) => make_volumes(*build, out)?,
         Command::Admit(admit) => {

@@ -11,5 +11,6 @@ mod cut;
 mod files;
 pub mod inspect;
 pub mod keys;
+pub mod prepare;
 pub mod trust;
 pub mod volume;

@@ -110,7 +110,7 @@ impl Folder {
         let roles = delegations["roles"].as_array_mut().context("targets.json has no roles")?;
         roles.retain(|role| role["name"] != name);
         roles.push(role);
-        self.publish(targets, importer, expires)
+        self.publish(targets, importer, expires, None)
     }
 
     /// Lists a release, so that it may enter.
@@ -125,10 +125,7 @@ impl Folder {
             "hashes": {"sha256": Digest::of(envelope).to_string()}, "length": envelope.len(),
         });
         targets["targets"][target_path(&release.name, &release.version)] = entry;
-        self.publish(targets, importer, expires)?;
-        let state = self.enrolled()?.refresh(&self.meta()?, None)?;
-        state.judge(envelope).context("this release would not be trusted")?;
-        Ok(())
+        self.publish(targets, importer, expires, Some(envelope))
     }
 
     /// The content of `clb/10-meta`: all files, verbatim.
@@ -136,6 +133,10 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn meta(&self) -> Result<Vec<u8>> {
+        pack(&self.files()?)
+    }
+
+    fn files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut members = BTreeMap::new();
         for version in 1..=self.root_version() {
             let name = format!("{version}.root.json");
@@ -146,8 +147,7 @@ impl Folder {
                 members.insert(name.to_owned(), self.read(name)?);
             }
         }
-        let members = members.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
-        Ok(container::archive(members)?)
+        Ok(members)
     }
 
     /// Path of the first root: the file that is enrolled.
@@ -177,8 +177,15 @@ impl Folder {
         Ok(file["signed"].take())
     }
 
-    /// Signs `targets` and what stands above it under new versions, unless nothing changed.
-    fn publish(&self, mut targets: Value, importer: &SigningKey, expires: &str) -> Result<()> {
+    /// Signs `targets` and what stands above it under new versions, unless nothing changed. Nothing is
+    /// written that an appliance would not trust, `release` included.
+    fn publish(
+        &self,
+        mut targets: Value,
+        importer: &SigningKey,
+        expires: &str,
+        release: Option<&[u8]>,
+    ) -> Result<()> {
         targets["expires"] = expires.into();
         if targets["version"] != 0 && targets == self.targets()? {
             return Ok(());
@@ -202,11 +209,16 @@ impl Folder {
         };
         let snapshot = signed(&above("snapshot", "targets.json", &targets), signers)?;
         let timestamp = signed(&above("timestamp", "snapshot.json", &snapshot), signers)?;
-        self.write("targets.json", &targets)?;
-        self.write("snapshot.json", &snapshot)?;
-        self.write("timestamp.json", &timestamp)?;
-        self.enrolled().context("this metadata would not be trusted")?;
-        Ok(())
+        let mut files = self.files()?;
+        let written = [("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)]
+            .map(|(role, text)| (format!("{role}.json"), text));
+        files.extend(written.clone());
+        let state = self.enrolled()?.refresh(&pack(&files)?, None);
+        let state = state.context("this metadata would not be trusted")?;
+        if let Some(release) = release {
+            state.judge(release).context("this release would not be trusted")?;
+        }
+        written.iter().try_for_each(|(name, text)| self.write(name, text))
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
@@ -216,6 +228,11 @@ impl Folder {
     fn write(&self, name: &str, text: &[u8]) -> Result<()> {
         files::write_whole(&self.path.join(name), |out| Ok(out.write_all(text)?))
     }
+}
+
+fn pack(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+    let members = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+    Ok(container::archive(members)?)
 }
 
 fn key_ids(holders: &[Holder]) -> Vec<String> {

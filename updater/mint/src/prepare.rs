@@ -1,0 +1,225 @@
+//! Lays models out in a release tree: `model/`, `embed/` and `provenance/`.
+//!
+//! Every file of a model's folder is either taken, or known to be of no use here, or refused by name:
+//! nothing enters a release because nobody looked at it. Pickles have no way in. A chat template is
+//! turned into data here, so that no appliance ever runs one.
+
+mod embedding;
+mod quantise;
+mod template;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cloister_attest::json;
+use cloister_domain::Digest;
+use cloister_tokenize::{GgufVocabulary, Tokenizer};
+use cloister_weights::File;
+use serde_json::{Value, json};
+
+use crate::files;
+
+/// The largest text file of a model, in bytes; tokenizers have up to 35 MB.
+const TEXT_BYTES_MAX: u64 = 128 << 20;
+
+/// Files that say nothing that a forward pass or a tokenizer needs.
+const PASSED_OVER: [&str; 17] = [
+    ".gitattributes",
+    "README.md",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+    "USE_POLICY.md",
+    "added_tokens.json",
+    "config_sentence_transformers.json",
+    "data_config.json",
+    "generation_config.json",
+    "merges.txt",
+    "recipe.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "training.json",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// What to lay out.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// A language model: a Hugging Face folder, or a GGUF file.
+    pub model: PathBuf,
+    /// Write the model's matrices as Q8_0 in a GGUF file.
+    pub quantise: bool,
+    /// The message format, where the model brings none: `template.json`, or a Jinja file.
+    pub template: Option<PathBuf>,
+    /// A sentence embedding model: a Hugging Face folder.
+    pub embedding: Option<PathBuf>,
+}
+
+/// Writes `model/`, `embed/` and `provenance/models.json` under `tree`, and returns the names of the
+/// files that were passed over.
+///
+/// # Errors
+/// When a file is missing, unknown, malformed or not supported; its name is said.
+pub fn prepare(tree: &Path, order: &Order) -> Result<Vec<String>> {
+    let mut inputs = Inputs { part: "model", ..Inputs::default() };
+    let target = folder(tree, "model")?;
+    if order.model.is_dir() {
+        from_folder(order, &target, &mut inputs)?;
+    } else {
+        from_gguf(order, &target, &mut inputs)?;
+    }
+    if let Some(source) = &order.embedding {
+        inputs.part = "embed";
+        embedding::lay_out(source, &folder(tree, "embed")?, &mut inputs)?;
+    }
+    let provenance = json!({
+        "inputs": inputs.taken.iter().map(|(name, digest)| {
+            json!({"name": name, "sha256": digest.to_string()})
+        }).collect::<Vec<_>>(),
+        "quantised": if order.quantise { "q8_0" } else { "no" },
+        "schema": 1,
+        "tool": concat!("cloister-mint ", env!("CARGO_PKG_VERSION")),
+    });
+    let text = json::canonical(&provenance)?;
+    write(&folder(tree, "provenance")?.join("models.json"), &text)?;
+    Ok(inputs.passed_over)
+}
+
+/// What was read, by name and digest, and what was left.
+#[derive(Debug, Default)]
+struct Inputs {
+    /// Which part of the release is being laid out.
+    part: &'static str,
+    taken: BTreeMap<String, Digest>,
+    passed_over: Vec<String>,
+}
+
+impl Inputs {
+    fn text(&mut self, source: &Path, name: &str) -> Result<Vec<u8>> {
+        let bytes = files::read_limited(&source.join(name), TEXT_BYTES_MAX)?;
+        self.take(name, Digest::of(&bytes));
+        Ok(bytes)
+    }
+
+    fn take(&mut self, name: &str, digest: Digest) {
+        self.taken.insert(format!("{}/{name}", self.part), digest);
+    }
+
+    fn optional(&mut self, source: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+        if source.join(name).exists() { self.text(source, name).map(Some) } else { Ok(None) }
+    }
+
+    /// Opens and checks a weights file: header, and no number that is not finite.
+    fn weights(&mut self, path: &Path) -> Result<File> {
+        let shown = || format!("{} cannot be used", path.display());
+        let file = File::open(path).with_context(shown)?;
+        file.check_finite().with_context(shown)?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("weights");
+        self.take(name, file.digest());
+        self.passed_over
+            .extend(file.skipped().iter().map(|name| format!("tensor {}", name.as_str())));
+        Ok(file)
+    }
+
+    /// Refuses every file of `source` that is neither in `used` nor known to be of no use.
+    fn check_listing(&mut self, source: &Path, used: &[&str]) -> Result<()> {
+        for name in files::walk(source)? {
+            if used.contains(&name.as_str()) {
+                continue;
+            }
+            if !PASSED_OVER.contains(&name.as_str()) {
+                bail!("{} holds {name}, which is not known; take it out", source.display());
+            }
+            self.passed_over.push(name);
+        }
+        Ok(())
+    }
+}
+
+fn from_folder(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
+    const USED: [&str; 6] = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "template.json",
+    ];
+    let source = &order.model;
+    inputs.check_listing(source, &USED)?;
+    let config = inputs.text(source, "config.json")?;
+    let tokenizer = inputs.text(source, "tokenizer.json")?;
+    let loaded = Tokenizer::from_json(utf8(&tokenizer, "tokenizer.json")?)?;
+    let template = template::of_folder(order, inputs)?;
+    template.ends(&loaded).context("the message format does not fit the tokenizer")?;
+    let weights = source.join("model.safetensors");
+    ensure!(weights.exists(), "{} has no model.safetensors", source.display());
+    let file = inputs.weights(&weights)?;
+    if order.quantise {
+        let config = parsed(&config, "config.json")?;
+        files::write_whole(&target.join("model.gguf"), |out| quantise::write(&config, &file, out))?;
+    } else {
+        write(&target.join("config.json"), &config)?;
+        copy(&weights, &target.join("model.safetensors"))?;
+    }
+    write(&target.join("tokenizer.json"), &tokenizer)?;
+    write(&target.join("template.json"), template.to_json().as_bytes())
+}
+
+fn from_gguf(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
+    ensure!(
+        !order.quantise,
+        "a GGUF file is taken as it is; quantise the safetensors it came from"
+    );
+    let file = inputs.weights(&order.model)?;
+    let carried = file.metadata().tokenizer()?.context("the GGUF file carries no tokenizer")?;
+    let names = template::GgufNames::of(&carried);
+    let template = template::of_gguf(order, carried.chat_template.as_deref(), &names, inputs)?;
+    let id = |id: Option<u32>| id.map(cloister_domain::TokenId);
+    let tokenizer = Tokenizer::from_gguf(&GgufVocabulary {
+        model: carried.model,
+        pre: carried.pre,
+        tokens: carried.tokens,
+        token_types: carried.types,
+        merges: carried.merges,
+        bos: id(carried.bos),
+        eos: id(carried.eos),
+        unknown: id(carried.unknown),
+        separator: id(carried.separator),
+        add_bos: carried.add_bos,
+        add_eos: carried.add_eos,
+    })?;
+    template.ends(&tokenizer).context("the message format does not fit the tokenizer")?;
+    copy(&order.model, &target.join("model.gguf"))?;
+    write(&target.join("template.json"), template.to_json().as_bytes())
+}
+
+fn folder(tree: &Path, name: &str) -> Result<PathBuf> {
+    let path = tree.join(name);
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    files::write_whole(path, |out| Ok(out.write_all(bytes)?))
+}
+
+/// A copy of its own, so that what is signed cannot change with the source.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
+    std::str::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))
+}
+
+/// Reads a model's JSON, which has fractions.
+fn parsed(bytes: &[u8], name: &str) -> Result<Value> {
+    serde_json::from_slice(bytes).with_context(|| format!("{name} is not JSON"))
+}

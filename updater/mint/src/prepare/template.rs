@@ -1,0 +1,86 @@
+//! Where a model's message format comes from, and how it becomes data.
+
+use anyhow::{Context as _, Result};
+use cloister_tokenize::template::{Names, Template};
+use cloister_weights::TokenizerMetadata;
+use serde_json::Value;
+
+use super::{Inputs, Order, TEXT_BYTES_MAX, parsed, utf8};
+use crate::files;
+
+/// The texts of the special tokens that a GGUF file names by id.
+pub(super) struct GgufNames {
+    bos: Option<String>,
+    eos: Option<String>,
+}
+
+impl GgufNames {
+    pub(super) fn of(carried: &TokenizerMetadata) -> Self {
+        let text = |id: Option<u32>| {
+            id.and_then(|id| carried.tokens.get(usize::try_from(id).ok()?)).cloned()
+        };
+        Self { bos: text(carried.bos), eos: text(carried.eos) }
+    }
+}
+
+/// The order's own file, `template.json`, `chat_template.jinja`, or `tokenizer_config.json`.
+pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Template> {
+    let source = &order.model;
+    let config = match inputs.optional(source, "tokenizer_config.json")? {
+        Some(bytes) => parsed(&bytes, "tokenizer_config.json")?,
+        None => Value::Null,
+    };
+    let names = Names { bos: token(&config["bos_token"]), eos: token(&config["eos_token"]) };
+    if let Some(template) = ordered(order, names, inputs)? {
+        return Ok(template);
+    }
+    if let Some(bytes) = inputs.optional(source, "template.json")? {
+        return Ok(Template::from_json(utf8(&bytes, "template.json")?)?);
+    }
+    if let Some(bytes) = inputs.optional(source, "chat_template.jinja")? {
+        return Ok(Template::from_jinja(utf8(&bytes, "chat_template.jinja")?, names)?);
+    }
+    let text = default_template(&config["chat_template"]);
+    let text = text.context("the model brings no chat template; give one with --template")?;
+    Ok(Template::from_jinja(text, names)?)
+}
+
+/// The order's own file, or `tokenizer.chat_template` of the GGUF file.
+pub(super) fn of_gguf(
+    order: &Order,
+    carried: Option<&str>,
+    names: &GgufNames,
+    inputs: &mut Inputs,
+) -> Result<Template> {
+    let names = Names { bos: names.bos.as_deref(), eos: names.eos.as_deref() };
+    if let Some(template) = ordered(order, names, inputs)? {
+        return Ok(template);
+    }
+    let text = carried.context("the model brings no chat template; give one with --template")?;
+    Ok(Template::from_jinja(text, names)?)
+}
+
+fn ordered(order: &Order, names: Names<'_>, inputs: &mut Inputs) -> Result<Option<Template>> {
+    let Some(path) = &order.template else { return Ok(None) };
+    let bytes = files::read_limited(path, TEXT_BYTES_MAX)?;
+    inputs.take("template", cloister_domain::Digest::of(&bytes));
+    let text = utf8(&bytes, "the template")?;
+    let declared = path.extension().is_some_and(|extension| extension == "json");
+    let template =
+        if declared { Template::from_json(text)? } else { Template::from_jinja(text, names)? };
+    Ok(Some(template))
+}
+
+/// A special token, written as text or as an object with its `content`.
+fn token(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// One template, or that called `default` among several.
+fn default_template(value: &Value) -> Option<&str> {
+    let named = || {
+        let default = |entry: &&Value| entry["name"] == "default";
+        value.as_array()?.iter().find(default)?.get("template")?.as_str()
+    };
+    value.as_str().or_else(named)
+}
