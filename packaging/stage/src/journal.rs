@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -56,6 +56,22 @@ pub fn start(folder: &Path) -> Result<Child> {
         std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(child)
+}
+
+/// Every file below `folder`; none if there is no such folder.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop().filter(|folder| folder.exists()) {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() { waiting.push(path) } else { found.push(path) }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a private journal can be had here: the words that put a command into a namespace where

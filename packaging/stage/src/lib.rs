@@ -11,10 +11,12 @@ mod client;
 pub mod facility;
 pub mod journal;
 pub mod outside;
+pub mod release;
 mod roles;
 mod scratch;
 pub mod stick;
 pub mod supervisor;
+pub mod tamper;
 
 pub use client::{Conversation, ask};
 pub use roles::Unit;

@@ -156,7 +156,7 @@ fn encoder(model: &Path, options: &Options, expected: &Expected) -> anyhow::Resu
 }
 
 /// An error of the model with its code, which names an unsupported family.
-fn named(error: cloister_model::Error) -> anyhow::Error {
+fn named(error: cloister_model::ModelError) -> anyhow::Error {
     let code = cloister_domain::Coded::code(&error);
     anyhow::Error::new(error).context(code)
 }

@@ -1,0 +1,461 @@
+//! `./x demo`: the whole life of an update, with the real daemons, told as a story.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_stage::{
+    Options, Unit, ask,
+    facility::{APPROVERS, Facility, Outcome, import_number},
+    journal, outside, programs,
+    release::{Recipe, checkout, read_file},
+    stick::Stick,
+    tamper,
+};
+use cloister_wire::{
+    Reply,
+    record::{Answer, Request},
+};
+use serde_json::Value;
+
+use crate::story::Story;
+
+/// What both releases are asked; their documents differ in the answer.
+const QUESTION: &str = "Where is the assembly point?";
+/// Words that must not be found in the journal.
+const CANARY: &str = "canary-heliotrope";
+
+/// Plays the story; with `stay`, leaves the appliance running until interrupted.
+pub(crate) fn run(stay: bool, out: &mut dyn Write) -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("cloister-demo-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let mut story = Story::new(out);
+    let played = play(&folder, stay, &mut story);
+    if played.is_err() {
+        story.tell(&format!("the scratch root is kept: {}", folder.display()))?;
+        return played;
+    }
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// The facility with everything that the story needs on the way.
+struct Demo {
+    facility: Facility,
+    embedding: Option<PathBuf>,
+    python: PathBuf,
+    first: PathBuf,
+    second: PathBuf,
+}
+
+fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
+    let mut demo = mint(folder, story)?;
+    import(&mut demo, story)?;
+    let key = serve(&demo, story)?;
+    switch(&demo, &key, story)?;
+    refuse(&demo, story)?;
+    crash(&demo, &key, story)?;
+    audit(&demo, story)?;
+    if stay {
+        return remain(&demo, &key, story);
+    }
+    journal_is_silent(&mut demo, story)?;
+    story.end("The demo is complete; nothing is left running.")
+}
+
+fn mint(folder: &Path, story: &mut Story<'_>) -> Result<Demo> {
+    story.chapter("The connected side mints keys, a trust root and two releases")?;
+    let options = Options { journal: true, ..Options::default() };
+    let facility = Facility::found(folder, &options)?;
+    story.tell(
+        "keys for three root officers (two must sign), a publisher, an importer, two approvers",
+    )?;
+    let embedding = match outside::minilm() {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            story.tell(&format!(
+                "no embedding model can be had, so search goes by words alone: {error}"
+            ))?;
+            None
+        }
+    };
+    let first_tree = Recipe::demo("v1", embedding.clone()).lay_out(&facility, "v1")?;
+    let second_tree = Recipe::demo("v2", embedding.clone()).lay_out(&facility, "v2")?;
+    let first = facility.publish(&first_tree, "1.0.0", 1)?;
+    let second = facility.publish(&second_tree, "2.0.0", 2)?;
+    for (name, volume) in [("v1", &first), ("v2", &second)] {
+        let bytes = cloister_domain::ByteCount(fs::metadata(volume)?.len());
+        story.tell(&format!("{name}: {bytes}, sha256 {}", digest(volume)?))?;
+    }
+    let again = facility.sign("publisher", &first_tree, "1.0.0", 9)?;
+    let once = digest(&again)?;
+    let twice = digest(&facility.sign("publisher", &first_tree, "1.0.0", 9)?)?;
+    ensure!(once == twice, "building twice gave different bytes");
+    story.tell("building the same release twice gave identical bytes")?;
+    let python = outside::python()?;
+    Ok(Demo { facility, embedding, python, first, second })
+}
+
+fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
+    story.chapter("The appliance starts, and officers enrol the trust root")?;
+    demo.facility.stage.start()?;
+    let facility = &demo.facility;
+    story.tell("seven processes, each with its own socket")?;
+    let place =
+        if facility.stage.has_journal() { "a private journald" } else { "JSON lines on stderr" };
+    story.tell(&format!("they log to {place}"))?;
+    let enrolled = facility.enrol()?;
+    story.tell(&format!("root {} is record 0", text(&enrolled, "/enrolled/root")))?;
+
+    story.chapter("A stick is plugged in; the import is killed in the middle and goes on")?;
+    let stick = Stick::plug_in(facility.home(), "stick-1", std::slice::from_ref(&demo.first))?;
+    story.tell(stick.way().words())?;
+    interrupt(facility, stick.folder())?;
+    story.tell("intaked was killed while it copied")?;
+    let outcome = facility.import(stick.folder())?;
+    let seen = outcome.said.first().context("the import said nothing")?;
+    story.tell(&format!(
+        "signed by {}, root version {}",
+        seen["seen"]["signers"], seen["seen"]["root_version"]
+    ))?;
+    story.tell(&format!(
+        "{} of {} bytes were here already",
+        seen["seen"]["present_bytes"], seen["seen"]["plain_bytes"]
+    ))?;
+    let import = outcome.done()?.clone();
+    story.tell(&format!("generation {}", text(&import, "/summary/generation")))?;
+
+    story.chapter("The candidate is judged in the idle engine")?;
+    tell_figures(&import, story)?;
+
+    story.chapter("One approver alone is refused; two are enough")?;
+    let number = import_number(&import)?;
+    facility.approve_as(APPROVERS[0], &number)?.done()?;
+    refused(&facility.cloister(&["activate", &number])?, "one of two", story)?;
+    facility.approve_as(APPROVERS[1], &number)?.done()?;
+    let switched = facility.cloister(&["activate", &number])?;
+    tell_switch(switched.done()?, story)
+}
+
+/// Starts an import and kills intaked once a tenth is copied.
+fn interrupt(facility: &Facility, path: &Path) -> Result<()> {
+    let mut child = Command::new(programs()?.join("cloister"))
+        .arg("--config")
+        .arg(facility.stage.config_path())
+        .args(["--json", "import"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stdout = child.stdout.take().context("no output")?;
+    for line in BufReader::new(stdout).lines() {
+        let event: Value = serde_json::from_str(&line?)?;
+        let bytes =
+            |name: &str| event.pointer(&format!("/progress/{name}")).and_then(Value::as_u64);
+        if let (Some(done), Some(total)) = (bytes("done_bytes"), bytes("total_bytes"))
+            && done * 10 > total
+        {
+            facility.stage.kill(Unit::Intaked)?;
+            break;
+        }
+    }
+    child.wait()?;
+    Ok(())
+}
+
+fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
+    let facility = &demo.facility;
+    story.chapter("The official openai client asks")?;
+    let key = facility.api_key("reader", &["open"])?;
+    let said = demo.client(&key, &["models"])?;
+    story.tell(&format!("models: {}", said["models"]))?;
+    let said = demo.client(&key, &["stream", "Tell me about a pump.", "--max-tokens", "24"])?;
+    story.tell(&format!("streamed {} pieces, {} tokens", said["pieces"], said["tokens"]))?;
+    if demo.embedding.is_some() {
+        let said = demo.client(&key, &["embed", "a cat", "a kitten"])?;
+        story.tell(&format!("embeddings of width {}", said["width"]))?;
+    }
+    let said = demo.client(&key, &["ask", QUESTION])?;
+    story.tell(&format!("\"{QUESTION}\" -> {}", said["answer"]))?;
+    let id = text(&said, "/citations/0/id").to_owned();
+    story.tell(&format!("cites {id} (label {})", said["citations"][0]["label"]))?;
+    let opened = demo.client(&key, &["cite", &id])?;
+    story.tell(&format!("the citation opens: {} bytes of text", text(&opened, "/text").len()))?;
+    let said = demo.client(&key, &["ask", "Which wine goes with zebra pralines?"])?;
+    ensure!(said["evidence"] == false, "an answer without evidence: {said}");
+    story.tell(&format!("no hit -> {}", said["answer"]))?;
+    let said = demo.client(&key, &["ask", "How much does the hall crane lift?"])?;
+    let labels = said["citations"].as_array().context("no citations")?;
+    ensure!(
+        labels.iter().all(|citation| citation["label"] == "open"),
+        "a restricted passage was shown"
+    );
+    story.tell("a reader without the label gets no hit in the restricted documents")?;
+
+    story.chapter("The facility adds and deletes its own documents")?;
+    let own = checkout().join("tests/fixtures/demo/facility");
+    let added = facility.cloister(&["corpus", "add", utf8(&own)?, "--label", "open"])?;
+    added.done()?;
+    story.tell(&format!("{} documents added", added.said.len()))?;
+    let said = demo.client(&key, &["ask", "Who is the keeper of the tool crib?"])?;
+    story.tell(&format!("\"Who is the keeper of the tool crib?\" -> {}", said["answer"]))?;
+    let document = text(&said, "/citations/0/document").to_owned();
+    let deleted = facility.cloister(&["corpus", "delete", &document])?;
+    let receipt = deleted.done()?;
+    story.tell(&format!(
+        "deleted; receipt {} over {} passages",
+        receipt["removed"], receipt["chunks"]
+    ))?;
+    Ok(key)
+}
+
+fn switch(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
+    let facility = &demo.facility;
+    story
+        .chapter("The second release is promoted while the first serves; then back; then forth")?;
+    let mut asking = demo.command(key, &["loop", QUESTION])?;
+    let mut child = asking.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let stick = Stick::plug_in(facility.home(), "stick-2", std::slice::from_ref(&demo.second))?;
+    let outcome = facility.import(stick.folder())?;
+    let import = outcome.done()?.clone();
+    tell_figures(&import, story)?;
+    let number = import_number(&import)?;
+    facility.approve(&number)?;
+    tell_switch(facility.cloister(&["activate", &number])?.done()?, story)?;
+    let said = demo.client(key, &["ask", QUESTION])?;
+    story.tell(&format!("now: {}", said["answer"]))?;
+    tell_switch(facility.cloister(&["rollback"])?.done()?, story)?;
+    let said = demo.client(key, &["ask", QUESTION])?;
+    story.tell(&format!("rolled back: {}", said["answer"]))?;
+    tell_switch(facility.cloister(&["rollback"])?.done()?, story)?;
+    drop(child.stdin.take());
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "a request failed during the switches");
+    let mut answers = std::collections::BTreeMap::<String, (u64, String)>::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let said: Value = serde_json::from_str(line)?;
+        let answer = text(&said, "/answer").to_owned();
+        let entry =
+            answers.entry(text(&said, "/generation").to_owned()).or_insert((0, answer.clone()));
+        ensure!(entry.1 == answer, "one release gave two answers: {} and {answer}", entry.1);
+        entry.0 += 1;
+    }
+    for (generation, (count, _)) in &answers {
+        let short: String = generation.chars().take(12).collect();
+        story.tell(&format!("{count} answers by {short}, every one its own; none failed"))?;
+    }
+    Ok(())
+}
+
+fn refuse(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
+    let facility = &demo.facility;
+    story.chapter("What must not come in is refused and recorded")?;
+    let tampered = facility.home().join("tampered.clb");
+    tamper::flip_a_bit(&demo.second, &tampered)?;
+    let third = Recipe::demo("v2", None).lay_out(facility, "third")?;
+    let altered = facility.home().join("altered.clb");
+    tamper::flip_a_bit(&facility.publish(&third, "3.0.0", 3)?, &altered)?;
+    refused(&facility.import(&altered)?, "a tampered chunk", story)?;
+    let foreign = facility.publish_as("stranger", &third, "3.0.1", 4)?;
+    refused(&facility.import(&foreign)?, "a wrong signer", story)?;
+    refused(&facility.import(&demo.first)?, "the first release again", story)?;
+    let link = facility.home().join("link.clb");
+    tamper::symlink_inside(&demo.second, &link)?;
+    refused(&facility.import(&link)?, "an archive with a symbolic link", story)?;
+    let good = Recipe::demo("v2", demo.embedding.clone());
+    let noisy = facility.home().join("noisy");
+    let made = Command::new(programs()?.join("cloister-tune"))
+        .args(["noise", "--model", utf8(&good.model)?, "--out", utf8(&noisy)?])
+        .args(["--amplitude", "0.2", "--seed", "1"])
+        .status()?;
+    ensure!(made.success(), "cloister-tune failed");
+    let tree = Recipe { model: noisy, ..good }.lay_out(facility, "worse")?;
+    let worse = facility.publish(&tree, "3.0.2", 5)?;
+    let outcome = facility.import(&worse)?;
+    refused(&outcome, "a worse model", story)
+}
+
+fn crash(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
+    let facility = &demo.facility;
+    story.chapter(
+        "The box fails: every daemon is killed during a switch, and again while serving",
+    )?;
+    let before = active(facility)?;
+    let mut back = Command::new(programs()?.join("cloister"))
+        .arg("--config")
+        .arg(facility.stage.config_path())
+        .arg("rollback")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::park_timeout(Duration::from_millis(10));
+    facility.stage.kill_all()?;
+    back.wait()?;
+    let after = settled(facility)?;
+    let which = if after == before { "the old release" } else { "the new release" };
+    story.tell(&format!("killed during a switch: {which} is active, and whole"))?;
+    let said = demo.client(key, &["ask", QUESTION])?;
+    story.tell(&format!("it answers: {}", said["answer"]))?;
+    facility.stage.kill_all()?;
+    ensure!(settled(facility)? == after, "the active release changed by a crash while serving");
+    let said = demo.client(key, &["ask", QUESTION])?;
+    story.tell(&format!("killed while serving: it answers again: {}", said["answer"]))
+}
+
+fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
+    let facility = &demo.facility;
+    story.chapter("An auditor checks the records with a second verifier")?;
+    let export = facility.home().join("export");
+    facility.cloister(&["records", "export", utf8(&export)?])?.done()?;
+    let reply: Reply<Answer> = ask(&facility.stage.socket(Unit::Recordd), &Request::Head)?;
+    let Answer::Head { size, log_key, root, .. } = reply? else { anyhow::bail!("no head") };
+    story.tell(&format!("{size} records, tree head {root}"))?;
+    ensure!(second_verifier(demo, &export, &log_key)?, "the second verifier refuses the export");
+    story.tell("audit.py: every signature, leaf, root and checkpoint holds")?;
+    let checkpoint = export.join("checkpoint");
+    let good = read_file(&checkpoint)?;
+    let mut bad = good.clone();
+    let place = bad.len() / 2;
+    *bad.get_mut(place).context("an empty checkpoint")? ^= 1;
+    fs::write(&checkpoint, bad)?;
+    ensure!(!second_verifier(demo, &export, &log_key)?, "a flipped byte was not found");
+    fs::write(&checkpoint, good)?;
+    story.tell("one flipped byte, and it refuses")
+}
+
+fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
+    let output = Command::new(&demo.python)
+        .arg(checkout().join("appliance/record/audit.py"))
+        .arg(export)
+        .args(["--log-key", log_key, "--root"])
+        .arg(demo.facility.root_file())
+        .output()?;
+    Ok(output.status.success())
+}
+
+fn journal_is_silent(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
+    story.chapter("The journal holds nothing that people wrote")?;
+    let key = demo.facility.api_key("canary", &["open"])?;
+    demo.client(&key, &["ask", &format!("{CANARY} assembly point")])?;
+    let root = demo.facility.stage.root().to_owned();
+    demo.facility.stage.stop()?;
+    let mut searched = 0;
+    let mut control = false;
+    for folder in ["log", "journal"] {
+        for file in journal::files(&root.join(folder))? {
+            let bytes = read_file(&file)?;
+            searched += bytes.len();
+            let holds = |needle: &str| {
+                bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+            };
+            ensure!(!holds(CANARY), "a prompt was logged in {}", file.display());
+            control |= holds("bundle.digest");
+        }
+    }
+    ensure!(control, "the control string was not logged, so the search proves nothing");
+    story.tell(&format!(
+        "{searched} bytes of logs searched: the control string is there, the prompt is not"
+    ))
+}
+
+fn remain(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
+    let config = demo.facility.stage.config_path();
+    let cloister = programs()?.join("cloister");
+    let line =
+        |words: &str| format!("  {} --config {} {words}", cloister.display(), config.display());
+    story.tell("")?;
+    story.tell(&format!("API      http://{}/v1", demo.facility.address()?))?;
+    story.tell(&format!("key file {}", key.display()))?;
+    story.tell("try:")?;
+    story.tell(&line("status"))?;
+    story.tell(&line(&format!("ask {QUESTION:?} --key {}", key.display())))?;
+    story.tell(&line("rollback"))?;
+    story.end("The appliance stays until you press Ctrl-C.")?;
+    crate::wait_for_interrupt()
+}
+
+impl Demo {
+    fn command(&self, key: &Path, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&self.python);
+        command
+            .arg(checkout().join("tests/clients/openai_client.py"))
+            .arg(format!("http://{}/v1", self.facility.address()?))
+            .arg(key)
+            .args(words);
+        Ok(command)
+    }
+
+    /// One action of the official client, which must be answered.
+    fn client(&self, key: &Path, words: &[&str]) -> Result<Value> {
+        let output = self.command(key, words)?.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        ensure!(
+            output.status.success(),
+            "the client was refused: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(serde_json::from_str(said.lines().last().context("the client said nothing")?)?)
+    }
+}
+
+fn tell_figures(import: &Value, story: &mut Story<'_>) -> Result<()> {
+    for figure in import["figures"].as_array().context("no figures")? {
+        let number = |name: &str| {
+            figure[name].as_i64().map_or_else(|| "-".to_owned(), |value| value.to_string())
+        };
+        story.tell(&format!(
+            "{:<34} {:>10}  active {:>10}  bound {:>10}",
+            text(figure, "/name"),
+            number("candidate"),
+            number("active"),
+            number("bound")
+        ))?;
+    }
+    Ok(())
+}
+
+fn tell_switch(answer: &Value, story: &mut Story<'_>) -> Result<()> {
+    let switched = &answer["switched"];
+    let short: String = text(switched, "/generation").chars().take(12).collect();
+    let ms = switched["microseconds"].as_u64().unwrap_or(0) / 1000;
+    story
+        .tell(&format!("active is now {short}: one rename, {ms} ms, record {}", switched["record"]))
+}
+
+fn refused(outcome: &Outcome, what: &str, story: &mut Story<'_>) -> Result<()> {
+    ensure!(outcome.exit != 0 && !outcome.code().is_empty(), "{what} was not refused: {outcome:?}");
+    story.tell(&format!("{what}: refused, {}", outcome.code()))
+}
+
+fn active(facility: &Facility) -> Result<PathBuf> {
+    Ok(fs::read_link(facility.stage.config().paths.shelf().join("active"))?)
+}
+
+/// Waits until updaterd answers again, then names what is active.
+fn settled(facility: &Facility) -> Result<PathBuf> {
+    for _try in 0..300 {
+        if facility.cloister(&["status"])?.exit == 0 {
+            return active(facility);
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    anyhow::bail!("the appliance did not come back")
+}
+
+fn digest(path: &Path) -> Result<String> {
+    Ok(cloister_domain::Digest::of(&read_file(path)?).to_string())
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().context("a path is not UTF-8")
+}

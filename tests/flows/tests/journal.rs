@@ -1,0 +1,79 @@
+//! The journal of all daemons, at debug level, holds nothing that people wrote.
+
+use anyhow::{Context as _, Result};
+use cloister_flows::Scene;
+use cloister_stage::{Options, journal, tamper};
+use std::fs;
+
+const CANARIES: [&str; 4] = [
+    "canary-prompt-heliotrope",
+    "canary-document-vermilion",
+    "canary-filename-cerulean",
+    "canary-stop-ochre",
+];
+
+/// Everything that the daemons logged: the private journal where one can be had, and their output.
+fn logged(scene: &mut Scene) -> Result<String> {
+    let root = scene.stage().root().to_owned();
+    let has_journal = scene.stage().has_journal();
+    scene.facility.stage.stop()?;
+    let mut text = String::new();
+    for file in journal::files(&root.join("log"))? {
+        text.push_str(&String::from_utf8_lossy(&cloister_stage::release::read_file(&file)?));
+    }
+    if has_journal {
+        let files = journal::files(&root.join("journal"))?;
+        let folder =
+            files.first().and_then(|file| file.parent()).context("journald wrote nothing")?;
+        let folder = std::ffi::CString::new(folder.to_str().context("UTF-8")?)?;
+        let mut journal =
+            systemd::journal::OpenDirectoryOptions::default().open_directory(&folder)?;
+        let mut entries = 0;
+        while let Some(entry) = journal.next_entry()? {
+            entries += 1;
+            for (name, value) in entry {
+                text.push_str(&format!("{name}={value}\n"));
+            }
+        }
+        assert!(entries > 0, "the journal is empty, so this test would prove nothing");
+    }
+    Ok(text)
+}
+
+#[test]
+fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Result<()> {
+    if journal::wrapper().is_none() {
+        println!(
+            "no private journald can be had here; the daemons' JSON lines are searched instead"
+        );
+    }
+    let mut scene = Scene::with(&Options { journal: true, ..Options::default() })?;
+    scene.promote("v1", "1.0.0", 1)?;
+    let folder = scene.path().join(CANARIES[2]);
+    fs::create_dir(&folder)?;
+    let text = format!("# Note\n\nThe {} is kept in the blue cupboard of room 9.\n", CANARIES[1]);
+    fs::write(folder.join(format!("{}.md", CANARIES[2])), text)?;
+    scene
+        .facility
+        .cloister(&["corpus", "add", folder.to_str().unwrap(), "--label", "open"])?
+        .done()?;
+    let client = scene.client("ada", &["open"])?;
+    let found = client.ask(&format!("Where is the {} kept? {}", CANARIES[1], CANARIES[0]))?;
+    assert_eq!(found["evidence"], true, "{found}");
+    client.act(&["chat", CANARIES[0], "--max-tokens", "4"])?;
+    // Errors: too long a prompt, a citation that is not there, a bad volume, an unreadable path.
+    let long = format!("{} ", CANARIES[0]).repeat(4000);
+    assert_eq!(client.act(&["chat", &long])?["code"], "context_length_exceeded");
+    client.act(&["cite", CANARIES[3]])?;
+    let bad = folder.join(format!("{}.clb", CANARIES[2]));
+    tamper::flip_a_bit(&scene.volume("v2", "2.0.0", 2)?, &bad)?;
+    assert_ne!(scene.facility.import(&bad)?.exit, 0);
+    assert_ne!(scene.facility.import(&folder.join("absent"))?.exit, 0);
+    let logged = logged(&mut scene)?;
+    // The control: a code that a refusal above is known to log.
+    assert!(logged.contains("bundle.digest"), "the control string is not there");
+    for canary in CANARIES {
+        assert!(!logged.to_lowercase().contains(canary), "{canary} was logged");
+    }
+    Ok(())
+}
