@@ -58,6 +58,7 @@ fn rotated(a: f32, b: f32, cos: f32, sin: f32) -> (f32, f32) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

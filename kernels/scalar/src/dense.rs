@@ -37,6 +37,7 @@ pub fn product(weights: &[f32], x: &[f32], k: usize, y: &mut [f32]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

@@ -113,6 +113,7 @@ fn block_product(w: &[u8; BLOCK_BYTES], x: &QuantisedBlock) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these results are exact")]
 mod tests {
     use super::*;
 

@@ -34,7 +34,7 @@ pub(crate) fn q8_0_tile<const R: usize, const T: usize>(
 fn q8_0_sum(row: &[Block], token: &[Pair]) -> f32 {
     let mut lanes = [0f32; LANES];
     for (blocks, pair) in row.chunks(2).zip(token) {
-        for lane in 0..LANES {
+        for (lane, total) in lanes.iter_mut().enumerate() {
             let Some(block) = blocks.get(lane / 8) else { continue };
             let at = lane % 8 * 4;
             let four = |i: usize| {
@@ -45,7 +45,7 @@ fn q8_0_sum(row: &[Block], token: &[Pair]) -> f32 {
             #[expect(clippy::cast_precision_loss, reason = "below 2^24")]
             let sum = (0..4).map(four).sum::<i32>() as f32;
             let scale = f16::from_le_bytes([block[0], block[1]]).to_f32() * pair.scales[lane];
-            lanes[lane] = scale.mul_add(sum, lanes[lane]);
+            *total = scale.mul_add(sum, *total);
         }
     }
     add_lanes(lanes)

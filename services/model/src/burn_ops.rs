@@ -10,7 +10,7 @@ use burn::tensor::{Bool, Int, Tensor as Burn, TensorData, activation, backend::B
 use cloister_weights::Tensor;
 
 use crate::{
-    Error, Heads, Ops,
+    Heads, ModelError, Ops,
     batch::{Angles, Span},
     host::{self, HostRows},
     ops::{CacheShape, Pairs},
@@ -101,7 +101,7 @@ impl<B: Backend> Ops for BurnOps<B> {
     type Vector = Burn<B, 1>;
     type Cache = BurnCache<B>;
 
-    fn matrix(&self, weights: &Tensor) -> Result<BurnMatrix<B>, Error> {
+    fn matrix(&self, weights: &Tensor) -> Result<BurnMatrix<B>, ModelError> {
         let source = host::matrix(weights)?;
         let (outputs, inputs) = (source.shape()[0], source.shape()[1]);
         let values = source.to_f32();

@@ -7,7 +7,7 @@ use cloister_schedule::{Chunk, Forward, Logits, Shape, Wanted};
 use cloister_weights::{File, Metadata};
 
 use crate::{
-    Device, Error, Options, arch,
+    Device, ModelError, Options, arch,
     batch::{Batch, Span},
     folder,
     pages::{PAGE_TOKENS, Pages},
@@ -69,8 +69,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// What weights, configuration or device are refused for; see [`Error`].
-    pub fn load(folder: &Path, options: &Options) -> Result<Self, Error> {
+    /// What weights, configuration or device are refused for; see [`ModelError`].
+    pub fn load(folder: &Path, options: &Options) -> Result<Self, ModelError> {
         let device = Device::resolve(options)?;
         let model = folder::open(folder)?;
         arch::decoder(model, device, options)
@@ -103,9 +103,9 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`Error::Weights`] with the first tensor that holds such a value.
-    pub fn check_finite(&self) -> Result<(), Error> {
-        self.file.check_finite().map_err(Error::Weights)
+    /// [`ModelError::Weights`] with the first tensor that holds such a value.
+    pub fn check_finite(&self) -> Result<(), ModelError> {
+        self.file.check_finite().map_err(ModelError::Weights)
     }
 
     /// Pages of the KV cache that are free, and the tokens of a page.
@@ -121,17 +121,17 @@ impl Decoder {
     }
 
     /// Checks a whole batch before any of it runs.
-    fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), Error> {
+    fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), ModelError> {
         for (index, chunk) in chunks.iter().enumerate() {
             if chunk.tokens.is_empty() {
-                return Err(Error::Empty);
+                return Err(ModelError::Empty);
             }
             if chunks[..index].iter().any(|earlier| earlier.sequence == chunk.sequence) {
-                return Err(Error::Sequence);
+                return Err(ModelError::Sequence);
             }
             self.pages.check(chunk.sequence, chunk.tokens.len())?;
             if chunk.tokens.iter().any(|token| token.0 >= self.facts.vocabulary) {
-                return Err(Error::TokenRange { vocabulary: self.facts.vocabulary });
+                return Err(ModelError::TokenRange { vocabulary: self.facts.vocabulary });
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ impl Decoder {
         tokens: &[TokenId],
         wanted: Wanted,
         is_last: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ModelError> {
         let first = batch.tokens.len();
         let (start, pages) = self.pages.extend(sequence, tokens.len())?;
         batch.tokens.extend(tokens.iter().map(|token| token.0));
@@ -161,7 +161,7 @@ impl Decoder {
 }
 
 impl Forward for Decoder {
-    type Error = Error;
+    type Error = ModelError;
 
     fn shape(&self) -> Shape {
         Shape {
@@ -171,9 +171,12 @@ impl Forward for Decoder {
         }
     }
 
-    fn open(&mut self, sequence: SequenceId, capacity: TokenCount) -> Result<(), Error> {
+    fn open(&mut self, sequence: SequenceId, capacity: TokenCount) -> Result<(), ModelError> {
         if capacity > self.facts.context {
-            return Err(Error::ContextExceeded { asked: capacity, context: self.facts.context });
+            return Err(ModelError::ContextExceeded {
+                asked: capacity,
+                context: self.facts.context,
+            });
         }
         self.pages.reserve(sequence, capacity)
     }
@@ -183,7 +186,7 @@ impl Forward for Decoder {
         self.runner.wipe(&pages);
     }
 
-    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits, Error> {
+    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits, ModelError> {
         self.check(chunks)?;
         let vocabulary = usize::try_from(self.facts.vocabulary).expect("a vocabulary fits memory");
         let mut values = Vec::new();

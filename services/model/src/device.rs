@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Options};
+use crate::{ModelError, Options};
 
 /// A place where products run; written `cpu`, `cuda` or `cuda:1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +18,13 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnsupported`] in a build without CUDA, [`Error::DeviceAbsent`] without a device.
-    pub(crate) fn resolve(options: &Options) -> Result<Self, Error> {
+    /// [`ModelError::DeviceUnsupported`] in a build without CUDA, [`ModelError::DeviceAbsent`] without a device.
+    pub(crate) fn resolve(options: &Options) -> Result<Self, ModelError> {
         let missing = match options.device {
             Self::Cpu => return Ok(Self::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Error::DeviceUnsupported,
+            Self::Cuda(_) if !cfg!(feature = "cuda") => ModelError::DeviceUnsupported,
             Self::Cuda(index) if cuda_present(index) => return Ok(options.device),
-            Self::Cuda(_) => Error::DeviceAbsent,
+            Self::Cuda(_) => ModelError::DeviceAbsent,
         };
         if options.cpu_fallback { Ok(Self::Cpu) } else { Err(missing) }
     }

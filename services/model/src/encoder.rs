@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use cloister_domain::{ByteCount, Digest, TokenCount, TokenId};
 use cloister_weights::File;
 
-use crate::{Device, Error, Options, arch, folder, pooling::Pooling};
+use crate::{Device, ModelError, Options, arch, folder, pooling::Pooling};
 
 /// Fixed properties of a loaded embedding model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// What weights, configuration or device are refused for; see [`Error`].
-    pub fn load(folder: &Path, options: &Options) -> Result<Self, Error> {
+    /// What weights, configuration or device are refused for; see [`ModelError`].
+    pub fn load(folder: &Path, options: &Options) -> Result<Self, ModelError> {
         let device = Device::resolve(options)?;
         let pooling = Pooling::load(folder)?;
         let model = folder::open(folder)?;
@@ -98,8 +98,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::Empty`], [`Error::ContextExceeded`], [`Error::TokenRange`]; see [`Self::hidden`].
-    pub fn embed(&self, texts: &[&[TokenId]]) -> Result<Vec<Vec<f32>>, Error> {
+    /// [`ModelError::Empty`], [`ModelError::ContextExceeded`], [`ModelError::TokenRange`]; see [`Self::hidden`].
+    pub fn embed(&self, texts: &[&[TokenId]]) -> Result<Vec<Vec<f32>>, ModelError> {
         let texts: Vec<Text<'_>> =
             texts.iter().map(|tokens| Text { tokens, segments: &[] }).collect();
         let hidden = self.hidden(&texts)?;
@@ -110,9 +110,9 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::Empty`] for a text without tokens, [`Error::ContextExceeded`] for one that is too long,
-    /// [`Error::TokenRange`] for an id outside the vocabulary.
-    pub fn hidden(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, Error> {
+    /// [`ModelError::Empty`] for a text without tokens, [`ModelError::ContextExceeded`] for one that is too long,
+    /// [`ModelError::TokenRange`] for an id outside the vocabulary.
+    pub fn hidden(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
         texts.iter().try_for_each(|text| self.check(text))?;
         if texts.is_empty() {
             return Ok(Vec::new());
@@ -132,20 +132,20 @@ impl Encoder {
         usize::try_from(self.facts.width).expect("a width fits memory")
     }
 
-    fn check(&self, text: &Text<'_>) -> Result<(), Error> {
+    fn check(&self, text: &Text<'_>) -> Result<(), ModelError> {
         let asked = u32::try_from(text.tokens.len()).unwrap_or(u32::MAX);
         if asked == 0 || !(text.segments.is_empty() || text.segments.len() == text.tokens.len()) {
-            return Err(Error::Empty);
+            return Err(ModelError::Empty);
         }
         if asked > self.facts.context.0 {
             let asked = TokenCount(asked);
-            return Err(Error::ContextExceeded { asked, context: self.facts.context });
+            return Err(ModelError::ContextExceeded { asked, context: self.facts.context });
         }
         if text.tokens.iter().any(|token| token.0 >= self.facts.vocabulary) {
-            return Err(Error::TokenRange { vocabulary: self.facts.vocabulary });
+            return Err(ModelError::TokenRange { vocabulary: self.facts.vocabulary });
         }
         if text.segments.iter().any(|segment| usize::from(*segment) >= self.runner.segments()) {
-            return Err(Error::TokenRange { vocabulary: self.facts.vocabulary });
+            return Err(ModelError::TokenRange { vocabulary: self.facts.vocabulary });
         }
         Ok(())
     }

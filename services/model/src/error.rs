@@ -6,10 +6,10 @@ use cloister_weights::Name;
 /// A model that cannot be loaded, or a batch that cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ModelError {
     /// The weights file was refused or could not be read.
     #[error("the weights of the model were refused")]
-    Weights(#[source] cloister_weights::Error),
+    Weights(#[source] cloister_weights::WeightsError),
     /// The folder holds neither `model.gguf` nor `model.safetensors`.
     #[error("the folder holds neither model.gguf nor model.safetensors")]
     NoWeights,
@@ -128,7 +128,7 @@ pub enum Error {
     Empty,
 }
 
-impl Coded for Error {
+impl Coded for ModelError {
     fn class(&self) -> Class {
         match self {
             Self::Weights(error) => error.class(),

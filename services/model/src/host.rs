@@ -2,15 +2,15 @@
 
 use cloister_weights::{DType, Tensor};
 
-use crate::{Error, ops::CacheShape, pages::PAGE_TOKENS};
+use crate::{ModelError, ops::CacheShape, pages::PAGE_TOKENS};
 
 /// Activations `[R, width]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HostRows {
+pub(crate) struct HostRows {
     /// Row after row.
-    pub values: Vec<f32>,
+    pub(crate) values: Vec<f32>,
     /// Elements of a row, at least 1.
-    pub width: usize,
+    pub(crate) width: usize,
 }
 
 impl HostRows {
@@ -71,18 +71,18 @@ pub(crate) fn embed(table: &Tensor, ids: &[u32]) -> HostRows {
 }
 
 /// Takes a matrix as it is mapped.
-pub(crate) fn matrix(weights: &Tensor) -> Result<Tensor, Error> {
+pub(crate) fn matrix(weights: &Tensor) -> Result<Tensor, ModelError> {
     let known = matches!(weights.dtype(), DType::F32 | DType::F16 | DType::Bf16 | DType::Q8_0);
     if known && weights.shape().len() == 2 {
         Ok(weights.clone())
     } else {
-        Err(Error::TensorType { name: weights.name().clone() })
+        Err(ModelError::TensorType { name: weights.name().clone() })
     }
 }
 
 /// Keys and values: `[layer, page, head, place, Dh]` each.
 #[derive(Debug)]
-pub struct HostCache {
+pub(crate) struct HostCache {
     shape: CacheShape,
     keys: Vec<f32>,
     values: Vec<f32>,

@@ -25,7 +25,7 @@ pub use batch::{Angles, Span};
 pub use decoder::{Decoder, Facts};
 pub use device::{Device, DeviceError, cuda_present};
 pub use encoder::{Encoder, EncoderFacts, Text};
-pub use error::Error;
+pub use error::ModelError;
 pub use ops::{CacheShape, Heads, Ops, Pairs};
 pub use options::{Backend, Options};
 pub use pages::PAGE_TOKENS;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use cloister_weights::Tensor;
 
 use crate::{
-    Error,
+    ModelError,
     batch::{Angles, Span},
 };
 
@@ -65,8 +65,8 @@ pub trait Ops: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::TensorType`] when its elements cannot be multiplied here.
-    fn matrix(&self, weights: &Tensor) -> Result<Self::Matrix, Error>;
+    /// [`ModelError::TensorType`] when its elements cannot be multiplied here.
+    fn matrix(&self, weights: &Tensor) -> Result<Self::Matrix, ModelError>;
     /// Takes a vector over.
     fn vector(&self, weights: &Tensor) -> Self::Vector;
 

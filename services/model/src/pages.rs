@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use cloister_domain::{SequenceId, TokenCount};
 
-use crate::Error;
+use crate::ModelError;
 
 /// Tokens in a page of the KV cache.
 pub const PAGE_TOKENS: usize = 64;
@@ -46,18 +46,18 @@ impl Pages {
     }
 
     /// Reserves room for `tokens`.
-    pub(crate) fn reserve(&mut self, id: SequenceId, tokens: TokenCount) -> Result<(), Error> {
+    pub(crate) fn reserve(&mut self, id: SequenceId, tokens: TokenCount) -> Result<(), ModelError> {
         if tokens.0 == 0 {
-            return Err(Error::Empty);
+            return Err(ModelError::Empty);
         }
         if self.leases.contains_key(&id) {
-            return Err(Error::Sequence);
+            return Err(ModelError::Sequence);
         }
         let limit = usize::try_from(tokens.0).expect("a context fits memory");
         let needed = limit.div_ceil(PAGE_TOKENS);
         let Some(rest) = self.free.len().checked_sub(needed) else {
             let needed = u32::try_from(needed).expect("fewer pages than tokens");
-            return Err(Error::CacheFull { needed, free: self.free() });
+            return Err(ModelError::CacheFull { needed, free: self.free() });
         };
         let mut pages = self.free.split_off(rest);
         pages.reverse();
@@ -72,15 +72,10 @@ impl Pages {
         lease.pages
     }
 
-    /// Tokens of a sequence that are stored.
-    pub(crate) fn length(&self, id: SequenceId) -> Option<usize> {
-        self.leases.get(&id).map(|lease| lease.length)
-    }
-
     /// Checks that `count` more tokens fit the sequence's reservation.
-    pub(crate) fn check(&self, id: SequenceId, count: usize) -> Result<(), Error> {
-        let lease = self.leases.get(&id).ok_or(Error::Sequence)?;
-        if lease.limit - lease.length < count { Err(Error::Sequence) } else { Ok(()) }
+    pub(crate) fn check(&self, id: SequenceId, count: usize) -> Result<(), ModelError> {
+        let lease = self.leases.get(&id).ok_or(ModelError::Sequence)?;
+        if lease.limit - lease.length < count { Err(ModelError::Sequence) } else { Ok(()) }
     }
 
     /// Accounts for `count` more tokens and returns the first one's position and the sequence's pages.
@@ -88,9 +83,9 @@ impl Pages {
         &mut self,
         id: SequenceId,
         count: usize,
-    ) -> Result<(usize, &[u32]), Error> {
+    ) -> Result<(usize, &[u32]), ModelError> {
         self.check(id, count)?;
-        let lease = self.leases.get_mut(&id).ok_or(Error::Sequence)?;
+        let lease = self.leases.get_mut(&id).ok_or(ModelError::Sequence)?;
         let start = lease.length;
         lease.length += count;
         Ok((start, &lease.pages[..lease.length.div_ceil(PAGE_TOKENS)]))
@@ -121,7 +116,6 @@ mod tests {
         assert_eq!(pages.free(), 2);
         pages.reserve(SequenceId(3), TokenCount(1)).unwrap();
         assert_eq!(pages.extend(SequenceId(3), 1).unwrap(), (0, [0].as_slice()));
-        assert_eq!(pages.length(SequenceId(3)), Some(1));
         assert_eq!(pages.sequences(), 2);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::{Error, folder};
+use crate::{ModelError, folder};
 
 /// Largest `pooling.json`.
 const POOLING_BYTES_MAX: u64 = 4096;
@@ -28,7 +28,7 @@ enum Kind {
 
 impl Pooling {
     /// Reads `pooling.json`; without one, mean and normalised.
-    pub(crate) fn load(model: &Path) -> Result<Self, Error> {
+    pub(crate) fn load(model: &Path) -> Result<Self, ModelError> {
         const FILE: &str = "pooling.json";
         let path = model.join(FILE);
         if !path.exists() {

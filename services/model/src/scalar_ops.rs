@@ -6,7 +6,7 @@ use cloister_scalar as scalar;
 use cloister_weights::{DType, Tensor};
 
 use crate::{
-    Error, Heads, Ops,
+    Heads, ModelError, Ops,
     batch::{Angles, Span},
     host::{self, HostCache, HostRows},
     ops::{CacheShape, Pairs},
@@ -23,7 +23,7 @@ impl Ops for ScalarOps {
     type Vector = Vec<f32>;
     type Cache = HostCache;
 
-    fn matrix(&self, weights: &Tensor) -> Result<Tensor, Error> {
+    fn matrix(&self, weights: &Tensor) -> Result<Tensor, ModelError> {
         host::matrix(weights)
     }
 

@@ -10,7 +10,7 @@ use cloister_weights::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Heads, Ops,
+    Heads, ModelError, Ops,
     batch::{Angles, Span},
     host::{self, HostCache, HostRows},
     ops::{CacheShape, Pairs},
@@ -111,7 +111,7 @@ impl Ops for SimdOps {
     type Vector = Vec<f32>;
     type Cache = HostCache;
 
-    fn matrix(&self, weights: &Tensor) -> Result<Tensor, Error> {
+    fn matrix(&self, weights: &Tensor) -> Result<Tensor, ModelError> {
         host::matrix(weights)
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 #![expect(
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "the generator's own arithmetic, on small numbers"
 )]

@@ -7,7 +7,7 @@ use crate::Name;
 /// A file of weights that is not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum WeightsError {
     /// The file cannot be opened or mapped.
     #[error("the weights file cannot be opened")]
     Open(#[source] std::io::Error),
@@ -129,7 +129,7 @@ pub enum Error {
     },
 }
 
-impl Coded for Error {
+impl Coded for WeightsError {
     fn class(&self) -> Class {
         match self {
             Self::Open(_) | Self::Write(_) => Class::Fault,

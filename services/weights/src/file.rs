@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use bytes::Bytes;
 use cloister_domain::Digest;
 
-use crate::{Entry, Error, Metadata, Name, Tensor, gguf, safetensors};
+use crate::{Entry, Metadata, Name, Tensor, WeightsError, gguf, safetensors};
 
 /// An open weights file: its tensors are views of the map.
 pub struct File {
@@ -20,8 +20,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`], and what the header is refused for.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    /// [`WeightsError::Open`], and what the header is refused for.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
         Self::from_bytes(map::read_only(path)?)
     }
 
@@ -30,7 +30,7 @@ impl File {
     /// # Errors
     ///
     /// What the header is refused for.
-    pub fn from_bytes(map: Bytes) -> Result<Self, Error> {
+    pub fn from_bytes(map: Bytes) -> Result<Self, WeightsError> {
         let (entries, metadata, skipped) = if map.starts_with(&gguf::MAGIC) {
             let header = gguf::parse(&map)?;
             (header.entries, header.metadata, Vec::new())
@@ -42,10 +42,12 @@ impl File {
         for Entry { name, dtype, shape, range } in entries {
             let printable = Name::of(&name);
             let index = |n: u64| {
-                usize::try_from(n).map_err(|_too_large| Error::Range { name: Name::of(&name) })
+                usize::try_from(n)
+                    .map_err(|_too_large| WeightsError::Range { name: Name::of(&name) })
             };
             let bytes = map.slice(index(range.start)?..index(range.end)?);
-            let shape = shape.iter().map(|&n| index(n)).collect::<Result<Vec<usize>, Error>>()?;
+            let shape =
+                shape.iter().map(|&n| index(n)).collect::<Result<Vec<usize>, WeightsError>>()?;
             tensors.insert(name, Tensor::new(printable, dtype, shape, bytes));
         }
         Ok(Self { map, tensors, metadata, skipped })
@@ -90,8 +92,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFinite`] with the first such tensor.
-    pub fn check_finite(&self) -> Result<(), Error> {
+    /// [`WeightsError::NotFinite`] with the first such tensor.
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.tensors.values().try_for_each(Tensor::check_finite)
     }
 }
@@ -113,14 +115,14 @@ mod map {
     use bytes::Bytes;
     use memmap2::Mmap;
 
-    use crate::Error;
+    use crate::WeightsError;
 
     /// Maps a whole file for reading.
-    pub(super) fn read_only(path: &Path) -> Result<Bytes, Error> {
-        let file = std::fs::File::open(path).map_err(Error::Open)?;
+    pub(super) fn read_only(path: &Path) -> Result<Bytes, WeightsError> {
+        let file = std::fs::File::open(path).map_err(WeightsError::Open)?;
         // SAFETY: the map is sound as long as no process changes the file. Files on the shelf are written
         // once, have mode 0444, are replaced by rename only, and belong to another user than the engine's.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::Open)?;
+        let map = unsafe { Mmap::map(&file) }.map_err(WeightsError::Open)?;
         Ok(Bytes::from_owner(map))
     }
 }

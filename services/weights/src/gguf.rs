@@ -5,7 +5,7 @@
 //! to the header, to a tensor, or to padding.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
-use crate::{DType, Entry, Error, Metadata, Name, Value, header};
+use crate::{DType, Entry, Metadata, Name, Value, WeightsError, header};
 
 /// The first four bytes.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
@@ -46,18 +46,18 @@ pub(crate) const fn dtype_number(dtype: DType) -> u32 {
 ///
 /// # Errors
 ///
-/// [`Error::Magic`], [`Error::Version`], [`Error::Truncated`], [`Error::HeaderSize`], [`Error::Count`],
-/// [`Error::Text`], [`Error::ValueKind`], [`Error::Duplicate`], [`Error::Alignment`], and what the layout
+/// [`WeightsError::Magic`], [`WeightsError::Version`], [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Count`],
+/// [`WeightsError::Text`], [`WeightsError::ValueKind`], [`WeightsError::Duplicate`], [`WeightsError::Alignment`], and what the layout
 /// of the tensors is refused for.
-pub fn parse(file: &[u8]) -> Result<Header, Error> {
-    let file_bytes = u64::try_from(file.len()).map_err(|_too_large| Error::Truncated)?;
+pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
+    let file_bytes = u64::try_from(file.len()).map_err(|_too_large| WeightsError::Truncated)?;
     let mut cursor = Cursor { rest: file, taken: 0 };
     if cursor.take::<4>()? != MAGIC {
-        return Err(Error::Magic);
+        return Err(WeightsError::Magic);
     }
     let version = cursor.u32()?;
     if version != VERSION {
-        return Err(Error::Version { version });
+        return Err(WeightsError::Version { version });
     }
     let tensors = cursor.count("tensors", header::TENSORS_MAX)?;
     let keys = cursor.count("metadata keys", KEYS_MAX)?;
@@ -72,18 +72,19 @@ pub fn parse(file: &[u8]) -> Result<Header, Error> {
         described.push(cursor.tensor()?);
     }
     let alignment = alignment(&metadata)?;
-    let data_start = cursor.taken.checked_next_multiple_of(alignment).ok_or(Error::Truncated)?;
+    let data_start =
+        cursor.taken.checked_next_multiple_of(alignment).ok_or(WeightsError::Truncated)?;
     // A file without tensors may end before the padding.
     let data_start = data_start.min(file_bytes.max(cursor.taken));
     let entries = described
         .into_iter()
         .map(|tensor| tensor.place(data_start, alignment))
-        .collect::<Result<Vec<Entry>, Error>>()?;
+        .collect::<Result<Vec<Entry>, WeightsError>>()?;
     let entries = header::check_layout(entries, data_start, file_bytes, alignment)?;
     Ok(Header { metadata, entries })
 }
 
-fn alignment(metadata: &Metadata) -> Result<u64, Error> {
+fn alignment(metadata: &Metadata) -> Result<u64, WeightsError> {
     let alignment = match metadata.get("general.alignment") {
         None => ALIGNMENT,
         Some(_) => u64::from(metadata.count("general.alignment")?.unwrap_or(0)),
@@ -91,7 +92,7 @@ fn alignment(metadata: &Metadata) -> Result<u64, Error> {
     if alignment.is_power_of_two() && (8..=4096).contains(&alignment) {
         Ok(alignment)
     } else {
-        Err(Error::Alignment { alignment })
+        Err(WeightsError::Alignment { alignment })
     }
 }
 
@@ -105,14 +106,16 @@ struct Described {
 }
 
 impl Described {
-    fn place(self, data_start: u64, alignment: u64) -> Result<Entry, Error> {
+    fn place(self, data_start: u64, alignment: u64) -> Result<Entry, WeightsError> {
         let name = || Name::of(&self.name);
         if !self.offset.is_multiple_of(alignment) {
-            return Err(Error::Misaligned { name: name() });
+            return Err(WeightsError::Misaligned { name: name() });
         }
-        let start =
-            data_start.checked_add(self.offset).ok_or_else(|| Error::Range { name: name() })?;
-        let end = start.checked_add(self.bytes).ok_or_else(|| Error::Range { name: name() })?;
+        let start = data_start
+            .checked_add(self.offset)
+            .ok_or_else(|| WeightsError::Range { name: name() })?;
+        let end =
+            start.checked_add(self.bytes).ok_or_else(|| WeightsError::Range { name: name() })?;
         Ok(Entry { name: self.name, dtype: self.dtype, shape: self.shape, range: start..end })
     }
 }
@@ -124,49 +127,53 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn bytes(&mut self, count: u64) -> Result<&'a [u8], Error> {
-        let taken = self.taken.checked_add(count).ok_or(Error::Truncated)?;
+    fn bytes(&mut self, count: u64) -> Result<&'a [u8], WeightsError> {
+        let taken = self.taken.checked_add(count).ok_or(WeightsError::Truncated)?;
         if taken > HEADER_BYTES_MAX {
-            return Err(Error::HeaderSize { bytes: taken, bytes_max: HEADER_BYTES_MAX });
+            return Err(WeightsError::HeaderSize { bytes: taken, bytes_max: HEADER_BYTES_MAX });
         }
-        let count = usize::try_from(count).map_err(|_too_large| Error::Truncated)?;
-        let (front, rest) = self.rest.split_at_checked(count).ok_or(Error::Truncated)?;
+        let count = usize::try_from(count).map_err(|_too_large| WeightsError::Truncated)?;
+        let (front, rest) = self.rest.split_at_checked(count).ok_or(WeightsError::Truncated)?;
         self.rest = rest;
         self.taken = taken;
         Ok(front)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let count = u64::try_from(N).map_err(|_too_large| Error::Truncated)?;
-        self.bytes(count)?.try_into().map_err(|_other_length| Error::Truncated)
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], WeightsError> {
+        let count = u64::try_from(N).map_err(|_too_large| WeightsError::Truncated)?;
+        self.bytes(count)?.try_into().map_err(|_other_length| WeightsError::Truncated)
     }
 
-    fn u32(&mut self) -> Result<u32, Error> {
+    fn u32(&mut self) -> Result<u32, WeightsError> {
         Ok(u32::from_le_bytes(self.take()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Error> {
+    fn u64(&mut self) -> Result<u64, WeightsError> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    fn count(&mut self, what: &'static str, count_max: u64) -> Result<u64, Error> {
+    fn count(&mut self, what: &'static str, count_max: u64) -> Result<u64, WeightsError> {
         let count = self.u64()?;
-        if count > count_max { Err(Error::Count { what, count, count_max }) } else { Ok(count) }
+        if count > count_max {
+            Err(WeightsError::Count { what, count, count_max })
+        } else {
+            Ok(count)
+        }
     }
 
-    fn text(&mut self, bytes_max: u64) -> Result<String, Error> {
+    fn text(&mut self, bytes_max: u64) -> Result<String, WeightsError> {
         let length = self.count("bytes of a text", bytes_max)?;
         let bytes = self.bytes(length)?;
         // The cause would quote the bytes.
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_quotes| Error::Text)
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_quotes| WeightsError::Text)
     }
 
-    fn value(&mut self, key: &str) -> Result<Value, Error> {
+    fn value(&mut self, key: &str) -> Result<Value, WeightsError> {
         let kind = self.u32()?;
         if kind == ARRAY { self.array(key) } else { self.scalar(kind, key) }
     }
 
-    fn scalar(&mut self, kind: u32, key: &str) -> Result<Value, Error> {
+    fn scalar(&mut self, kind: u32, key: &str) -> Result<Value, WeightsError> {
         Ok(match kind {
             U8 => Value::Unsigned(u64::from(u8::from_le_bytes(self.take()?))),
             I8 => Value::Signed(i64::from(i8::from_le_bytes(self.take()?))),
@@ -178,19 +185,19 @@ impl<'a> Cursor<'a> {
             BOOL => match self.take::<1>()? {
                 [0] => Value::Bool(false),
                 [1] => Value::Bool(true),
-                _ => return Err(Error::ValueKind { key: Name::of(key) }),
+                _ => return Err(WeightsError::ValueKind { key: Name::of(key) }),
             },
             TEXT => Value::Text(self.text(TEXT_BYTES_MAX)?),
             U64 => Value::Unsigned(self.u64()?),
             I64 => Value::Signed(i64::from_le_bytes(self.take()?)),
             F64 => Value::Float(f64::from_le_bytes(self.take()?)),
-            _ => return Err(Error::ValueKind { key: Name::of(key) }),
+            _ => return Err(WeightsError::ValueKind { key: Name::of(key) }),
         })
     }
 
     /// An array. Memory grows with the bytes that are there, never with the count that is claimed.
-    fn array(&mut self, key: &str) -> Result<Value, Error> {
-        let wrong = || Error::ValueKind { key: Name::of(key) };
+    fn array(&mut self, key: &str) -> Result<Value, WeightsError> {
+        let wrong = || WeightsError::ValueKind { key: Name::of(key) };
         let kind = self.u32()?;
         let count = self.count("elements of an array", ARRAY_MAX)?;
         let mut array = match kind {
@@ -215,11 +222,11 @@ impl<'a> Cursor<'a> {
         Ok(array)
     }
 
-    fn tensor(&mut self) -> Result<Described, Error> {
+    fn tensor(&mut self) -> Result<Described, WeightsError> {
         let name = self.text(header::NAME_BYTES_MAX)?;
         let rank = self.u32()?;
         if rank > 4 {
-            return Err(Error::Shape { name: Name::of(&name) });
+            return Err(WeightsError::Shape { name: Name::of(&name) });
         }
         let mut shape = Vec::new();
         for _ in 0..rank {
@@ -232,7 +239,7 @@ impl<'a> Cursor<'a> {
             1 => DType::F16,
             8 => DType::Q8_0,
             30 => DType::Bf16,
-            _ => return Err(Error::DType { name: Name::of(&name) }),
+            _ => return Err(WeightsError::DType { name: Name::of(&name) }),
         };
         let offset = self.u64()?;
         let bytes = header::tensor_bytes(&name, dtype, &shape)?;
@@ -256,6 +263,11 @@ pub(crate) const I64: u32 = 11;
 pub(crate) const F64: u32 = 12;
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "the tests' own bytes"
+)]
 mod tests {
     use super::*;
     use crate::gguf_write::{Source, Writer};

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::{DType, Error, gguf};
+use crate::{DType, WeightsError, gguf};
 
 /// Where a tensor's bytes come from.
 pub enum Source<'a> {
@@ -114,12 +114,12 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`].
+    /// [`WeightsError::Write`].
     ///
     /// # Panics
     ///
     /// When a tensor's source gives another number of bytes than its shape says.
-    pub fn write_to(&self, out: &mut dyn Write) -> Result<(), Error> {
+    pub fn write_to(&self, out: &mut dyn Write) -> Result<(), WeightsError> {
         let mut header = Vec::new();
         header.extend(gguf::MAGIC);
         header.extend(gguf::VERSION.to_le_bytes());
@@ -139,7 +139,7 @@ impl<'a> Writer<'a> {
         }
         let aligned = length(header.len()).next_multiple_of(gguf::ALIGNMENT);
         header.resize(usize::try_from(aligned).expect("a header fits memory"), 0);
-        out.write_all(&header).map_err(Error::Write)?;
+        out.write_all(&header).map_err(WeightsError::Write)?;
         for tensor in &self.tensors {
             let made;
             let bytes = match &tensor.source {
@@ -150,11 +150,11 @@ impl<'a> Writer<'a> {
                 }
             };
             assert_eq!(length(bytes.len()), tensor.bytes, "a source gives what its shape says");
-            out.write_all(bytes).map_err(Error::Write)?;
+            out.write_all(bytes).map_err(WeightsError::Write)?;
             let padding = tensor.bytes.next_multiple_of(gguf::ALIGNMENT) - tensor.bytes;
             let zeros = [0; 32];
             let padding = usize::try_from(padding).expect("padding is below the alignment");
-            out.write_all(&zeros[..padding]).map_err(Error::Write)?;
+            out.write_all(&zeros[..padding]).map_err(WeightsError::Write)?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// None that memory can cause; see [`Self::write_to`].
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WeightsError> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes)?;
         Ok(bytes)

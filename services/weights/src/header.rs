@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::{Error, Name};
+use crate::{Name, WeightsError};
 
 /// Elements in a block of Q8_0 (ggml-common.h, `QK8_0`).
 pub const Q8_0_BLOCK: usize = 32;
@@ -77,10 +77,10 @@ pub struct Entry {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] when a dimension is not in 1 to 2²⁴, when there are more than four, when a row is not
+/// [`WeightsError::Shape`] when a dimension is not in 1 to 2²⁴, when there are more than four, when a row is not
 /// whole blocks, or when the size does not fit 63 bits.
-pub(crate) fn tensor_bytes(name: &str, dtype: DType, shape: &[u64]) -> Result<u64, Error> {
-    let refused = || Error::Shape { name: Name::of(name) };
+pub(crate) fn tensor_bytes(name: &str, dtype: DType, shape: &[u64]) -> Result<u64, WeightsError> {
+    let refused = || WeightsError::Shape { name: Name::of(name) };
     if shape.len() > RANK_MAX || shape.iter().any(|&n| n == 0 || n > DIMENSION_MAX) {
         return Err(refused());
     }
@@ -96,39 +96,39 @@ pub(crate) fn tensor_bytes(name: &str, dtype: DType, shape: &[u64]) -> Result<u6
 ///
 /// # Errors
 ///
-/// [`Error::Range`], [`Error::Overlap`], [`Error::Uncovered`], [`Error::Misaligned`], [`Error::Duplicate`].
+/// [`WeightsError::Range`], [`WeightsError::Overlap`], [`WeightsError::Uncovered`], [`WeightsError::Misaligned`], [`WeightsError::Duplicate`].
 pub(crate) fn check_layout(
     mut entries: Vec<Entry>,
     data_start: u64,
     file_bytes: u64,
     alignment: u64,
-) -> Result<Vec<Entry>, Error> {
-    entries.sort_by(|a, b| (a.range.start, a.range.end).cmp(&(b.range.start, b.range.end)));
+) -> Result<Vec<Entry>, WeightsError> {
+    entries.sort_by_key(|entry| (entry.range.start, entry.range.end));
     let mut covered = data_start;
     for entry in &entries {
         let name = || Name::of(&entry.name);
         if entry.range.end > file_bytes || entry.range.start > entry.range.end {
-            return Err(Error::Range { name: name() });
+            return Err(WeightsError::Range { name: name() });
         }
         if !entry.range.start.is_multiple_of(entry.dtype.alignment()) {
-            return Err(Error::Misaligned { name: name() });
+            return Err(WeightsError::Misaligned { name: name() });
         }
         let Some(gap) = entry.range.start.checked_sub(covered) else {
-            return Err(Error::Overlap { name: name() });
+            return Err(WeightsError::Overlap { name: name() });
         };
         if gap >= alignment {
-            return Err(Error::Uncovered { bytes: gap });
+            return Err(WeightsError::Uncovered { bytes: gap });
         }
         covered = entry.range.end;
     }
     let rest = file_bytes.saturating_sub(covered);
     if rest >= alignment {
-        return Err(Error::Uncovered { bytes: rest });
+        return Err(WeightsError::Uncovered { bytes: rest });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     for (one, next) in entries.iter().zip(entries.iter().skip(1)) {
         if one.name == next.name {
-            return Err(Error::Duplicate { name: Name::of(&one.name) });
+            return Err(WeightsError::Duplicate { name: Name::of(&one.name) });
         }
     }
     Ok(entries)
@@ -150,7 +150,7 @@ mod tests {
             vec![1; 5],
         ] {
             let refused = tensor_bytes("x", DType::F32, &shape);
-            assert!(matches!(refused, Err(Error::Shape { .. })), "{shape:?}");
+            assert!(matches!(refused, Err(WeightsError::Shape { .. })), "{shape:?}");
         }
         assert_eq!(tensor_bytes("x", DType::F32, &[]).unwrap(), 4);
         assert_eq!(tensor_bytes("x", DType::Bf16, &[3, 5]).unwrap(), 30);

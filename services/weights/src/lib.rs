@@ -14,7 +14,7 @@ mod name;
 pub mod safetensors;
 mod tensor;
 
-pub use error::Error;
+pub use error::WeightsError;
 pub use file::File;
 pub use header::{DType, Entry, Q8_0_BLOCK, Q8_0_BLOCK_BYTES};
 pub use metadata::{Metadata, TokenizerMetadata, Value};

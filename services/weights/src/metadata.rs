@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Name};
+use crate::{Name, WeightsError};
 
 /// One metadata value; the widths of numbers are not kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,9 +33,9 @@ pub struct Metadata(BTreeMap<String, Value>);
 
 impl Metadata {
     /// Adds a value; a key comes once.
-    pub(crate) fn insert(&mut self, key: String, value: Value) -> Result<(), Error> {
+    pub(crate) fn insert(&mut self, key: String, value: Value) -> Result<(), WeightsError> {
         if self.0.contains_key(&key) {
-            return Err(Error::Duplicate { name: Name::of(&key) });
+            return Err(WeightsError::Duplicate { name: Name::of(&key) });
         }
         self.0.insert(key, value);
         Ok(())
@@ -56,8 +56,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] when the key holds something else; so do the functions below.
-    pub fn text(&self, key: &str) -> Result<Option<&str>, Error> {
+    /// [`WeightsError::Value`] when the key holds something else; so do the functions below.
+    pub fn text(&self, key: &str) -> Result<Option<&str>, WeightsError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
@@ -69,8 +69,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`].
-    pub fn count(&self, key: &str) -> Result<Option<u32>, Error> {
+    /// [`WeightsError::Value`].
+    pub fn count(&self, key: &str) -> Result<Option<u32>, WeightsError> {
         let number = match self.get(key) {
             None => return Ok(None),
             Some(Value::Unsigned(number)) => u32::try_from(*number).ok(),
@@ -84,8 +84,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`].
-    pub fn float(&self, key: &str) -> Result<Option<f64>, Error> {
+    /// [`WeightsError::Value`].
+    pub fn float(&self, key: &str) -> Result<Option<f64>, WeightsError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Float(number)) if number.is_finite() => Ok(Some(*number)),
@@ -97,8 +97,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`].
-    pub fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
+    /// [`WeightsError::Value`].
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, WeightsError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -110,8 +110,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`].
-    pub fn texts(&self, key: &str) -> Result<Option<&[String]>, Error> {
+    /// [`WeightsError::Value`].
+    pub fn texts(&self, key: &str) -> Result<Option<&[String]>, WeightsError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Texts(texts)) => Ok(Some(texts)),
@@ -123,8 +123,8 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] when a tokenizer key has the wrong kind, or the token types are not one a token.
-    pub fn tokenizer(&self) -> Result<Option<TokenizerMetadata>, Error> {
+    /// [`WeightsError::Value`] when a tokenizer key has the wrong kind, or the token types are not one a token.
+    pub fn tokenizer(&self) -> Result<Option<TokenizerMetadata>, WeightsError> {
         let Some(model) = self.text("tokenizer.ggml.model")? else { return Ok(None) };
         let tokens = self.texts("tokenizer.ggml.tokens")?.unwrap_or_default().to_vec();
         let types = self.token_types()?;
@@ -150,7 +150,7 @@ impl Metadata {
         }))
     }
 
-    fn token_types(&self) -> Result<Vec<i32>, Error> {
+    fn token_types(&self) -> Result<Vec<i32>, WeightsError> {
         const KEY: &str = "tokenizer.ggml.token_type";
         match self.get(KEY) {
             None => Ok(Vec::new()),
@@ -162,8 +162,8 @@ impl Metadata {
     }
 }
 
-fn wrong(key: &str) -> Error {
-    Error::Value { key: Name::of(key) }
+fn wrong(key: &str) -> WeightsError {
+    WeightsError::Value { key: Name::of(key) }
 }
 
 /// The tokenizer in a GGUF file, as written (`tokenizer.ggml.*`; gguf-py, `constants.py`).

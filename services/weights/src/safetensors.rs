@@ -11,7 +11,7 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use crate::{DType, Entry, Error, Name, header};
+use crate::{DType, Entry, Name, WeightsError, header};
 
 /// Longest header, in bytes; 65 536 tensors with long names need about 12 MiB.
 pub const HEADER_BYTES_MAX: u64 = 16 << 20;
@@ -31,25 +31,25 @@ pub struct Header {
 ///
 /// # Errors
 ///
-/// [`Error::Truncated`], [`Error::HeaderSize`], [`Error::Syntax`], [`Error::Count`], and what the layout
+/// [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Syntax`], [`WeightsError::Count`], and what the layout
 /// of the tensors is refused for.
-pub fn parse(file: &[u8]) -> Result<Header, Error> {
-    let file_bytes = u64::try_from(file.len()).map_err(|_too_large| Error::Truncated)?;
+pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
+    let file_bytes = u64::try_from(file.len()).map_err(|_too_large| WeightsError::Truncated)?;
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
-        return Err(Error::Truncated);
+        return Err(WeightsError::Truncated);
     };
     let header_bytes = u64::from_le_bytes(*length);
     if header_bytes > HEADER_BYTES_MAX {
-        return Err(Error::HeaderSize { bytes: header_bytes, bytes_max: HEADER_BYTES_MAX });
+        return Err(WeightsError::HeaderSize { bytes: header_bytes, bytes_max: HEADER_BYTES_MAX });
     }
-    let header_end = usize::try_from(header_bytes).map_err(|_too_large| Error::Truncated)?;
-    let json = rest.get(..header_end).ok_or(Error::Truncated)?;
+    let header_end = usize::try_from(header_bytes).map_err(|_too_large| WeightsError::Truncated)?;
+    let json = rest.get(..header_end).ok_or(WeightsError::Truncated)?;
     let raw: RawHeader = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
     let count = u64::try_from(raw.0.len()).unwrap_or(u64::MAX);
     if count > header::TENSORS_MAX {
-        return Err(Error::Count { what: "tensors", count, count_max: header::TENSORS_MAX });
+        return Err(WeightsError::Count { what: "tensors", count, count_max: header::TENSORS_MAX });
     }
-    let data_start = header_bytes.checked_add(8).ok_or(Error::Truncated)?;
+    let data_start = header_bytes.checked_add(8).ok_or(WeightsError::Truncated)?;
     let mut entries = Vec::with_capacity(raw.0.len());
     let mut integers = Vec::new();
     for (name, raw) in raw.0 {
@@ -70,9 +70,14 @@ pub fn parse(file: &[u8]) -> Result<Header, Error> {
     Ok(Header { entries, skipped, skipped_bytes })
 }
 
-fn entry(name: String, raw: &RawEntry, data: u64, integer: Option<u64>) -> Result<Entry, Error> {
+fn entry(
+    name: String,
+    raw: &RawEntry,
+    data: u64,
+    integer: Option<u64>,
+) -> Result<Entry, WeightsError> {
     if u64::try_from(name.len()).unwrap_or(u64::MAX) > header::NAME_BYTES_MAX {
-        return Err(Error::Count {
+        return Err(WeightsError::Count {
             what: "bytes of a name",
             count: u64::try_from(name.len()).unwrap_or(u64::MAX),
             count_max: header::NAME_BYTES_MAX,
@@ -85,7 +90,7 @@ fn entry(name: String, raw: &RawEntry, data: u64, integer: Option<u64>) -> Resul
         "BF16" => DType::Bf16,
         // An integer tensor is accounted for in units of f32 and bf16, whichever divides its element.
         _ if integer.is_some() => DType::Bf16,
-        _ => return Err(Error::DType { name: printable() }),
+        _ => return Err(WeightsError::DType { name: printable() }),
     };
     let size = match integer {
         None => header::tensor_bytes(&name, dtype, &raw.shape)?,
@@ -93,15 +98,16 @@ fn entry(name: String, raw: &RawEntry, data: u64, integer: Option<u64>) -> Resul
             // The same bounds as for weights, then the size of an integer for that of an element.
             let halves = header::tensor_bytes(&name, DType::Bf16, &raw.shape)?;
             let elements = halves.checked_div(2).unwrap_or(0);
-            elements.checked_mul(bytes).ok_or_else(|| Error::Shape { name: printable() })?
+            elements.checked_mul(bytes).ok_or_else(|| WeightsError::Shape { name: printable() })?
         }
     };
     let (start, end) = raw.data_offsets;
     if end.checked_sub(start) != Some(size) {
-        return Err(Error::Size { name: printable() });
+        return Err(WeightsError::Size { name: printable() });
     }
-    let from =
-        |offset: u64| data.checked_add(offset).ok_or_else(|| Error::Range { name: printable() });
+    let from = |offset: u64| {
+        data.checked_add(offset).ok_or_else(|| WeightsError::Range { name: printable() })
+    };
     let range = from(start)?..from(end)?;
     Ok(Entry { name, dtype, shape: raw.shape.clone(), range })
 }
@@ -117,8 +123,8 @@ fn integer_bytes(dtype: &str) -> Option<u64> {
 }
 
 /// The place of a syntax error; its text may quote the file and is dropped.
-fn syntax(error: &serde_json::Error) -> Error {
-    Error::Syntax { at: error.column() }
+fn syntax(error: &serde_json::Error) -> WeightsError {
+    WeightsError::Syntax { at: error.column() }
 }
 
 #[derive(Deserialize)]
@@ -166,6 +172,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "the tests' own bytes"
+)]
 mod tests {
     use super::*;
     use cloister_domain::Coded;
@@ -227,10 +238,7 @@ mod tests {
                 file(r#"{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}"#, 8),
                 "weights.tensor.type",
             ),
-            (
-                file(&format!("{},{}", ONE.trim_end_matches('}'), &ONE[1..]), 8),
-                "weights.header.syntax",
-            ),
+            (file(&format!("{ONE}{ONE}"), 8), "weights.header.syntax"),
         ] {
             assert_eq!(code(&bytes), expected);
         }

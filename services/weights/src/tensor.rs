@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use crate::{DType, Error, Name, Q8_0_BLOCK, Q8_0_BLOCK_BYTES};
+use crate::{DType, Name, Q8_0_BLOCK, Q8_0_BLOCK_BYTES, WeightsError};
 
 /// A tensor as a view of its file's map: cloning it copies nothing, and it keeps the map alive.
 #[derive(Clone)]
@@ -74,8 +74,8 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFinite`].
-    pub fn check_finite(&self) -> Result<(), Error> {
+    /// [`WeightsError::NotFinite`].
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
         let finite = match self.dtype {
             // An exponent of all ones is what NaN and the infinities have in common.
             DType::F32 => {
@@ -88,7 +88,7 @@ impl Tensor {
                 blocks.all(|block| f16::from_le_bytes([block[0], block[1]]).is_finite())
             }
         };
-        if finite { Ok(()) } else { Err(Error::NotFinite { name: self.name.clone() }) }
+        if finite { Ok(()) } else { Err(WeightsError::NotFinite { name: self.name.clone() }) }
     }
 
     fn halves(&self) -> impl Iterator<Item = [u8; 2]> {

@@ -12,12 +12,12 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
-use crate::{activations::Pair, q8_0::Block};
+use crate::{Word, activations::Pair, q8_0::Block};
 
 /// Kinds of dense weights, as constants so that each gets its own loop.
-pub(super) const F32: u8 = 0;
-pub(super) const F16: u8 = 1;
-pub(super) const BF16: u8 = 2;
+const F32: u8 = 0;
+const F16: u8 = 1;
+const BF16: u8 = 2;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -148,7 +148,20 @@ fn dense_tail<const KIND: u8>(row: &[u8], k: usize) -> [u8; 64] {
 
 /// Sums of `R` rows of dense weights with `T` tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-pub(super) fn dense_tile<const KIND: u8, const R: usize, const T: usize>(
+pub(super) fn dense_tile<const R: usize, const T: usize>(
+    word: Word,
+    rows: [&[u8]; R],
+    tokens: [&[f32]; T],
+) -> [[f32; T]; R] {
+    match word {
+        Word::F32 => tile::<F32, R, T>(rows, tokens),
+        Word::F16 => tile::<F16, R, T>(rows, tokens),
+        Word::Bf16 => tile::<BF16, R, T>(rows, tokens),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn tile<const KIND: u8, const R: usize, const T: usize>(
     rows: [&[u8]; R],
     tokens: [&[f32]; T],
 ) -> [[f32; T]; R] {

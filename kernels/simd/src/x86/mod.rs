@@ -44,13 +44,7 @@ impl Avx2 {
         tokens: [&[f32]; T],
     ) -> [[f32; T]; R] {
         // SAFETY: `self` exists, so `new` saw AVX2, FMA and F16C.
-        unsafe {
-            match word {
-                Word::F32 => avx2::dense_tile::<{ avx2::F32 }, R, T>(rows, tokens),
-                Word::F16 => avx2::dense_tile::<{ avx2::F16 }, R, T>(rows, tokens),
-                Word::Bf16 => avx2::dense_tile::<{ avx2::BF16 }, R, T>(rows, tokens),
-            }
-        }
+        unsafe { avx2::dense_tile(word, rows, tokens) }
     }
 
     pub(crate) fn dots(self, x: &[f32], rows: &[f32], sums: &mut [f32]) {
@@ -91,13 +85,7 @@ impl Avx512 {
         tokens: [&[f32]; T],
     ) -> [[f32; T]; R] {
         // SAFETY: `self` exists, so `new` saw AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
-        unsafe {
-            match word {
-                Word::F32 => avx512::dense_tile::<{ avx512::F32 }, R, T>(rows, tokens),
-                Word::F16 => avx512::dense_tile::<{ avx512::F16 }, R, T>(rows, tokens),
-                Word::Bf16 => avx512::dense_tile::<{ avx512::BF16 }, R, T>(rows, tokens),
-            }
-        }
+        unsafe { avx512::dense_tile(word, rows, tokens) }
     }
 
     pub(crate) fn dots(self, x: &[f32], rows: &[f32], sums: &mut [f32]) {

@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 
 use super::parts::Parts;
 use crate::{
-    Error, Heads, Ops, Text,
+    Heads, ModelError, Ops, Text,
     config::{Keys, index},
     encoder::EncoderRunner,
 };
@@ -27,7 +27,7 @@ pub(super) struct Config {
 
 impl Config {
     /// Reads `config.json`; the defaults are those of transformers' `BertConfig`.
-    pub(super) fn from_keys(mut keys: Keys) -> Result<Self, Error> {
+    pub(super) fn from_keys(mut keys: Keys) -> Result<Self, ModelError> {
         const SIZE_MAX: usize = 1 << 24;
         let config = Self {
             layers: keys.size("num_hidden_layers", 12)?,
@@ -90,7 +90,7 @@ impl<O: Ops> Linear<O> {
         name: &str,
         outputs: usize,
         inputs: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         Ok(Self {
             weights: parts.matrix(&format!("{name}.weight"), outputs, inputs)?,
             bias: parts.vector(&format!("{name}.bias"), outputs)?,
@@ -108,7 +108,7 @@ struct Norm<O: Ops> {
 }
 
 impl<O: Ops> Norm<O> {
-    fn load(parts: &mut Parts<'_, O>, name: &str, width: usize) -> Result<Self, Error> {
+    fn load(parts: &mut Parts<'_, O>, name: &str, width: usize) -> Result<Self, ModelError> {
         Ok(Self {
             gain: parts.vector(&format!("{name}.weight"), width)?,
             bias: parts.vector(&format!("{name}.bias"), width)?,
@@ -151,7 +151,7 @@ impl<O: Ops> Bert<O> {
         file: &File,
         config: &Config,
         pool: ThreadPool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let prefix = if file.tensor("bert.embeddings.word_embeddings.weight").is_some() {
             "bert."
         } else {
@@ -169,7 +169,7 @@ impl<O: Ops> Bert<O> {
             .map(|layer| {
                 Layer::load(&mut parts, config, &format!("{prefix}encoder.layer.{layer}."))
             })
-            .collect::<Result<Vec<_>, Error>>()?;
+            .collect::<Result<Vec<_>, ModelError>>()?;
         parts.finish(|name| {
             name.starts_with(&format!("{prefix}pooler.")) || name.starts_with("cls.predictions.")
         })?;
@@ -212,7 +212,7 @@ impl<O: Ops> Bert<O> {
 }
 
 impl<O: Ops> Layer<O> {
-    fn load(parts: &mut Parts<'_, O>, config: &Config, layer: &str) -> Result<Self, Error> {
+    fn load(parts: &mut Parts<'_, O>, config: &Config, layer: &str) -> Result<Self, ModelError> {
         let (width, inner) = (config.width, config.inner);
         let name = |part: &str| format!("{layer}{part}");
         Ok(Self {

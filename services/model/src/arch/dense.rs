@@ -6,7 +6,7 @@ use rayon::ThreadPool;
 
 use super::parts::Parts;
 use crate::{
-    Error, Heads, Ops, batch::Batch, config::DecoderConfig, decoder::Runner, ops::CacheShape,
+    Heads, ModelError, Ops, batch::Batch, config::DecoderConfig, decoder::Runner, ops::CacheShape,
 };
 
 /// How a format names the tensors; `{}` is the layer.
@@ -84,7 +84,7 @@ impl<O: Ops> Linear<O> {
         name: &str,
         (outputs, inputs): (usize, usize),
         biased: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let weights = parts.matrix(&format!("{name}.weight"), outputs, inputs)?;
         let bias = parts.vector_if(biased, &format!("{name}.bias"), outputs)?;
         Ok(Self { weights, bias })
@@ -135,7 +135,7 @@ impl<O: Ops> Dense<O> {
         names: &Names,
         cache: CacheShape,
         pool: ThreadPool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let mut parts = Parts::new(&ops, file);
         let weight = |name: &str| format!("{name}.weight");
         let table = parts.matrix(&weight(names.table), config.vocabulary, config.width)?;
@@ -147,7 +147,7 @@ impl<O: Ops> Dense<O> {
         };
         let layers = (0..config.layers)
             .map(|layer| Layer::load(&mut parts, &config, names, layer))
-            .collect::<Result<Vec<_>, Error>>()?;
+            .collect::<Result<Vec<_>, ModelError>>()?;
         // transformers ties a head over whatever the file holds for it.
         let tied_head = config.tied.then(|| names.head());
         parts.finish(|name| {
@@ -199,7 +199,7 @@ impl<O: Ops> Layer<O> {
         config: &DecoderConfig,
         names: &Names,
         layer: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let name = |part: &str| format!("{}{layer}.{part}", names.layer);
         let (width, inner) = (config.width, config.inner);
         let query = config.heads * config.head_width;
@@ -207,14 +207,14 @@ impl<O: Ops> Layer<O> {
         Ok(Self {
             attention_norm: parts
                 .vector(&name(&format!("{}.weight", names.attention_norm)), width)?,
-            query: Linear::load(parts, &name(names.query), (query, width), config.bias_qkv)?,
-            key: Linear::load(parts, &name(names.key), (key, width), config.bias_qkv)?,
-            value: Linear::load(parts, &name(names.value), (key, width), config.bias_qkv)?,
-            out: Linear::load(parts, &name(names.out), (width, query), config.bias_out)?,
+            query: Linear::load(parts, &name(names.query), (query, width), config.biased.qkv)?,
+            key: Linear::load(parts, &name(names.key), (key, width), config.biased.qkv)?,
+            value: Linear::load(parts, &name(names.value), (key, width), config.biased.qkv)?,
+            out: Linear::load(parts, &name(names.out), (width, query), config.biased.out)?,
             mlp_norm: parts.vector(&name(&format!("{}.weight", names.mlp_norm)), width)?,
-            gate: Linear::load(parts, &name(names.gate), (inner, width), config.bias_mlp)?,
-            up: Linear::load(parts, &name(names.up), (inner, width), config.bias_mlp)?,
-            down: Linear::load(parts, &name(names.down), (width, inner), config.bias_mlp)?,
+            gate: Linear::load(parts, &name(names.gate), (inner, width), config.biased.mlp)?,
+            up: Linear::load(parts, &name(names.up), (inner, width), config.biased.mlp)?,
+            down: Linear::load(parts, &name(names.down), (width, inner), config.biased.mlp)?,
         })
     }
 }

@@ -4,7 +4,7 @@ use cloister_weights::{DType, File, Name};
 
 use super::{Plan, dense::Names, vocabulary};
 use crate::{
-    Error,
+    ModelError,
     config::{DecoderConfig, Defaults, Keys},
     ops::Pairs,
 };
@@ -25,11 +25,11 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 /// Reads `config.json`.
-pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, Error> {
+pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, ModelError> {
     let mut config = DecoderConfig::shared(&mut keys, &DEFAULTS)?;
-    config.bias_qkv = keys.bool("attention_bias")?.unwrap_or(false);
-    config.bias_out = config.bias_qkv;
-    config.bias_mlp = keys.bool("mlp_bias")?.unwrap_or(false);
+    config.biased.qkv = keys.bool("attention_bias")?.unwrap_or(false);
+    config.biased.out = config.biased.qkv;
+    config.biased.mlp = keys.bool("mlp_bias")?.unwrap_or(false);
     keys.expect_one("pretraining_tp")?;
     keys.expect_all("architectures", &["LlamaForCausalLM"])?;
     keys.finish()?;
@@ -38,25 +38,25 @@ pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, Error> {
 
 /// Reads the metadata of a GGUF file. Its query and key rows are permuted, so that neighbours rotate
 /// together; Llama 3's scaling comes as the tensor `rope_freqs.weight`.
-pub(super) fn from_metadata(file: &File) -> Result<Plan, Error> {
+pub(super) fn from_metadata(file: &File) -> Result<Plan, ModelError> {
     const FACTORS: &str = "rope_freqs.weight";
     let factors = match file.tensor(FACTORS) {
         None => None,
         Some(tensor) if tensor.dtype() == DType::F32 && tensor.shape().len() == 1 => {
             Some(tensor.to_f32())
         }
-        Some(_) => return Err(Error::TensorType { name: Name::of(FACTORS) }),
+        Some(_) => return Err(ModelError::TensorType { name: Name::of(FACTORS) }),
     };
     let count = factors.as_ref().map(Vec::len);
     if factors.iter().flatten().any(|factor| !factor.is_finite() || *factor <= 0.0) {
-        return Err(Error::TensorType { name: Name::of(FACTORS) });
+        return Err(ModelError::TensorType { name: Name::of(FACTORS) });
     }
     let vocabulary = vocabulary(file)?;
     let metadata = file.metadata();
     let mut config =
         DecoderConfig::from_metadata(metadata, NAME, Pairs::Neighbours, vocabulary, factors)?;
     if count.is_some_and(|count| 2 * count != config.head_width) {
-        return Err(Error::TensorShape { name: Name::of(FACTORS) });
+        return Err(ModelError::TensorShape { name: Name::of(FACTORS) });
     }
     config.tied = file.tensor(&Names::GGUF.head()).is_none();
     Ok(Plan { architecture: NAME, config, names: Names::GGUF })

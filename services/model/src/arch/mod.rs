@@ -12,7 +12,7 @@ use cloister_weights::{File, Name};
 use rayon::ThreadPool;
 
 use crate::{
-    Backend, Decoder, Device, Encoder, Error, Facts, Ops, Options,
+    Backend, Decoder, Device, Encoder, Facts, ModelError, Ops, Options,
     burn_ops::BurnOps,
     config::{DecoderConfig, Keys, index},
     decoder::Runner,
@@ -36,7 +36,11 @@ struct Plan {
 }
 
 /// Loads the language model that a folder holds.
-pub(crate) fn decoder(folder: Folder, device: Device, options: &Options) -> Result<Decoder, Error> {
+pub(crate) fn decoder(
+    folder: Folder,
+    device: Device,
+    options: &Options,
+) -> Result<Decoder, ModelError> {
     let Folder { file, config } = folder;
     let plan = match config {
         Some(json) => {
@@ -47,7 +51,7 @@ pub(crate) fn decoder(folder: Folder, device: Device, options: &Options) -> Resu
                 other => return Err(unsupported(other)),
             }
         }
-        None => match file.metadata().text("general.architecture").map_err(Error::Weights)? {
+        None => match file.metadata().text("general.architecture").map_err(ModelError::Weights)? {
             Some("llama") => llama::from_metadata(&file)?,
             Some("qwen2") => qwen2::from_metadata(&file)?,
             other => return Err(unsupported(other)),
@@ -76,7 +80,7 @@ pub(crate) fn encoder(
     pooling: Pooling,
     device: Device,
     options: &Options,
-) -> Result<Encoder, Error> {
+) -> Result<Encoder, ModelError> {
     let Folder { file, config } = folder;
     // Encoders come as safetensors; a GGUF file names another architecture.
     let Some(json) = config else { return Err(unsupported(Some("gguf"))) };
@@ -118,7 +122,7 @@ fn facts(
     file: &File,
     device: Device,
     options: &Options,
-) -> Result<(Facts, CacheShape), Error> {
+) -> Result<(Facts, CacheShape), ModelError> {
     let config = &plan.config;
     let pages = index(options.cache_tokens_max.0).div_ceil(PAGE_TOKENS).max(1);
     let floats = 2 * config.layers * config.key_heads * config.head_width;
@@ -126,7 +130,7 @@ fn facts(
     let cache = narrow(pages * PAGE_TOKENS);
     let bytes = per_token.saturating_mul(u64::from(cache));
     if bytes > CACHE_BYTES_MAX {
-        return Err(Error::CacheSize { bytes: ByteCount(bytes) });
+        return Err(ModelError::CacheSize { bytes: ByteCount(bytes) });
     }
     let context = config.context.min(options.context_tokens_max.0).min(cache);
     let elements = |count: usize| u64::try_from(count).expect("a count fits 64 bits");
@@ -161,7 +165,7 @@ fn run<O: Ops + 'static>(
     shape: CacheShape,
     pool: ThreadPool,
     facts: Facts,
-) -> Result<(Facts, Box<dyn Runner>), Error> {
+) -> Result<(Facts, Box<dyn Runner>), ModelError> {
     let runner = dense::Dense::load(ops, file, plan.config.clone(), &plan.names, shape, pool)?;
     Ok((Facts { backend: name.to_owned(), ..facts }, Box::new(runner)))
 }
@@ -183,7 +187,7 @@ fn on_cuda(
     shape: CacheShape,
     pool: ThreadPool,
     facts: Facts,
-) -> Result<(Facts, Box<dyn Runner>), Error> {
+) -> Result<(Facts, Box<dyn Runner>), ModelError> {
     run(cuda(index), "burn cuda", plan, file, shape, pool, facts)
 }
 
@@ -193,7 +197,7 @@ fn encoder_on_cuda(
     config: &bert::Config,
     file: &File,
     pool: ThreadPool,
-) -> Result<(String, Box<dyn EncoderRunner>), Error> {
+) -> Result<(String, Box<dyn EncoderRunner>), ModelError> {
     let runner = bert::Bert::load(cuda(index), file, config, pool)?;
     Ok(("burn cuda".to_owned(), Box::new(runner)))
 }
@@ -206,8 +210,8 @@ fn on_cuda(
     _shape: CacheShape,
     _pool: ThreadPool,
     _facts: Facts,
-) -> Result<(Facts, Box<dyn Runner>), Error> {
-    Err(Error::DeviceUnsupported)
+) -> Result<(Facts, Box<dyn Runner>), ModelError> {
+    Err(ModelError::DeviceUnsupported)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -216,20 +220,20 @@ fn encoder_on_cuda(
     _config: &bert::Config,
     _file: &File,
     _pool: ThreadPool,
-) -> Result<(String, Box<dyn EncoderRunner>), Error> {
-    Err(Error::DeviceUnsupported)
+) -> Result<(String, Box<dyn EncoderRunner>), ModelError> {
+    Err(ModelError::DeviceUnsupported)
 }
 
 /// The threads of one model; they wait inside the pool between tokens.
-fn pool(options: &Options) -> Result<ThreadPool, Error> {
+fn pool(options: &Options) -> Result<ThreadPool, ModelError> {
     let builder = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.max(1))
         .thread_name(|index| format!("model-{index}"));
-    builder.build().map_err(|_no_thread| Error::Threads)
+    builder.build().map_err(|_no_thread| ModelError::Threads)
 }
 
-fn unsupported(architecture: Option<&str>) -> Error {
-    Error::Architecture { name: Name::of(architecture.unwrap_or("(none)")) }
+fn unsupported(architecture: Option<&str>) -> ModelError {
+    ModelError::Architecture { name: Name::of(architecture.unwrap_or("(none)")) }
 }
 
 fn narrow(size: usize) -> u32 {
@@ -237,11 +241,11 @@ fn narrow(size: usize) -> u32 {
 }
 
 /// The vocabulary of a GGUF file: rows of its table of embeddings.
-fn vocabulary(file: &File) -> Result<usize, Error> {
+fn vocabulary(file: &File) -> Result<usize, ModelError> {
     const TABLE: &str = "token_embd.weight";
     match file.tensor(TABLE).map(|table| table.shape()) {
         Some(&[rows, _]) => Ok(rows),
-        Some(_) => Err(Error::TensorShape { name: Name::of(TABLE) }),
-        None => Err(Error::TensorMissing { name: Name::of(TABLE) }),
+        Some(_) => Err(ModelError::TensorShape { name: Name::of(TABLE) }),
+        None => Err(ModelError::TensorMissing { name: Name::of(TABLE) }),
     }
 }

@@ -4,7 +4,7 @@ use cloister_weights::File;
 
 use super::{Plan, dense::Names, vocabulary};
 use crate::{
-    Error,
+    ModelError,
     config::{DecoderConfig, Defaults, Keys},
     ops::Pairs,
 };
@@ -25,9 +25,9 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 /// Reads `config.json`. Sliding windows are refused; what only describes them is not looked at without.
-pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, Error> {
+pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, ModelError> {
     let mut config = DecoderConfig::shared(&mut keys, &DEFAULTS)?;
-    config.bias_qkv = true;
+    config.biased.qkv = true;
     keys.expect_bool("use_sliding_window", false)?;
     keys.count("sliding_window")?;
     keys.count("max_window_layers")?;
@@ -38,11 +38,11 @@ pub(super) fn from_keys(mut keys: Keys) -> Result<Plan, Error> {
 }
 
 /// Reads the metadata of a GGUF file.
-pub(super) fn from_metadata(file: &File) -> Result<Plan, Error> {
+pub(super) fn from_metadata(file: &File) -> Result<Plan, ModelError> {
     let vocabulary = vocabulary(file)?;
     let metadata = file.metadata();
     let mut config = DecoderConfig::from_metadata(metadata, NAME, Pairs::Halves, vocabulary, None)?;
-    config.bias_qkv = true;
+    config.biased.qkv = true;
     config.tied = file.tensor(&Names::GGUF.head()).is_none();
     Ok(Plan { architecture: NAME, config, names: Names::GGUF })
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::{Error, folder};
+use crate::{ModelError, folder};
 
 /// Keys that change no number of a forward pass: training, generation, provenance.
 const INERT: &[&str] = &[
@@ -43,7 +43,7 @@ pub(crate) struct Keys(BTreeMap<String, Value>);
 
 impl Keys {
     /// Reads a `config.json`; a key that comes twice is an error.
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, ModelError> {
         serde_json::from_slice(json).map_err(|error| folder::syntax("config.json", &error))
     }
 
@@ -53,37 +53,37 @@ impl Keys {
     }
 
     /// Takes a count that fits 32 bits.
-    pub(crate) fn count(&mut self, key: &str) -> Result<Option<u32>, Error> {
+    pub(crate) fn count(&mut self, key: &str) -> Result<Option<u32>, ModelError> {
         let Some(taken) = self.take(key) else { return Ok(None) };
         let count = taken.as_u64().and_then(|count| u32::try_from(count).ok());
         count.map(Some).ok_or_else(|| value(key))
     }
 
     /// Takes a size, with its default.
-    pub(crate) fn size(&mut self, key: &str, default: u32) -> Result<usize, Error> {
+    pub(crate) fn size(&mut self, key: &str, default: u32) -> Result<usize, ModelError> {
         Ok(super::index(self.count(key)?.unwrap_or(default)))
     }
 
     /// Takes a finite number.
-    pub(crate) fn number(&mut self, key: &str) -> Result<Option<f64>, Error> {
+    pub(crate) fn number(&mut self, key: &str) -> Result<Option<f64>, ModelError> {
         let Some(taken) = self.take(key) else { return Ok(None) };
         taken.as_f64().filter(|number| number.is_finite()).map(Some).ok_or_else(|| value(key))
     }
 
     /// Takes the small number under a norm's root.
-    pub(crate) fn epsilon(&mut self, key: &str, default: f64) -> Result<f32, Error> {
+    pub(crate) fn epsilon(&mut self, key: &str, default: f64) -> Result<f32, ModelError> {
         let number = self.number(key)?.unwrap_or(default);
         if (0.0..1.0).contains(&number) { Ok(epsilon_value(number)) } else { Err(value(key)) }
     }
 
     /// Takes a truth value.
-    pub(crate) fn bool(&mut self, key: &str) -> Result<Option<bool>, Error> {
+    pub(crate) fn bool(&mut self, key: &str) -> Result<Option<bool>, ModelError> {
         let Some(taken) = self.take(key) else { return Ok(None) };
         taken.as_bool().map(Some).ok_or_else(|| value(key))
     }
 
     /// Takes a text.
-    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, ModelError> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -92,23 +92,23 @@ impl Keys {
     }
 
     /// Takes a text that can only be this one.
-    pub(crate) fn expect_text(&mut self, key: &str, only: &str) -> Result<(), Error> {
+    pub(crate) fn expect_text(&mut self, key: &str, only: &str) -> Result<(), ModelError> {
         if self.text(key)?.is_none_or(|text| text == only) { Ok(()) } else { Err(value(key)) }
     }
 
     /// Takes a truth value that can only be this one.
-    pub(crate) fn expect_bool(&mut self, key: &str, only: bool) -> Result<(), Error> {
+    pub(crate) fn expect_bool(&mut self, key: &str, only: bool) -> Result<(), ModelError> {
         if self.bool(key)?.is_none_or(|bool| bool == only) { Ok(()) } else { Err(value(key)) }
     }
 
     /// Takes a number that can only be 1.
-    pub(crate) fn expect_one(&mut self, key: &str) -> Result<(), Error> {
+    pub(crate) fn expect_one(&mut self, key: &str) -> Result<(), ModelError> {
         let one = self.number(key)?.is_none_or(|number| (number - 1.0).abs() < f64::EPSILON);
         if one { Ok(()) } else { Err(value(key)) }
     }
 
     /// Takes a list of texts that can only hold this one.
-    pub(crate) fn expect_all(&mut self, key: &str, only: &[&str]) -> Result<(), Error> {
+    pub(crate) fn expect_all(&mut self, key: &str, only: &[&str]) -> Result<(), ModelError> {
         match self.take(key) {
             None => Ok(()),
             Some(Value::Array(all))
@@ -121,12 +121,12 @@ impl Keys {
     }
 
     /// Takes a token id.
-    pub(crate) fn id(&mut self, key: &str) -> Result<Option<u32>, Error> {
+    pub(crate) fn id(&mut self, key: &str) -> Result<Option<u32>, ModelError> {
         Ok(self.ids(key)?.and_then(|ids| ids.first().copied()))
     }
 
     /// Takes a token id or a list of them.
-    pub(crate) fn ids(&mut self, key: &str) -> Result<Option<Vec<u32>>, Error> {
+    pub(crate) fn ids(&mut self, key: &str) -> Result<Option<Vec<u32>>, ModelError> {
         let list = match self.take(key) {
             None => return Ok(None),
             Some(Value::Array(list)) => list,
@@ -137,7 +137,7 @@ impl Keys {
     }
 
     /// Takes an object.
-    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Self>, Error> {
+    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Self>, ModelError> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Self(map.into_iter().collect()))),
@@ -146,7 +146,7 @@ impl Keys {
     }
 
     /// Refuses what is left, unless it changes no number.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(mut self) -> Result<(), ModelError> {
         for key in INERT {
             self.0.remove(*key);
         }
@@ -154,22 +154,22 @@ impl Keys {
     }
 
     /// Refuses whatever is left.
-    pub(crate) fn finish_all(self) -> Result<(), Error> {
+    pub(crate) fn finish_all(self) -> Result<(), ModelError> {
         match self.0.into_iter().find(|(_, value)| !value.is_null()) {
-            Some((key, _)) => Err(Error::KeyUnknown { key: Name::of(&key) }),
+            Some((key, _)) => Err(ModelError::KeyUnknown { key: Name::of(&key) }),
             None => Ok(()),
         }
     }
 }
 
 /// A key is not there.
-pub(super) fn missing(key: &str) -> Error {
-    Error::KeyMissing { key: Name::of(key) }
+pub(super) fn missing(key: &str) -> ModelError {
+    ModelError::KeyMissing { key: Name::of(key) }
 }
 
 /// A key has a value that cannot be used.
-pub(crate) fn value(key: &str) -> Error {
-    Error::KeyValue { key: Name::of(key) }
+pub(crate) fn value(key: &str) -> ModelError {
+    ModelError::KeyValue { key: Name::of(key) }
 }
 
 /// An epsilon as the f32 that it is used as.
@@ -180,7 +180,7 @@ pub(super) const fn epsilon_value(number: f64) -> f32 {
 
 /// Refuses a key of a GGUF file that belongs to the architecture and is not understood. Keys of
 /// `general.`, `tokenizer.` and `quantize.` change no number of a forward pass.
-pub(super) fn check_metadata(metadata: &Metadata, arch: &str) -> Result<(), Error> {
+pub(super) fn check_metadata(metadata: &Metadata, arch: &str) -> Result<(), ModelError> {
     const USED: &[&str] = &[
         "context_length",
         "embedding_length",
@@ -199,7 +199,11 @@ pub(super) fn check_metadata(metadata: &Metadata, arch: &str) -> Result<(), Erro
         "rope.scaling.finetuned",
         "vocab_size",
     ];
-    if metadata.text("general.type").map_err(Error::Weights)?.is_some_and(|kind| kind != "model") {
+    if metadata
+        .text("general.type")
+        .map_err(ModelError::Weights)?
+        .is_some_and(|kind| kind != "model")
+    {
         return Err(value("general.type"));
     }
     for key in metadata.keys() {
@@ -209,7 +213,7 @@ pub(super) fn check_metadata(metadata: &Metadata, arch: &str) -> Result<(), Erro
             None => false,
         };
         if !known {
-            return Err(Error::KeyUnknown { key: Name::of(key) });
+            return Err(ModelError::KeyUnknown { key: Name::of(key) });
         }
     }
     Ok(())

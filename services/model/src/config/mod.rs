@@ -10,7 +10,7 @@ pub(crate) use rope::Rope;
 
 use cloister_weights::Metadata;
 
-use crate::{Error, ops::Pairs};
+use crate::{ModelError, ops::Pairs};
 
 /// A dense decoder: pre-norm layers of grouped-query attention and a gated MLP.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +31,21 @@ pub(crate) struct DecoderConfig {
     pub(crate) pairs: Pairs,
     /// Whether the head is the table of embeddings.
     pub(crate) tied: bool,
-    /// Whether queries, keys and values have a bias.
-    pub(crate) bias_qkv: bool,
-    /// Whether the attention's output has a bias.
-    pub(crate) bias_out: bool,
-    /// Whether the MLP's products have a bias.
-    pub(crate) bias_mlp: bool,
+    /// Which products have a bias.
+    pub(crate) biased: Biased,
     pub(crate) begin: Option<u32>,
     pub(crate) ends: Vec<u32>,
+}
+
+/// Products with a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Biased {
+    /// Queries, keys and values.
+    pub(crate) qkv: bool,
+    /// The attention's output.
+    pub(crate) out: bool,
+    /// The MLP.
+    pub(crate) mlp: bool,
 }
 
 /// What differs between the families' defaults in transformers.
@@ -59,7 +66,7 @@ pub(crate) struct Defaults {
 impl DecoderConfig {
     /// Reads what all dense decoders share in `config.json`; the family then reads its own keys and calls
     /// [`Keys::finish`].
-    pub(crate) fn shared(keys: &mut Keys, defaults: &Defaults) -> Result<Self, Error> {
+    pub(crate) fn shared(keys: &mut Keys, defaults: &Defaults) -> Result<Self, ModelError> {
         let width = keys.size("hidden_size", defaults.width)?;
         let heads = keys.size("num_attention_heads", defaults.heads)?;
         let key_heads = match (keys.count("num_key_value_heads")?, defaults.key_heads) {
@@ -83,9 +90,7 @@ impl DecoderConfig {
             rope: Rope::from_keys(keys, head_width, context)?,
             pairs: Pairs::Halves,
             tied: keys.bool("tie_word_embeddings")?.unwrap_or(false),
-            bias_qkv: false,
-            bias_out: false,
-            bias_mlp: false,
+            biased: Biased::default(),
             begin: keys.id("bos_token_id")?.or(defaults.begin),
             ends: keys.ids("eos_token_id")?.unwrap_or_else(|| defaults.end.into_iter().collect()),
         };
@@ -99,9 +104,9 @@ impl DecoderConfig {
         pairs: Pairs,
         vocabulary: usize,
         frequency_factors: Option<Vec<f32>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let full = |key: &str| format!("{arch}.{key}");
-        let count = |key: &str| metadata.count(&full(key)).map_err(Error::Weights);
+        let count = |key: &str| metadata.count(&full(key)).map_err(ModelError::Weights);
         let need = |key: &str| count(key)?.map(index).ok_or_else(|| keys::missing(&full(key)));
         keys::check_metadata(metadata, arch)?;
         let (width, heads) = (need("embedding_length")?, need("attention.head_count")?);
@@ -120,11 +125,11 @@ impl DecoderConfig {
             count("context_length")?.ok_or_else(|| keys::missing(&full("context_length")))?;
         let epsilon = metadata
             .float(&full("attention.layer_norm_rms_epsilon"))
-            .map_err(Error::Weights)?
+            .map_err(ModelError::Weights)?
             .ok_or_else(|| keys::missing(&full("attention.layer_norm_rms_epsilon")))?;
         let special = |name: &str| metadata.count(&format!("tokenizer.ggml.{name}_token_id"));
         let ends = [special("eos"), special("eot")].into_iter().collect::<Result<Vec<_>, _>>();
-        let mut ends: Vec<u32> = ends.map_err(Error::Weights)?.into_iter().flatten().collect();
+        let mut ends: Vec<u32> = ends.map_err(ModelError::Weights)?.into_iter().flatten().collect();
         ends.dedup();
         let config = Self {
             layers: need("block_count")?,
@@ -139,17 +144,15 @@ impl DecoderConfig {
             rope: Rope::from_metadata(metadata, arch, head_width, frequency_factors)?,
             pairs,
             tied: false,
-            bias_qkv: false,
-            bias_out: false,
-            bias_mlp: false,
-            begin: special("bos").map_err(Error::Weights)?,
+            biased: Biased::default(),
+            begin: special("bos").map_err(ModelError::Weights)?,
             ends,
         };
         config.check()
     }
 
     /// Refuses sizes that no tensor can have, so that later arithmetic cannot fail.
-    fn check(self) -> Result<Self, Error> {
+    fn check(self) -> Result<Self, ModelError> {
         const SIZE_MAX: usize = 1 << 24;
         for (key, size) in [
             ("num_hidden_layers", self.layers),

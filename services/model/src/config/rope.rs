@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use cloister_weights::Metadata;
 
 use super::{Keys, keys};
-use crate::{Error, batch::Angles};
+use crate::{ModelError, batch::Angles};
 
 /// How the frequencies are changed for contexts that are longer than those of the training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +81,11 @@ impl Rope {
     }
 
     /// Reads `rope_theta` and `rope_scaling` (transformers 4), or `rope_parameters` (5).
-    pub(super) fn from_keys(keys: &mut Keys, width: usize, context: u32) -> Result<Self, Error> {
+    pub(super) fn from_keys(
+        keys: &mut Keys,
+        width: usize,
+        context: u32,
+    ) -> Result<Self, ModelError> {
         let old_theta = keys.number("rope_theta")?;
         let old = keys.object("rope_scaling")?;
         let new = keys.object("rope_parameters")?;
@@ -141,14 +145,15 @@ impl Rope {
         arch: &str,
         width: usize,
         factors: Option<Vec<f32>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ModelError> {
         let full = |key: &str| format!("{arch}.rope.{key}");
-        let number = |key: &str| metadata.float(&full(key)).map_err(Error::Weights);
+        let number = |key: &str| metadata.float(&full(key)).map_err(ModelError::Weights);
         let theta = base(number("freq_base")?)?;
-        let kind = metadata.text(&full("scaling.type")).map_err(Error::Weights)?;
+        let kind = metadata.text(&full("scaling.type")).map_err(ModelError::Weights)?;
         let factor = number("scaling.factor")?.filter(|factor| *factor > 0.0);
-        let original =
-            metadata.count(&full("scaling.original_context_length")).map_err(Error::Weights)?;
+        let original = metadata
+            .count(&full("scaling.original_context_length"))
+            .map_err(ModelError::Weights)?;
         let scaling = match (kind, factor, original) {
             (None | Some("none"), _, _) => Scaling::Default,
             (Some("linear"), Some(factor), _) => Scaling::Linear { factor },
@@ -192,7 +197,7 @@ fn plain(width: usize, theta: f64) -> Vec<f64> {
 }
 
 /// The base, 10 000 when not given (the default of all families here).
-fn base(theta: Option<f64>) -> Result<f64, Error> {
+fn base(theta: Option<f64>) -> Result<f64, ModelError> {
     let theta = theta.unwrap_or(1e4);
     if theta > 1.0 { Ok(theta) } else { Err(keys::value("rope_theta")) }
 }
