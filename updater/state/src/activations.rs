@@ -141,7 +141,7 @@ impl State {
         let changed = self
             .connection
             .execute(
-                "UPDATE activations SET returning = 1 WHERE activation = ?1 AND outcome IS NULL",
+                "UPDATE activations SET goes_back = 1 WHERE activation = ?1 AND outcome IS NULL",
                 params![signed(activation)?],
             )
             .map_err(StateError::sqlite("note a return"))?;
@@ -236,7 +236,7 @@ impl State {
     ) -> Result<Option<Activation>, StateError> {
         let failed = StateError::sqlite("read activations");
         let query = format!(
-            "SELECT activation, kind, generation, came_from, tries_left, returning, intent,
+            "SELECT activation, kind, generation, came_from, tries_left, goes_back, intent,
              outcome, record
              FROM activations {rest}"
         );

@@ -80,7 +80,7 @@ CREATE TABLE activations (
   generation TEXT NOT NULL,
   came_from TEXT,
   tries_left INTEGER NOT NULL,
-  returning INTEGER NOT NULL DEFAULT 0,
+  goes_back INTEGER NOT NULL DEFAULT 0,
   intent INTEGER NOT NULL,
   outcome TEXT,
   record INTEGER

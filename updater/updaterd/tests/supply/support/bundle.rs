@@ -1,0 +1,242 @@
+//! Releases as a connected side makes them, and the trust metadata around them.
+
+use cloister_attest::{
+    SigningKey,
+    approval::{Approval, Decision},
+    json,
+};
+use cloister_bundle::{
+    Chunk, Codec, Cut, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
+    container,
+    handover::{Blob, Offer},
+};
+use cloister_domain::{Digest, GenerationId, Secret};
+use cloister_verify::target_path;
+use serde_json::{Value, json};
+
+const IMPORTER: u8 = 4;
+pub(crate) const PUBLISHER: u8 = 5;
+pub(crate) const STRANGER: u8 = 99;
+/// The approvers: key seed and person.
+pub(crate) const EVE: (u8, &str) = (6, "eve");
+pub(crate) const FLO: (u8, &str) = (7, "flo");
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
+}
+
+fn id(seed: u8) -> String {
+    key(seed).public().key_id()
+}
+
+fn role(seeds: &[u8], threshold: u64) -> Value {
+    json!({"keyids": seeds.iter().map(|seed| id(*seed)).collect::<Vec<_>>(), "threshold": threshold})
+}
+
+fn keys(seeds: &[u8]) -> Value {
+    seeds.iter().map(|seed| (id(*seed), key(*seed).public().to_object())).collect()
+}
+
+fn signed(signed: &Value, seeds: &[u8]) -> Vec<u8> {
+    let message = json::canonical_tuf(signed).unwrap();
+    let hex = |bytes: [u8; 64]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let signatures: Vec<Value> = seeds
+        .iter()
+        .map(|seed| json!({"keyid": id(*seed), "sig": hex(key(*seed).sign(&message))}))
+        .collect();
+    json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
+}
+
+/// The root file that officers enrol.
+pub(crate) fn root() -> String {
+    let root = json!({
+        "_type": "root", "spec_version": "1.0.34", "version": 1,
+        "expires": "2040-01-01T00:00:00Z", "consistent_snapshot": false,
+        "keys": keys(&[1, 2, 3, 4, 6, 7]),
+        "roles": {
+            "root": role(&[1, 2, 3], 2), "targets": role(&[IMPORTER], 1),
+            "snapshot": role(&[IMPORTER], 1), "timestamp": role(&[IMPORTER], 1),
+        },
+        "x-cloister": {
+            "persons": {
+                id(1): "ada", id(2): "bob", id(3): "cyd", id(4): "imp", id(5): "pub",
+                id(6): "eve", id(7): "flo",
+            },
+            "approvers": role(&[6, 7], 2),
+        },
+    });
+    String::from_utf8(signed(&root, &[1, 2])).unwrap()
+}
+
+/// A release: its files and what is signed about them.
+pub(crate) struct Bundle {
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    manifest: Manifest,
+    pub(crate) index: Vec<u8>,
+    envelope: Vec<u8>,
+}
+
+impl Bundle {
+    /// Version `counter` of `demo`; its model is as surprising as `nats` for each byte says.
+    pub(crate) fn new(counter: u64, nats: &str) -> Self {
+        Self::signed_by(counter, nats, PUBLISHER)
+    }
+
+    pub(crate) fn signed_by(counter: u64, nats: &str, signer: u8) -> Self {
+        let exam = json!({
+            "schema": 1, "heldout": "evaluation/heldout.txt",
+            "golden": [{
+                "messages": [{"role": "user", "content": "2+2?"}],
+                "expect_any": ["four"], "max_tokens": 8,
+            }],
+            "retrieval": [{
+                "query": "pump", "collections": ["handbook"],
+                "expect_document": "documents/handbook/pump.md",
+            }],
+            "policy": {
+                "heldout_worse_permille_max": 100, "golden_passed_min": 1, "golden_fewer_max": 0,
+                "retrieval_hit3_permille_min": 1000,
+            },
+        });
+        let collections = json!({"collections": [{
+            "name": "handbook", "label": "open",
+            "documents": [{"path": "documents/handbook/pump.md", "name": "Pumps"}],
+        }]});
+        let files = vec![
+            ("documents/collections.json", collections.to_string().into_bytes()),
+            ("documents/handbook/pump.md", format!("Pump {counter}.").into_bytes()),
+            ("evaluation/evaluation.json", exam.to_string().into_bytes()),
+            ("evaluation/heldout.txt", b"It was the best of times.".to_vec()),
+            ("model/weights.bin", nats.as_bytes().to_vec()),
+        ];
+        Self::of(counter, files, signer)
+    }
+
+    /// A release without an evaluation set.
+    pub(crate) fn bare(counter: u64, nats: &str) -> Self {
+        Self::of(counter, vec![("model/weights.bin", nats.as_bytes().to_vec())], PUBLISHER)
+    }
+
+    fn of(counter: u64, files: Vec<(&str, Vec<u8>)>, signer: u8) -> Self {
+        let entries: Vec<FileEntry> = files
+            .iter()
+            .map(|(path, content)| FileEntry {
+                path: path.parse().unwrap(),
+                size: content.len() as u64,
+                sha256: Digest::of(content),
+            })
+            .collect();
+        let chunks = (0..)
+            .zip(&files)
+            .map(|(file, (_, content))| Chunk {
+                stored: Digest::of(content),
+                stored_bytes: content.len() as u64,
+                plain_bytes: content.len() as u64,
+                content: Digest::of(content),
+                codec: Codec::Raw,
+                file,
+                offset: 0,
+            })
+            .collect();
+        let index = Index::new(chunks, &entries).unwrap();
+        let table = index.encode();
+        let release = Release {
+            name: "demo".to_owned(),
+            version: format!("{counter}.0.0"),
+            release_counter: counter,
+            min_release_counter: 1,
+            files: entries,
+            index: IndexEntry {
+                sha256: Digest::of(&table),
+                length: table.len() as u64,
+                chunks: index.chunks().len() as u64,
+                plain_bytes: index.plain_bytes(),
+                stored_bytes: index.stored_bytes(),
+                cut: Cut {
+                    algorithm: "fastcdc-2020".to_owned(),
+                    min_bytes: 1,
+                    avg_bytes: 1 << 20,
+                    max_bytes: 4 << 20,
+                },
+            },
+            requires: Requires::default(),
+            licences: vec!["MIT".to_owned()],
+            attestations: Vec::new(),
+            base: None,
+        };
+        let manifest = Manifest::new(release).unwrap();
+        let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
+        let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
+        Self { files, manifest, index: table, envelope }
+    }
+
+    pub(crate) fn generation(&self) -> GenerationId {
+        self.manifest.generation()
+    }
+
+    /// The head of a stick of metadata version `version` that lists this release.
+    pub(crate) fn offer(&self, version: u64, inspect: bool) -> Offer {
+        let head = VolumeHead {
+            format: 1,
+            bundle: self.generation(),
+            volume: 1,
+            volumes: 1,
+            first_chunk: 0,
+            chunks: self.manifest.release().index.chunks,
+        };
+        Offer {
+            inspect,
+            head: Blob(head.encode()),
+            meta: Blob(self.meta(version)),
+            manifest: Blob(self.envelope.clone()),
+            filesystem: "ext2/ext3".to_owned(),
+            read_only: true,
+        }
+    }
+
+    fn meta(&self, version: u64) -> Vec<u8> {
+        let head = |kind: &str| json!({"_type": kind, "spec_version": "1.0.34", "version": version, "expires": "2031-01-01T00:00:00Z"});
+        let listing = |text: &[u8]| json!({"length": text.len(), "hashes": {"sha256": Digest::of(text).to_string()}});
+        let mut publisher = role(&[PUBLISHER], 1);
+        publisher["name"] = "publisher".into();
+        publisher["terminating"] = true.into();
+        publisher["paths"] = json!(["demo/*"]);
+        let release = self.manifest.release();
+        let path = target_path(&release.name, &release.version);
+        let mut targets = head("targets");
+        targets["targets"] = json!({path: listing(&self.envelope)});
+        targets["delegations"] = json!({"keys": keys(&[PUBLISHER]), "roles": [publisher]});
+        let targets = signed(&targets, &[IMPORTER]);
+        let mut entry = listing(&targets);
+        entry["version"] = version.into();
+        let mut snapshot = head("snapshot");
+        snapshot["meta"] = json!({"targets.json": entry});
+        let snapshot = signed(&snapshot, &[IMPORTER]);
+        let mut timestamp = head("timestamp");
+        timestamp["meta"] = json!({"snapshot.json": {"version": version}});
+        let timestamp = signed(&timestamp, &[IMPORTER]);
+        container::archive([
+            ("snapshot.json", snapshot.as_slice()),
+            ("targets.json", targets.as_slice()),
+            ("timestamp.json", timestamp.as_slice()),
+        ])
+        .unwrap()
+    }
+}
+
+/// A person's decision, signed by that person.
+pub(crate) fn decision(
+    (seed, person): (u8, &str),
+    package: Digest,
+    bundle: GenerationId,
+    decision: Decision,
+) -> String {
+    let approval = Approval {
+        package,
+        bundle,
+        decision,
+        person: person.parse().unwrap(),
+        comment: String::new(),
+    };
+    String::from_utf8(approval.sign(&key(seed)).unwrap().to_json()).unwrap()
+}

@@ -1,0 +1,461 @@
+//! A real updaterd and a real recordd over their sockets; engines and corpusd are scripts that can
+//! be told to fail.
+
+pub(crate) mod bundle;
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bundle::Bundle;
+use cloister_attest::approval::Decision;
+use cloister_bundle::handover::{self, Blob, Complete, Plan};
+use cloister_config::{Config, Role};
+use cloister_daemon::{Connection, Daemon, Limits, Stop, clock::Stopwatch};
+use cloister_domain::{
+    ByteCount, Class, Digest, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount,
+};
+use cloister_wire::{
+    Problem, Reply, corpus,
+    engine::{Event, FinishReason, Request, Status},
+    record,
+    supply::{self, Answer, Import, ImportState},
+};
+use serde_json::Value;
+
+/// Longest wait for anything in a test; a machine under load is slow, not wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon in threads of this process.
+pub(crate) struct Running {
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(daemon: Daemon, run: impl FnOnce(&Daemon) + Send + 'static) -> Self {
+        let stop = daemon.stop().clone();
+        let thread = std::thread::spawn(move || run(&daemon));
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "a daemon panicked");
+        }
+    }
+}
+
+/// What a scripted engine holds and how it fails.
+#[derive(Default)]
+pub(crate) struct Script {
+    held: Mutex<Option<GenerationId>>,
+    nats: Mutex<f64>,
+    /// Answers chats with a fault.
+    pub(crate) faulty: AtomicBool,
+    /// Refuses to load.
+    pub(crate) refuses: AtomicBool,
+}
+
+/// The whole appliance, as far as supply goes.
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) engines: [Arc<Script>; 2],
+    updaterd: Option<Running>,
+    recordd: Option<Running>,
+    slots: [Option<Running>; 2],
+    _corpusd: Running,
+    _place: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With further configuration.
+    pub(crate) fn with(update: &str) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[paths]\nstate = {:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n{update}\n",
+            place.path().join("state"),
+            place.path().join("run"),
+        );
+        let config = Config::parse(&text).unwrap();
+        let corpusd = start_corpusd(&config);
+        let engines = [Arc::new(Script::default()), Arc::new(Script::default())];
+        let mut world = Self {
+            slots: [None, None],
+            engines,
+            updaterd: None,
+            recordd: None,
+            _corpusd: corpusd,
+            _place: place,
+            config,
+        };
+        world.start_recordd();
+        world.start_engine(Slot::A);
+        world.start_engine(Slot::B);
+        world.start_updaterd();
+        world
+    }
+
+    /// One that is enrolled.
+    pub(crate) fn enrolled() -> Self {
+        let world = Self::new();
+        world.enrol();
+        world
+    }
+
+    pub(crate) fn enrol(&self) {
+        let root = bundle::root();
+        let confirmed = Digest::of(root.as_bytes());
+        match self.ask(&supply::Request::Enrol { root, confirmed }).unwrap() {
+            Answer::Enrolled { record, .. } => assert_eq!(record, RecordIndex(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn start_updaterd(&mut self) {
+        self.stop_updaterd();
+        let daemon = Daemon::embedded(Role::Updaterd, None, self.config.clone()).unwrap();
+        self.updaterd =
+            Some(Running::start(daemon, |daemon| cloister_updaterd::run(daemon).unwrap()));
+        wait_for_socket(&self.config.paths.socket(Role::Updaterd));
+    }
+
+    pub(crate) fn stop_updaterd(&mut self) {
+        self.updaterd = None;
+    }
+
+    pub(crate) fn start_recordd(&mut self) {
+        let daemon = Daemon::embedded(Role::Recordd, None, self.config.clone()).unwrap();
+        self.recordd =
+            Some(Running::start(daemon, |daemon| cloister_recordd::run(daemon).unwrap()));
+        wait_for_socket(&self.config.paths.socket(Role::Recordd));
+    }
+
+    pub(crate) fn stop_recordd(&mut self) {
+        self.recordd = None;
+    }
+
+    /// A scripted engine, which like the real one loads what its slot names when it starts.
+    pub(crate) fn start_engine(&mut self, slot: Slot) {
+        let daemon = Daemon::embedded(Role::Engined, Some(slot), self.config.clone()).unwrap();
+        let script = self.script(slot);
+        let named = self.config.paths.shelf().join("slots").join(slot.name());
+        if let Ok(target) = fs::read_link(&named) {
+            let id = target.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            script.load(id, &named);
+        }
+        self.slots[slot as usize] = Some(Running::start(daemon, move |daemon| {
+            let listener = daemon.listener().unwrap();
+            let limits = Limits { connections_max: 16 };
+            daemon.serve(listener, limits, |connection| script.converse(&connection)).unwrap();
+        }));
+        wait_for_socket(&self.config.paths.engine_socket(slot));
+    }
+
+    pub(crate) fn stop_engine(&mut self, slot: Slot) {
+        self.slots[slot as usize] = None;
+        *self.script(slot).held.lock().unwrap() = None;
+    }
+
+    pub(crate) fn script(&self, slot: Slot) -> Arc<Script> {
+        Arc::clone(&self.engines[slot as usize])
+    }
+
+    pub(crate) fn ask(&self, request: &supply::Request) -> Reply<Answer> {
+        let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
+        connection.ask(request).unwrap()
+    }
+
+    /// Plays intaked: offers, plans, copies and completes. `spoil` may change what was copied.
+    pub(crate) fn import_spoilt(
+        &self,
+        bundle: &Bundle,
+        version: u64,
+        spoil: impl FnOnce(&Path),
+    ) -> Result<ImportId, Problem> {
+        let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
+        let offer = handover::Request::Offer(bundle.offer(version, false));
+        let seen = match connection.ask(&offer).unwrap() {
+            handover::Answer::Seen(seen) => seen,
+            handover::Answer::Problem(problem) => return Err(problem),
+            other => panic!("{other:?}"),
+        };
+        let index = handover::Request::Index { part: Blob(bundle.index.clone()) };
+        let plan = match connection.ask(&index).unwrap() {
+            handover::Answer::Plan(plan) => plan,
+            handover::Answer::Problem(problem) => return Err(problem),
+            other => panic!("{other:?}"),
+        };
+        let folder = self.config.paths.quarantine().join(&plan.folder);
+        for (number, (planned, (_, content))) in plan.files.iter().zip(&bundle.files).enumerate() {
+            if !planned.present {
+                fs::write(folder.join(Plan::part_name(number)), content).unwrap();
+            }
+        }
+        spoil(&folder);
+        let complete = handover::Request::Complete(Complete {
+            volume: Digest::of(b"volume"),
+            read_bytes: ByteCount(1),
+            resumed_chunks: 0,
+        });
+        match connection.ask(&complete).unwrap() {
+            handover::Answer::Adopted { generation } => {
+                assert_eq!(generation, bundle.generation());
+                Ok(seen.import.unwrap())
+            }
+            handover::Answer::Problem(problem) => Err(problem),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn import(&self, bundle: &Bundle, version: u64) -> Result<ImportId, Problem> {
+        self.import_spoilt(bundle, version, |_folder| {})
+    }
+
+    pub(crate) fn review(&self, import: ImportId) -> Import {
+        match self.ask(&supply::Request::Review { import }).unwrap() {
+            Answer::Import(import) => *import,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until an import stands in `state`.
+    pub(crate) fn until(&self, import: ImportId, state: ImportState) -> Import {
+        let mut seen = None;
+        wait_until(|| {
+            seen = Some(self.review(import));
+            seen.as_ref().is_some_and(|seen| seen.state == state)
+        })
+        .unwrap_or_else(|()| panic!("{state:?} is never reached: {seen:?}"));
+        seen.unwrap()
+    }
+
+    /// Signs and hands in a decision about an import's package.
+    pub(crate) fn decide(
+        &self,
+        import: ImportId,
+        person: (u8, &str),
+        decision: Decision,
+    ) -> Reply<Answer> {
+        let shown = self.review(import);
+        let bundle = shown.summary.unwrap().generation;
+        let envelope = bundle::decision(person, shown.package.unwrap(), bundle, decision);
+        self.ask(&supply::Request::Approve { envelope })
+    }
+
+    /// Imports, waits for the evaluation, has it approved by both approvers.
+    pub(crate) fn approved(&self, bundle: &Bundle, version: u64) -> ImportId {
+        let import = self.import(bundle, version).unwrap();
+        self.until(import, ImportState::AwaitingApproval);
+        for person in [bundle::EVE, bundle::FLO] {
+            self.decide(import, person, Decision::Approve).unwrap();
+        }
+        assert_eq!(self.review(import).state, ImportState::Approved);
+        import
+    }
+
+    pub(crate) fn activate(&self, import: ImportId) -> Reply<Answer> {
+        self.ask(&supply::Request::Activate { import })
+    }
+
+    /// Brings a release all the way to active.
+    pub(crate) fn promoted(&self, bundle: &Bundle, version: u64) -> ImportId {
+        let import = self.approved(bundle, version);
+        self.activate(import).unwrap();
+        assert_eq!(self.active(), Some(bundle.generation()));
+        import
+    }
+
+    /// What the pointer on the shelf names.
+    pub(crate) fn active(&self) -> Option<GenerationId> {
+        let target = fs::read_link(self.config.paths.shelf().join("active")).ok()?;
+        target.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// The slot whose engine holds `generation`.
+    pub(crate) fn slot_of(&self, generation: GenerationId) -> Option<Slot> {
+        Slot::ALL
+            .into_iter()
+            .find(|slot| *self.script(*slot).held.lock().unwrap() == Some(generation))
+    }
+
+    /// Every record: event and facts.
+    pub(crate) fn records(&self) -> Vec<(String, Value)> {
+        let connection = Connection::connect(&self.config.paths.socket(Role::Recordd)).unwrap();
+        let request = record::Request::Read { from: RecordIndex(0), count: 1000 };
+        let reply: Reply<record::Answer> = connection.ask(&request).unwrap();
+        let record::Answer::Entries(entries) = reply.unwrap() else { panic!("not entries") };
+        entries
+            .iter()
+            .map(|entry| {
+                let envelope = cloister_attest::dsse::Envelope::parse(entry.as_bytes()).unwrap();
+                let statement = cloister_attest::statement::Statement::of(&envelope).unwrap();
+                let kind = statement.predicate_type.split('/').nth(3).unwrap().to_owned();
+                let facts = statement.predicate.get("facts").cloned();
+                (kind, facts.unwrap_or(statement.predicate))
+            })
+            .collect()
+    }
+
+    /// How many intents and how many outcomes the log holds.
+    pub(crate) fn activations(&self) -> (usize, usize) {
+        let records = self.records();
+        let count = |event: &str| records.iter().filter(|(kind, _)| kind == event).count();
+        (count("activation-intent"), count("activation-outcome"))
+    }
+
+    /// How many records of `event` have `field` equal to `value`.
+    pub(crate) fn count(&self, event: &str, field: &str, value: &str) -> usize {
+        let records = self.records();
+        let matching = records
+            .iter()
+            .filter(|(kind, facts)| kind == event && facts.get(field) == Some(&value.into()));
+        matching.count()
+    }
+}
+
+fn wait_for_socket(path: &Path) {
+    wait_until(|| Connection::connect(path).is_ok()).expect("the daemon serves its socket");
+}
+
+/// Looks again and again until `done` says yes, with the patience of a test.
+pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> Result<(), ()> {
+    let watch = Stopwatch::start();
+    while !done() {
+        if watch.elapsed() > PATIENCE {
+            return Err(());
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+impl Script {
+    fn load(&self, generation: GenerationId, directory: &Path) {
+        #[expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
+        let text = fs::read_to_string(directory.join("tree/model/weights.bin")).unwrap();
+        *self.nats.lock().unwrap() = text.parse().unwrap();
+        *self.held.lock().unwrap() = Some(generation);
+    }
+
+    fn converse(&self, connection: &Connection) {
+        while let Ok(Some(request)) = connection.read::<Request>() {
+            for event in self.answer(request) {
+                if connection.write(&event).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let generation = *self.held.lock().unwrap();
+        Status {
+            generation,
+            model: generation.map(|_| String::from("demo")),
+            embedding_width: None,
+            embedding_model: None,
+            context: TokenCount(64),
+            device: String::from("script"),
+            peak_memory: ByteCount(1 << 20),
+            running: 0,
+        }
+    }
+
+    fn answer(&self, request: Request) -> Vec<Event> {
+        let fault = |class, code| vec![Event::Problem(Problem::new(class, code, "scripted"))];
+        match request {
+            Request::Status => vec![Event::Status(self.status())],
+            Request::Unload => {
+                *self.held.lock().unwrap() = None;
+                vec![Event::Status(self.status())]
+            }
+            Request::Load { .. } if self.refuses.load(Ordering::SeqCst) => {
+                fault(Class::Refused, "weights.family")
+            }
+            Request::Load { generation, directory, .. } => {
+                self.load(generation, &directory);
+                vec![Event::Loaded { status: self.status(), microseconds: 1000 }]
+            }
+            Request::Chat(chat) if *self.held.lock().unwrap() != Some(chat.generation) => {
+                fault(Class::Refused, "engine.generation.mismatch")
+            }
+            Request::Chat(_) if self.faulty.load(Ordering::SeqCst) => {
+                fault(Class::Fault, "engine.scripted")
+            }
+            Request::Chat(_) => vec![
+                Event::Started { prompt_tokens: TokenCount(3) },
+                Event::Delta { text: Sensitive::new(String::from("It is four.")) },
+                Event::Finished {
+                    reason: FinishReason::Stop,
+                    completion_tokens: TokenCount(4),
+                    prefill_microseconds: 10,
+                    decode_microseconds: 1000,
+                },
+            ],
+            Request::Score { generation, .. } if *self.held.lock().unwrap() != Some(generation) => {
+                fault(Class::Refused, "engine.generation.mismatch")
+            }
+            Request::Score { text, .. } => {
+                let bytes = text.expose().len() as u64;
+                #[expect(clippy::cast_precision_loss, reason = "a short text")]
+                let nats = *self.nats.lock().unwrap() * bytes as f64;
+                vec![Event::Scored { nats, tokens: TokenCount(9), bytes: ByteCount(bytes) }]
+            }
+            Request::Embed { .. } => fault(Class::Refused, "engine.no-embedding"),
+        }
+    }
+}
+
+fn start_corpusd(config: &Config) -> Running {
+    let daemon = Daemon::embedded(Role::Corpusd, None, config.clone()).unwrap();
+    let running = Running::start(daemon, |daemon| {
+        let listener = daemon.listener().unwrap();
+        let limits = Limits { connections_max: 16 };
+        let serve = |connection: Connection| {
+            while let Ok(Some(request)) = connection.read::<corpus::Request>() {
+                let reply: Reply<corpus::Answer> = Ok(corpus_answer(&request));
+                if connection.write(&reply).is_err() {
+                    return;
+                }
+            }
+        };
+        daemon.serve(listener, limits, serve).unwrap();
+    });
+    wait_for_socket(&config.paths.socket(Role::Corpusd));
+    running
+}
+
+fn corpus_answer(request: &corpus::Request) -> corpus::Answer {
+    use corpus::{Answer, Hit, Request};
+    match request {
+        Request::Stage { .. } => Answer::Staged { documents: 1, chunks: 1, vectors: 0 },
+        Request::Drop { .. } => Answer::Dropped,
+        Request::Search(search) => Answer::Hits(vec![Hit {
+            citation: format!("{}:0-6", search.generation).parse().unwrap(),
+            chunk: search.generation.0,
+            collection: String::from("handbook"),
+            label: "open".parse().unwrap(),
+            name: Sensitive::new(String::from("Pumps")),
+            text: Sensitive::new(String::from("Pump 1.")),
+            score: 1.0,
+            words_only: true,
+        }]),
+        _ => Answer::Verified { documents: 0, chunks: 0, vectors: 0 },
+    }
+}
