@@ -49,6 +49,8 @@ pub(crate) struct Shown {
     pub(crate) tables: BTreeMap<Digest, Table>,
     /// Set while words and database may differ.
     unsettled: bool,
+    /// Set while the database's log may hold what was removed.
+    log_is_full: bool,
 }
 
 impl FileStore {
@@ -67,7 +69,7 @@ impl FileStore {
         let mut connection = schema::writer(&database)?;
         let words = open_words(&words)?;
         let tables = open_tables(&mut connection, &vectors)?;
-        let shown = Shown { words, tables, unsettled: true };
+        let shown = Shown { words, tables, unsettled: true, log_is_full: true };
         let store = Self {
             database,
             vectors,
@@ -96,6 +98,11 @@ impl FileStore {
             shown.unsettled = false;
         }
         self.finish_leaving(&mut writer)?;
+        if self.read_shown().log_is_full {
+            let mut shown = self.write_shown();
+            database::checkpoint(&writer)?;
+            shown.log_is_full = false;
+        }
         Ok(writer)
     }
 
@@ -142,9 +149,12 @@ impl FileStore {
             database::erase(&transaction, document)?;
         }
         database::set_state(&transaction, state + 1, next_chunk)?;
+        shown.log_is_full = true;
         commit(transaction)?;
         shown.unsettled = false;
-        database::checkpoint(writer)
+        database::checkpoint(writer)?;
+        shown.log_is_full = false;
+        Ok(())
     }
 
     fn tombstone(connection: &Connection, id: DocumentId) -> Result<(i64, Tombstone), StoreError> {

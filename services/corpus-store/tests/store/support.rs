@@ -13,39 +13,41 @@ use cloister_corpus_store::{
 };
 use cloister_domain::{Digest, GenerationId, Sensitive};
 
-pub const SPACE_WIDTH: u32 = 64;
+pub(crate) const SPACE_WIDTH: u32 = 64;
 
-pub fn space() -> Space {
+pub(crate) fn space() -> Space {
     Space { model: Digest::of(b"a model"), width: SPACE_WIDTH }
 }
 
-/// A unit vector that texts with the same words share: each word adds to one component.
-pub fn embed(text: &str) -> Vec<f32> {
+/// A unit vector that texts with the same words share: each longer word adds its own direction.
+pub(crate) fn embed(text: &str) -> Vec<f32> {
     let mut vector = vec![0.0f32; 64];
-    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3) {
         let digest = Digest::of(word.to_lowercase().as_bytes());
-        let [a, b, ..] = digest.as_bytes();
-        vector[usize::from(a % 64)] += if b % 2 == 0 { 1.0 } else { -1.0 };
+        let nibbles = digest.as_bytes().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for (component, nibble) in vector.iter_mut().zip(nibbles) {
+            *component += f32::from(nibble) - 7.5;
+        }
     }
     vector[0] += 0.125;
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     vector.iter().map(|x| x / length).collect()
 }
 
-pub fn facility() -> Holder {
+pub(crate) fn facility() -> Holder {
     Holder::Facility("keeper".parse().unwrap())
 }
 
-pub fn generation(version: u8) -> GenerationId {
+pub(crate) fn generation(version: u8) -> GenerationId {
     GenerationId(Digest::of(&[version]))
 }
 
-pub fn document(collection: &str, label: &str, name: &str, text: &str) -> Incoming {
+pub(crate) fn document(collection: &str, label: &str, name: &str, text: &str) -> Incoming {
     let name = Sensitive::new(name.to_owned());
     Incoming::new(collection, label.parse().unwrap(), &name, text)
 }
 
-pub fn scope(version: Option<u8>, labels: &[&str]) -> Scope {
+pub(crate) fn scope(version: Option<u8>, labels: &[&str]) -> Scope {
     Scope {
         generation: version.map(generation),
         collections: std::collections::BTreeSet::new(),
@@ -53,7 +55,7 @@ pub fn scope(version: Option<u8>, labels: &[&str]) -> Scope {
     }
 }
 
-pub fn embed_all(store: &FileStore) -> usize {
+pub(crate) fn embed_all(store: &FileStore) -> usize {
     let mut count = 0;
     loop {
         let missing = store.missing(space(), 32).unwrap();
@@ -67,7 +69,7 @@ pub fn embed_all(store: &FileStore) -> usize {
     }
 }
 
-pub fn ask(store: &FileStore, scope: &Scope, question: &str, vectors: bool) -> Vec<Found> {
+pub(crate) fn ask(store: &FileStore, scope: &Scope, question: &str, vectors: bool) -> Vec<Found> {
     let vector = embed(question);
     let query = query(question);
     let vector = vectors.then_some((space(), vector.as_slice()));
@@ -75,7 +77,7 @@ pub fn ask(store: &FileStore, scope: &Scope, question: &str, vectors: bool) -> V
 }
 
 /// Every file below `folder` with its bytes.
-pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -91,7 +93,7 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Which of `needles` are in which files; also in lower and upper case, since indexes fold.
-pub fn traces(folder: &Path, needles: &[Vec<u8>]) -> Vec<String> {
+pub(crate) fn traces(folder: &Path, needles: &[Vec<u8>]) -> Vec<String> {
     let all = files(folder);
     let mut found = Vec::new();
     for (number, needle) in needles.iter().enumerate() {
@@ -104,7 +106,7 @@ pub fn traces(folder: &Path, needles: &[Vec<u8>]) -> Vec<String> {
     found
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
