@@ -1,7 +1,5 @@
 //! What can go wrong in an engine: as a daemon, and for one request.
 
-use std::error::Error as _;
-
 use cloister_domain::{Class, Coded, TokenCount};
 use cloister_wire::Problem;
 
@@ -13,8 +11,8 @@ pub enum RunError {
     #[error("an engine needs its slot: --slot a or --slot b")]
     Slot,
     /// The configured device cannot be used and the CPU is not allowed.
-    #[error("{0}")]
-    Device(cloister_model::Error),
+    #[error(transparent)]
+    Device(cloister_model::ModelError),
     /// No thread for the model.
     #[error("the model's thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -92,7 +90,7 @@ pub enum EngineError {
     #[error("the release's tokenizer is refused: {0}")]
     Tokenizer(cloister_tokenize::LoadError),
     /// The message format is refused, or a conversation cannot be rendered in it.
-    #[error("{0}")]
+    #[error(transparent)]
     Template(cloister_tokenize::template::TemplateError),
     /// The tokenizer has tokens that the model does not.
     #[error("the tokenizer has {tokens} tokens, the model {rows}")]
@@ -103,16 +101,16 @@ pub enum EngineError {
         rows: u32,
     },
     /// The model is refused or failed.
-    #[error("{0}")]
-    Model(cloister_model::Error),
+    #[error(transparent)]
+    Model(cloister_model::ModelError),
     /// The wishes cannot be met, or the logits are no numbers.
-    #[error("{0}")]
+    #[error(transparent)]
     Sample(#[from] cloister_sample::SampleError),
     /// Too many or too long stop texts.
     #[error("at most {STOPS_MAX} stop texts of at most {STOP_BYTES_MAX} bytes are taken")]
     Stops,
     /// It cannot be admitted.
-    #[error("{0}")]
+    #[error(transparent)]
     Admission(#[from] cloister_schedule::AdmissionError),
     /// The generation has no embedding model.
     #[error("the release has no embedding model")]
@@ -187,15 +185,8 @@ impl EngineError {
         Problem::of(self)
     }
 
-    /// Tells the operator, with the chain of causes, when somebody must act.
+    /// Tells the operator, with the chain of causes, that somebody must act.
     pub(crate) fn log(&self, what: &'static str) {
-        let mut chain = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            chain.push_str(": ");
-            chain.push_str(&error.to_string());
-            cause = error.source();
-        }
-        tracing::error!(code = self.code(), chain, what);
+        tracing::error!(code = self.code(), error = self as &dyn std::error::Error, "{what}");
     }
 }

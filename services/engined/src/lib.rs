@@ -74,8 +74,8 @@ fn options(daemon: &Daemon) -> Result<Options, RunError> {
     let device = match device {
         Device::Cuda(index) if !cuda_present(index) => {
             let error = match cfg!(feature = "cuda") {
-                true => cloister_model::Error::DeviceAbsent,
-                false => cloister_model::Error::DeviceUnsupported,
+                true => cloister_model::ModelError::DeviceAbsent,
+                false => cloister_model::ModelError::DeviceUnsupported,
             };
             if !engine.cpu_fallback {
                 return Err(RunError::Device(error));

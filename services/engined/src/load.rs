@@ -152,7 +152,7 @@ impl Files<'_> {
 
 /// The tokenizer inside a GGUF file.
 fn carried(decoder: &Decoder) -> Result<Tokenizer, EngineError> {
-    let weights = |cause| EngineError::Model(cloister_model::Error::Weights(cause));
+    let weights = |cause| EngineError::Model(cloister_model::ModelError::Weights(cause));
     let carried = decoder.metadata().tokenizer().map_err(weights)?;
     let carried = carried.ok_or(EngineError::TokenizerAbsent)?;
     let vocabulary = GgufVocabulary {
