@@ -92,44 +92,102 @@ pub(super) fn q8_0_tile<const R: usize, const T: usize>(
     rows: [&[Block]; R],
     tokens: [&[Pair]; T],
 ) -> [[f32; T]; R] {
-    let count = tokens[0].len();
-    let whole = rows[0].len() / 2;
-    let tokens = tokens.map(|token| &token[..count]);
-    let pairs = rows.map(|row| &row.as_chunks::<2>().0[..whole]);
-    let tails = rows.map(tail);
-    let ones = _mm512_set1_epi16(1);
+    let whole = whole_pairs(&rows, &tokens);
     let mut sums = [[_mm512_setzero_ps(); T]; R];
-    for i in 0..count {
+    let pairs = pairs_of(&rows);
+    for i in 0..whole {
+        unrolled!(ROW in R {
+            // SAFETY: `whole` is the number of pairs of each row.
+            let blocks = unsafe { pairs[ROW].get_unchecked(i) };
+            let (scales, weights) = (pair_scales(blocks), pair_values(blocks));
+            unrolled!(TOKEN in T {
+                // SAFETY: `whole` is at most the number of pairs of each token.
+                let pair = unsafe { tokens[TOKEN].get_unchecked(i) };
+                sums[ROW][TOKEN] = add_pair(sums[ROW][TOKEN], weights, scales, pair);
+            });
+        });
+    }
+    if tokens[0].len() > whole {
         for r in 0..R {
-            let blocks = if i < whole { &pairs[r][i] } else { &tails[r] };
-            let weights = pair_values(blocks);
-            let negative = _mm512_movepi8_mask(weights);
-            let weights = _mm512_abs_epi8(weights);
-            let scales = pair_scales(blocks);
+            let blocks = tail(rows[r]);
             for t in 0..T {
-                let pair = &tokens[t][i];
-                let x = load_i8(&pair.values);
-                let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
-                let exact = _mm512_madd_epi16(_mm512_maddubs_epi16(weights, x), ones);
-                let scale = _mm512_mul_ps(scales, load_ps(&pair.scales));
-                sums[r][t] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(exact), sums[r][t]);
+                let (scales, weights) = (pair_scales(&blocks), pair_values(&blocks));
+                sums[r][t] = add_pair(sums[r][t], weights, scales, &tokens[t][whole]);
             }
         }
     }
-    sums.map(|sums| sums.map(|lanes| add_lanes(lanes)))
+    lanes_added(&sums)
 }
 
-/// Sixteen weights as f32. A chunk of 64 bytes holds them for f32, one of 32 for the half words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_pair(sum: __m512, weights: __m512i, scales: __m512, pair: &Pair) -> __m512 {
+    let x = load_i8(&pair.values);
+    let x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(weights), _mm512_setzero_si512(), x);
+    let pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weights), x);
+    let exact = _mm512_cvtepi32_ps(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    _mm512_fmadd_ps(_mm512_mul_ps(scales, load_ps(&pair.scales)), exact, sum)
+}
+
+/// The whole pairs of blocks of each row.
+#[inline]
+pub(super) fn pairs_of<'a, const R: usize>(rows: &[&'a [Block]; R]) -> [&'a [[Block; 2]]; R] {
+    let mut pairs: [&[[Block; 2]]; R] = [&[]; R];
+    for (pairs, row) in pairs.iter_mut().zip(rows) {
+        *pairs = row.as_chunks().0;
+    }
+    pairs
+}
+
+/// Whole pairs of blocks that all rows and all tokens have.
+///
+/// # Panics
+///
+/// When rows or tokens differ in length: the loops over pairs rely on this check.
+pub(super) fn whole_pairs<const R: usize, const T: usize>(
+    rows: &[&[Block]; R],
+    tokens: &[&[Pair]; T],
+) -> usize {
+    let whole = rows[0].len() / 2;
+    assert!(rows.iter().all(|row| row.len() / 2 == whole), "rows of one length");
+    assert!(tokens.iter().all(|token| token.len() == rows[0].len().div_ceil(2)), "tokens as long");
+    whole
+}
+
+/// The sums over the lanes of a tile.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx2")]
+pub(super) fn lanes_added<const R: usize, const T: usize>(
+    sums: &[[__m512; T]; R],
+) -> [[f32; T]; R] {
+    let mut added = [[0.0; T]; R];
+    for (added, sums) in added.iter_mut().zip(sums) {
+        for (added, sum) in added.iter_mut().zip(sums) {
+            *added = add_lanes(*sum);
+        }
+    }
+    added
+}
+
+/// Sixteen weights as f32: chunk `i` of 64 bytes for f32, of 32 for the half words.
+///
+/// # Safety
+///
+/// The row has more than `i` whole chunks.
 #[inline]
 #[target_feature(enable = "avx512f,avx2")]
-fn widen<const KIND: u8>(row: &[u8], i: usize) -> __m512 {
+unsafe fn widen<const KIND: u8>(row: &[u8], i: usize) -> __m512 {
     if KIND == F32 {
-        let words: &[u8; 64] = &row.as_chunks().0[i];
-        // SAFETY: the reference is valid for 64 bytes, and the load needs no alignment.
-        let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+        // SAFETY: the caller's promise.
+        let words = unsafe { row.as_ptr().add(64 * i) };
+        // SAFETY: 64 bytes from there belong to the row, and the load needs no alignment.
+        let words = unsafe { _mm512_loadu_si512(words.cast()) };
         return _mm512_castsi512_ps(words);
     }
-    let words = load_half(&row.as_chunks().0[i]);
+    // SAFETY: the caller's promise.
+    let words = unsafe { row.as_ptr().add(32 * i) };
+    // SAFETY: 32 bytes from there belong to the row, and the load needs no alignment.
+    let words = unsafe { _mm256_loadu_si256(words.cast()) };
     if KIND == F16 {
         _mm512_cvtph_ps(words)
     } else {
@@ -166,30 +224,41 @@ fn tile<const KIND: u8, const R: usize, const T: usize>(
     tokens: [&[f32]; T],
 ) -> [[f32; T]; R] {
     let k = tokens[0].len();
+    let row_bytes = k * if KIND == F32 { 4 } else { 2 };
+    assert!(rows.iter().all(|row| row.len() == row_bytes), "rows of one length");
+    assert!(tokens.iter().all(|token| token.len() == k), "tokens as long");
     let whole = k / 16;
-    let bytes = whole * 16 * if KIND == F32 { 4 } else { 2 };
-    let heads = rows.map(|row| &row[..bytes]);
-    let chunks = tokens.map(|token| &token.as_chunks::<16>().0[..whole]);
+    let mut chunks: [&[[f32; 16]]; T] = [&[]; T];
+    for (chunks, token) in chunks.iter_mut().zip(&tokens) {
+        *chunks = token.as_chunks().0;
+    }
     let mut sums = [[_mm512_setzero_ps(); T]; R];
     for i in 0..whole {
-        let x = chunks.map(|chunk| load_ps(&chunk[i]));
-        for r in 0..R {
-            let weights = widen::<KIND>(heads[r], i);
-            for t in 0..T {
-                sums[r][t] = _mm512_fmadd_ps(weights, x[t], sums[r][t]);
-            }
-        }
+        let mut weights = [_mm512_setzero_ps(); R];
+        unrolled!(ROW in R {
+            // SAFETY: each row has k words, so `whole` chunks of sixteen.
+            weights[ROW] = unsafe { widen::<KIND>(rows[ROW], i) };
+        });
+        unrolled!(TOKEN in T {
+            // SAFETY: each token has k values, so `whole` chunks of sixteen.
+            let x = load_ps(unsafe { chunks[TOKEN].get_unchecked(i) });
+            unrolled!(ROW in R {
+                sums[ROW][TOKEN] = _mm512_fmadd_ps(weights[ROW], x, sums[ROW][TOKEN]);
+            });
+        });
     }
     if !k.is_multiple_of(16) {
-        let x = tokens.map(|token| load_ps(&filled(token.as_chunks::<16>().1)));
         for r in 0..R {
-            let weights = widen::<KIND>(&dense_tail::<KIND>(rows[r], k), 0);
+            let row = dense_tail::<KIND>(rows[r], k);
+            // SAFETY: 64 bytes hold a chunk of any kind.
+            let weights = unsafe { widen::<KIND>(&row, 0) };
             for t in 0..T {
-                sums[r][t] = _mm512_fmadd_ps(weights, x[t], sums[r][t]);
+                let x = load_ps(&filled(tokens[t].as_chunks::<16>().1));
+                sums[r][t] = _mm512_fmadd_ps(weights, x, sums[r][t]);
             }
         }
     }
-    sums.map(|sums| sums.map(|lanes| add_lanes(lanes)))
+    lanes_added(&sums)
 }
 
 /// Up to 16 values and zeros behind them.
