@@ -293,3 +293,31 @@ fn the_command_line_goes_the_same_way() {
     assert!(shown.contains("timestamp.json") && shown.contains("every chunk"), "{shown}");
     assert!(tree.exists());
 }
+
+/// Every line of `hexdump -C` in `docs/formats/bundle.md` is what mint writes.
+#[test]
+fn the_page_about_the_format_shows_a_real_volume() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("hello.txt"), "hello, enclave\n").unwrap();
+    let folder = trust(&scratch.path().join("trust"));
+    let spec = Spec { attestations: Vec::new(), ..spec(1) };
+    let mut package = Package::build(&tree, &spec, &[key(PUBLISHER)], scratch.path()).unwrap();
+    folder.admit(package.envelope(), &key(IMPORTER), EXPIRES).unwrap();
+    let meta = folder.meta().unwrap();
+    let path = package.write(scratch.path(), &meta, VOLUME_BYTES).unwrap().remove(0);
+    let volume = bytes(&path);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/bundle.md");
+    let page = String::from_utf8(bytes(&page)).unwrap();
+    assert!(page.contains(&Digest::of(&volume).to_string()), "{}", path.display());
+    let mut shown = 0;
+    for line in page.lines().filter_map(|line| line.split_once("  ")) {
+        let Ok(offset) = usize::from_str_radix(line.0, 16) else { continue };
+        let hex = line.1.split('|').next().unwrap().split_whitespace();
+        let expected: Vec<u8> = hex.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        assert_eq!(volume[offset..offset + expected.len()], expected, "offset {offset:08x}");
+        shown += expected.len();
+    }
+    assert!(shown >= 20 * 16);
+}
