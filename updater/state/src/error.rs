@@ -110,7 +110,7 @@ impl Coded for StateError {
             Self::UnknownImport { .. } => "import.unknown",
             Self::NotUnderWay { .. } => "activation.not-under-way",
             Self::Transition { .. } => "import.transition",
-            Self::Enrolled => "trust.enrolled",
+            Self::Enrolled => "trust.already-enrolled",
             Self::NotEnrolled => "trust.not-enrolled",
             Self::Decided { .. } => "approval.decided",
             Self::NoTries { .. } => "activation.tries",

@@ -339,7 +339,7 @@ fn failed(figures: &[Figure]) -> Problem {
         .join("; ");
     Problem::new(
         Class::Refused,
-        "evaluation.failed",
+        "evaluation.worse",
         format!("the candidate is not good enough on this machine: {text}"),
     )
 }

@@ -35,7 +35,8 @@ pub(crate) fn load_idle(core: &Core, generation: &Shelved) -> Result<(Slot, u64)
 pub(crate) fn ensure(core: &Core, generation: &Shelved) -> Result<Slot, ActError> {
     for slot in Slot::ALL {
         let named = core.shelf.slot(slot)?.is_some_and(|held| held.id() == generation.id());
-        if named && holds(core, slot, generation.id()) {
+        // An engine that does not answer may be loading what its slot names: that is not asked twice.
+        if named && core.engine(slot).status()?.generation == Some(generation.id()) {
             return Ok(slot);
         }
     }
@@ -102,7 +103,8 @@ pub(crate) fn restore(core: &Core) -> Result<(), ActError> {
             Slot::A
         }
     };
-    if !holds(core, slot, active.id()) {
+    // An engine that does not answer yet is loading it; one that does has loaded something else.
+    if core.engine(slot).status()?.generation != Some(active.id()) {
         core.engine(slot).load(active.shelved())?;
     }
     core.corpusd.stage(active.shelved())

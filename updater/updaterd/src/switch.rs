@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often an activation may be tried, most of them after a restart, while an engine comes up.
-const TRIES: u32 = 30;
+const TRIES: u32 = 60;
 
 /// Entries that are read at a time when an outcome is looked for.
 const PAGE: u32 = 64;

@@ -18,7 +18,7 @@ use crate::{
 const STRIKES_MAX: u32 = 3;
 /// First and longest pause while something does not answer.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How often a fresh activation is looked at, and the daemon's wish to stop noticed.
 const TICK: Duration = Duration::from_millis(500);
 /// Looks in a row without an answer that end a probation: longer than an engine takes to start.

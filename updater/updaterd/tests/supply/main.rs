@@ -47,10 +47,10 @@ fn the_root_is_enrolled_once_as_record_0_and_only_with_the_compared_digest() {
     refused(world.ask(&wrong), "bundle.trust.confirmed");
     world.enrol();
     let again = Request::Enrol { confirmed: Digest::of(root.as_bytes()), root };
-    refused(world.ask(&again), "trust.enrolled");
+    refused(world.ask(&again), "trust.already-enrolled");
     let records = world.records();
     assert_eq!(records[0].0, "anchor-enrolment");
-    assert_eq!(world.count("act-refused", "code", "trust.enrolled"), 1);
+    assert_eq!(world.count("act-refused", "code", "trust.already-enrolled"), 1);
     assert_eq!(records.len(), 2);
 }
 
@@ -210,7 +210,7 @@ fn a_worse_model_is_refused_swept_and_its_slot_given_back() {
     let worse = Bundle::new(3, "0.9");
     let import = world.import(&worse, 3).unwrap();
     let shown = world.until(import, ImportState::Refused);
-    assert_eq!(shown.problem.unwrap().code, "evaluation.failed");
+    assert_eq!(shown.problem.unwrap().code, "evaluation.worse");
     let failed: Vec<&str> = shown
         .figures
         .iter()
@@ -222,7 +222,7 @@ fn a_worse_model_is_refused_swept_and_its_slot_given_back() {
     wait_until(swept).expect("the candidate leaves the shelf");
     assert_eq!(world.slot_of(one.generation()), Some(Slot::A), "a rollback stays instant");
     assert_eq!(world.count("evaluation", "verdict", "refused"), 1);
-    assert_eq!(world.count("import-refused", "code", "evaluation.failed"), 1);
+    assert_eq!(world.count("import-refused", "code", "evaluation.worse"), 1);
     assert_eq!(world.active(), Some(two.generation()));
 }
 
@@ -245,7 +245,7 @@ fn a_release_without_a_set_is_judged_by_loading_and_the_record_says_so() {
     strict.enrol();
     let import = strict.import(&Bundle::bare(1, "0.5"), 1).unwrap();
     let shown = strict.until(import, ImportState::Refused);
-    assert_eq!(shown.problem.unwrap().code, "evaluation.failed");
+    assert_eq!(shown.problem.unwrap().code, "evaluation.worse");
 }
 
 #[test]
