@@ -65,10 +65,11 @@ impl Pages {
         Ok(())
     }
 
-    /// Takes the pages of a sequence back and says which they were; none for an unknown sequence.
+    /// Takes the pages of a sequence back and says which of them were written; none for an unknown one.
     pub(crate) fn release(&mut self, id: SequenceId) -> Vec<u32> {
-        let Some(lease) = self.leases.remove(&id) else { return Vec::new() };
+        let Some(mut lease) = self.leases.remove(&id) else { return Vec::new() };
         self.free.extend(lease.pages.iter().rev());
+        lease.pages.truncate(lease.length.div_ceil(PAGE_TOKENS));
         lease.pages
     }
 
@@ -114,6 +115,8 @@ mod tests {
         assert_eq!(pages.release(SequenceId(1)), [0, 1]);
         assert_eq!(pages.release(SequenceId(1)), [0u32; 0]);
         assert_eq!(pages.free(), 2);
+        assert_eq!(pages.release(SequenceId(2)), [0u32; 0], "nothing was written");
+        pages.reserve(SequenceId(2), TokenCount(128)).unwrap();
         pages.reserve(SequenceId(3), TokenCount(1)).unwrap();
         assert_eq!(pages.extend(SequenceId(3), 1).unwrap(), (0, [0].as_slice()));
         assert_eq!(pages.sequences(), 2);

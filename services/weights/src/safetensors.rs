@@ -88,7 +88,7 @@ fn entry(
         "F32" => DType::F32,
         "F16" => DType::F16,
         "BF16" => DType::Bf16,
-        // An integer tensor is accounted for in units of f32 and bf16, whichever divides its element.
+        // No element of it is ever read; the type only says how it must be aligned.
         _ if integer.is_some() => DType::Bf16,
         _ => return Err(WeightsError::DType { name: printable() }),
     };
