@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    net::Shutdown,
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::Path,
     sync::Mutex,
@@ -233,6 +234,15 @@ impl Connection {
         }
     }
 
+    /// Ends the conversation from another thread: whoever reads or writes here sees the end, and so
+    /// does the peer.
+    pub fn shut(&self) {
+        // It fails only if the peer is gone, which is what it is to bring about.
+        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
+            tracing::debug!(kind = ?error.kind(), "a connection was gone already");
+        }
+    }
+
     /// Bounds how long one read and one write may wait; none is for ever.
     ///
     /// # Panics
@@ -279,8 +289,6 @@ impl Write for Counter {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Shutdown;
-
     use super::*;
 
     fn pair() -> (Connection, UnixStream) {
@@ -355,6 +363,18 @@ mod tests {
             Err(FrameError::TurnedAway(told)) => assert_eq!(told, problem),
             other => panic!("not turned away: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_conversation_is_ended_from_another_thread() {
+        let (ours, theirs) = pair();
+        let theirs = Connection::over(theirs).expect("credentials");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| ours.read::<u32>());
+            ours.shut();
+            assert_eq!(reader.join().expect("no panic").expect("the end"), None);
+        });
+        assert!(theirs.is_closed());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) fn converse(shared: &Shared, address: SocketAddr, connection: &Connec
 }
 
 fn create(shared: &Shared, principal: Principal, labels: LabelSet) -> Reply<Answer> {
+    // What the record says of a key should then happen, so what can be refused is refused first.
+    shared.keys.check_room().map_err(|error| Problem::of(&error))?;
     let key = FreshKey::draw(principal, labels).map_err(|error| Problem::of(&error))?;
     record_change(shared, &key.stored, "created")?;
     let info = key.stored.info();

@@ -12,6 +12,9 @@ pub(crate) struct Frame {
     pub(crate) model: String,
     pub(crate) created: u64,
     pub(crate) generation: GenerationId,
+    /// Whether a stream ends with a piece of figures; the pieces before it then say that they have
+    /// none, as the API defines it.
+    pub(crate) figures_follow: bool,
 }
 
 /// What is known of an answer when it is complete.
@@ -79,14 +82,18 @@ impl Frame {
     }
 
     fn chunk(&self, choices: &Value) -> Value {
-        json!({
+        let mut chunk = json!({
             "id": format!("chatcmpl-{}", self.request_id),
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
             "system_fingerprint": self.fingerprint(),
             "choices": choices,
-        })
+        });
+        if let (true, Value::Object(fields)) = (self.figures_follow, &mut chunk) {
+            fields.insert("usage".to_owned(), Value::Null);
+        }
+        chunk
     }
 
     /// The first piece of a stream: who speaks.

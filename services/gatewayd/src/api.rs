@@ -16,12 +16,12 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
-    engine,
+    engine::{self, EndsWithCaller, Hold},
     grounding::ask_corpus,
     http_problem::HttpProblem,
     request::EmbeddingRequest,
     routes::Asked,
-    shared::{PER_PRINCIPAL_MAX, Shared},
+    shared::Shared,
 };
 
 /// The name under which whatever is active can always be asked.
@@ -37,15 +37,20 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The process serves.
-pub(crate) fn live(_shared: &Shared) -> Response<Body> {
+pub(crate) async fn live(_shared: Arc<Shared>) -> Response<Body> {
     (StatusCode::OK, "ok\n").into_response()
 }
 
-/// A generation is active. Whether its engine answers is told by asking it.
-pub(crate) fn ready(shared: &Shared) -> Response<Body> {
-    match engine::active(shared) {
-        Some(_) => (StatusCode::OK, "ready\n").into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "no active generation\n").into_response(),
+/// A generation is active, and an engine that holds it answers.
+pub(crate) async fn ready(shared: Arc<Shared>) -> Response<Body> {
+    let held = blocking(move || {
+        let generation = engine::active(&shared);
+        Ok(generation.and_then(|generation| engine::status(&shared, generation)).is_some())
+    });
+    match held.await {
+        Ok(true) => (StatusCode::OK, "ready\n").into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "no engine holds the active generation\n")
+            .into_response(),
     }
 }
 
@@ -101,15 +106,16 @@ pub(crate) async fn model(asked: Asked) -> Answered {
 pub(crate) async fn embeddings(asked: Asked) -> Answered {
     let request = EmbeddingRequest::parse(&asked.body)?;
     let shared = Arc::clone(&asked.shared);
-    let ticket = shared
-        .enter(&asked.caller.principal)
-        .ok_or_else(|| HttpProblem::concurrency(PER_PRINCIPAL_MAX))?;
+    let ticket = shared.enter(&asked.caller.principal)?;
+    let hold = Arc::new(Hold::default());
+    let _cancels = EndsWithCaller(Arc::clone(&hold));
     blocking(move || {
         let _place = ticket;
         known_model(&shared, &request.model)?;
-        let event = engine::with_active(&shared, |generation| {
+        let (generation, event) = engine::with_active(&shared, &hold, |generation| {
             let embed = Request::Embed { generation, texts: request.texts.clone() };
-            Ok(engine::begin(&shared, &embed)?.map(|begun| begun.first))
+            let begun = engine::begin(&shared, &hold, &embed)?;
+            Ok(begun.map(|begun| (generation, begun.first)))
         })?;
         let Event::Embeddings { vectors, tokens } = event else {
             return Err(HttpProblem::internal());
@@ -123,8 +129,14 @@ pub(crate) async fn embeddings(asked: Asked) -> Answered {
             })
             .collect();
         let usage = json!({ "prompt_tokens": tokens.0, "total_tokens": tokens.0 });
-        let body =
-            json!({ "object": "list", "data": data, "model": DEFAULT_MODEL, "usage": usage });
+        let ours = json!({ "generation": generation, "ignored": request.ignored });
+        let body = json!({
+            "object": "list",
+            "data": data,
+            "model": DEFAULT_MODEL,
+            "usage": usage,
+            "cloister": ours,
+        });
         Ok(axum::Json(body).into_response())
     })
     .await

@@ -4,10 +4,15 @@
 //! another. During a switch the pointer may move between reading it and asking, so both are tried
 //! again for a bounded time.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use cloister_daemon::{Connection, clock::Stopwatch};
-use cloister_domain::GenerationId;
+use cloister_daemon::{Connection, FrameError, clock::Stopwatch};
+use cloister_domain::{Coded as _, GenerationId};
 use cloister_wire::engine::{Event, Request, Status};
 
 use crate::{
@@ -19,8 +24,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause between two rounds over the slots.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The engine's word for "I hold another generation".
-const MISMATCH: &str = "engine.generation.mismatch";
+/// How long a state may take to be told.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+/// An engine's words for "not I, or not now": another generation, or on its way out.
+const ELSEWHERE: [&str; 3] = ["engine.generation.mismatch", "engine.draining", "engine.stopping"];
+/// Engines that may vanish in the middle of one request before it is given up: once is a restart,
+/// twice may be the request's own doing.
+const CUTS_MAX: u32 = 1;
 
 /// The generation that `active` names.
 pub(crate) fn active(shared: &Shared) -> Option<GenerationId> {
@@ -28,17 +38,67 @@ pub(crate) fn active(shared: &Shared) -> Option<GenerationId> {
     target.file_name()?.to_str()?.parse().ok()
 }
 
+/// The hold that a caller has on the engine that works for it. When the caller goes away, or its
+/// time is over, the engine's connection is closed, and the engine stops.
+#[derive(Debug, Default)]
+pub(crate) struct Hold(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    is_ended: bool,
+    cuts: u32,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Hold {
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// Ends the work that is under way and all that would follow.
+    pub(crate) fn end(&self) {
+        let mut held = self.held();
+        held.is_ended = true;
+        if let Some(connection) = held.connection.take() {
+            connection.shut();
+        }
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.held().is_ended
+    }
+
+    /// Takes hold of a connection; false if nobody waits any more.
+    fn take(&self, connection: &Arc<Connection>) -> bool {
+        let mut held = self.held();
+        held.connection = Some(Arc::clone(connection));
+        !held.is_ended
+    }
+
+    /// Notes that an engine vanished; whether another may be asked.
+    fn may_go_on_after_cut(&self) -> bool {
+        let mut held = self.held();
+        held.cuts += 1;
+        held.cuts <= CUTS_MAX
+    }
+}
+
+/// Ends its hold when it is dropped, as the future of a caller that went away is.
+#[derive(Debug)]
+pub(crate) struct EndsWithCaller(pub(crate) Arc<Hold>);
+
+impl Drop for EndsWithCaller {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A conversation with an engine whose first event was heard.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) first: Event,
-}
-
-/// What one round over the slots came to.
-enum Round {
-    Begun(Box<Begun>),
-    Nobody,
 }
 
 /// Runs `attempt` with the active generation until an engine takes it, for a bounded time.
@@ -47,10 +107,11 @@ enum Round {
 /// answer come from one generation. It must not be called on the event loop.
 pub(crate) fn with_active<T>(
     shared: &Shared,
+    hold: &Hold,
     mut attempt: impl FnMut(GenerationId) -> Result<Option<T>, HttpProblem>,
 ) -> Result<T, HttpProblem> {
     let begun = Stopwatch::start();
-    loop {
+    while !hold.is_ended() {
         if let Some(generation) = active(shared)
             && let Some(done) = attempt(generation)?
         {
@@ -61,39 +122,57 @@ pub(crate) fn with_active<T>(
         }
         std::thread::park_timeout(PAUSE);
     }
+    Err(HttpProblem::out_of_time())
 }
 
 /// Begins `request` with whichever engine holds its generation; `None` if neither does.
 ///
 /// A refusal is the answer of the engine that holds it.
-pub(crate) fn begin(shared: &Shared, request: &Request) -> Result<Option<Begun>, HttpProblem> {
+pub(crate) fn begin(
+    shared: &Shared,
+    hold: &Hold,
+    request: &Request,
+) -> Result<Option<Begun>, HttpProblem> {
     for socket in shared.engines() {
-        if let Round::Begun(begun) = try_slot(socket, request) {
-            if let Event::Problem(problem) = &begun.first {
-                return Err(HttpProblem::of(problem));
-            }
-            return Ok(Some(*begun));
+        if let Some(begun) = try_slot(socket, hold, request)? {
+            return Ok(Some(begun));
         }
     }
     Ok(None)
 }
 
-fn try_slot(socket: &Path, request: &Request) -> Round {
-    let Ok(connection) = Connection::connect(socket) else { return Round::Nobody };
+fn try_slot(socket: &Path, hold: &Hold, request: &Request) -> Result<Option<Begun>, HttpProblem> {
+    let Ok(connection) = Connection::connect(socket) else { return Ok(None) };
     connection.set_timeout(Some(ANSWER_LIMIT));
-    match connection.ask::<_, Event>(request) {
-        Ok(Event::Problem(problem)) if problem.code == MISMATCH => Round::Nobody,
-        Ok(first) => Round::Begun(Box::new(Begun { connection, first })),
-        // The engine died or is not there: the other one, or the next round, may do.
-        Err(_gone) => Round::Nobody,
+    let connection = Arc::new(connection);
+    if !hold.take(&connection) {
+        return Err(HttpProblem::out_of_time());
     }
+    match connection.ask::<_, Event>(request) {
+        Ok(Event::Problem(problem)) if ELSEWHERE.contains(&problem.code.as_str()) => Ok(None),
+        Ok(Event::Problem(problem)) | Err(FrameError::TurnedAway(problem)) => {
+            Err(HttpProblem::of(&problem))
+        }
+        Ok(first) => Ok(Some(Begun { connection, first })),
+        Err(_ended_by_us) if hold.is_ended() => Err(HttpProblem::out_of_time()),
+        Err(FrameError::TooLong { .. }) => Err(HttpProblem::too_large(frame_bytes_max())),
+        Err(error) => {
+            tracing::warn!(code = error.code(), "an engine vanished while it was asked");
+            if hold.may_go_on_after_cut() { Ok(None) } else { Err(HttpProblem::loading()) }
+        }
+    }
+}
+
+/// The largest message to an engine, as a size.
+fn frame_bytes_max() -> usize {
+    usize::try_from(cloister_wire::FRAME_BYTES_MAX).expect("32 MiB fit")
 }
 
 /// The state of the engine that holds `generation`.
 pub(crate) fn status(shared: &Shared, generation: GenerationId) -> Option<Status> {
     shared.engines().iter().find_map(|socket| {
         let connection = Connection::connect(socket).ok()?;
-        connection.set_timeout(Some(Duration::from_secs(5)));
+        connection.set_timeout(Some(STATUS_LIMIT));
         match connection.ask::<_, Event>(&Request::Status).ok()? {
             Event::Status(status) if status.generation == Some(generation) => Some(status),
             _ => None,

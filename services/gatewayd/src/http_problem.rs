@@ -57,6 +57,33 @@ impl HttpProblem {
         Self::new(status, "rate_limit_error", "concurrency_exceeded", message)
     }
 
+    /// As many answers are in progress as this appliance gives at a time.
+    pub(crate) fn requests(max: u32) -> Self {
+        let message = format!("{max} answers are in progress; try again in a moment");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "rate_limit_error", "requests_exceeded", message)
+    }
+
+    /// The answer, or the request itself, took too long.
+    pub(crate) fn out_of_time() -> Self {
+        let message = "the answer took longer than allowed; ask for fewer tokens";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "api_error", "answer_timeout", message)
+    }
+
+    /// The request's body did not arrive.
+    pub(crate) fn cut_body() -> Self {
+        let message = "the body did not arrive in time or was cut off";
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, "invalid_request_error", "body_incomplete", message)
+    }
+
+    /// The route exists and is asked in another way.
+    pub(crate) fn method() -> Self {
+        let message = "this route is not asked with this method";
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, "invalid_request_error", "method_not_allowed", message)
+    }
+
     /// No engine holds the active generation yet.
     pub(crate) fn loading() -> Self {
         let message = "the model is being loaded; try again in a moment";

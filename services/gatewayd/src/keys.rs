@@ -151,6 +151,12 @@ impl Keys {
         all.iter().find(|key| key.id == id).cloned().ok_or(KeyError::Unknown)
     }
 
+    /// Whether there is room for one more.
+    pub(crate) fn check_room(&self) -> Result<(), KeyError> {
+        let all = self.all.read().expect("no holder of this lock panics");
+        if all.len() < KEYS_MAX { Ok(()) } else { Err(KeyError::TooMany { max: KEYS_MAX }) }
+    }
+
     /// Makes `key` valid; durable when this returns.
     pub(crate) fn add(&self, key: StoredKey) -> Result<(), KeyError> {
         self.change(|all| {

@@ -85,7 +85,7 @@ pub fn run(daemon: &Daemon) -> Result<(), GatewayError> {
     let served = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(api).map_err(GatewayError::Http)?;
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
-        let routes = routes::all(Arc::clone(&shared));
+        let routes = routes::all(&shared);
         let http = tokio::spawn(async move {
             let until = async {
                 // Either a message or the sender's end means: stop.

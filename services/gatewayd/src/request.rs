@@ -14,6 +14,9 @@ const STOPS_MAX: usize = 16;
 const STOP_BYTES_MAX: usize = 256;
 /// Most tokens that may be asked for.
 const TOKENS_MAX: u64 = 1 << 20;
+/// The smallest nucleus that is not zero in the engine's f32; below it only the likeliest token is
+/// left anyway.
+const TOP_P_MIN: f64 = 1e-6;
 /// Most passages of one answer, and how many unless said.
 const HITS_MAX: u64 = 20;
 const HITS_DEFAULT: u32 = 4;
@@ -61,6 +64,8 @@ pub(crate) struct EmbeddingRequest {
     pub(crate) model: Sensitive<String>,
     pub(crate) texts: Sensitive<Vec<String>>,
     pub(crate) base64: bool,
+    /// Names of fields that had no effect.
+    pub(crate) ignored: Vec<&'static str>,
 }
 
 fn wrong(field: &str, wanted: &str) -> HttpProblem {
@@ -160,7 +165,7 @@ impl ChatRequest {
         let max_tokens = max.and_then(|max| u32::try_from(max).ok()).map(TokenCount);
         let sampling = Sampling {
             temperature: fields.number("temperature", 0.0, 2.0)?.unwrap_or(0.0),
-            top_p: fields.number("top_p", f64::MIN_POSITIVE, 1.0)?.unwrap_or(1.0),
+            top_p: fields.number("top_p", TOP_P_MIN, 1.0)?.unwrap_or(1.0),
             top_k: fields
                 .whole("top_k", 0, u64::from(u32::MAX))?
                 .and_then(|top_k| u32::try_from(top_k).ok())
@@ -321,8 +326,13 @@ impl EmbeddingRequest {
             Some("base64") => true,
             Some(_) => return Err(wrong("encoding_format", "float or base64")),
         };
-        fields.finish()?;
-        Ok(Self { model: Sensitive::new(model), texts: Sensitive::new(texts), base64 })
+        if fields.take("dimensions").is_some() {
+            let message = "`dimensions` is not supported; vectors have the model's width";
+            return Err(HttpProblem::invalid("unsupported_parameter", message).about("dimensions"));
+        }
+        let ignored = fields.finish()?;
+        let (model, texts) = (Sensitive::new(model), Sensitive::new(texts));
+        Ok(Self { model, texts, base64, ignored })
     }
 }
 
@@ -409,6 +419,7 @@ mod tests {
             json!({"model": "m", "input": [1]}),
             json!({"input": "a"}),
             json!({"model": "m", "input": [""]}),
+            json!({"model": "m", "input": "a", "dimensions": 8}),
         ] {
             assert!(parse(bad).is_err());
         }

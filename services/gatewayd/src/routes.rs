@@ -1,21 +1,22 @@
 //! The routes. Each declares what its caller needs; there is no other way to add one.
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::Request,
     http::{HeaderName, HeaderValue, Method, Response, header},
     response::IntoResponse as _,
     routing::{self, MethodFilter},
 };
 use cloister_domain::{LabelSet, Principal};
+use futures_core::Stream as _;
 
 use crate::{
     api, chat,
     http_problem::HttpProblem,
-    shared::{BODY_BYTES_MAX, Shared},
+    shared::{BODY_LIMIT, Shared},
 };
 
 /// Who asks, once the key was found valid.
@@ -25,8 +26,8 @@ pub(crate) struct Caller {
     pub(crate) labels: LabelSet,
 }
 
-/// A request whose caller is known and whose body was read within its bound.
-#[derive(Debug)]
+/// A request whose caller is known and whose body was read within its bound. Not printable: the body
+/// is people's words.
 pub(crate) struct Asked {
     pub(crate) shared: Arc<Shared>,
     pub(crate) caller: Caller,
@@ -45,11 +46,13 @@ struct Routes {
 }
 
 impl Routes {
-    /// A route that anybody on the machine may ask: it tells whether the process serves.
-    fn probe(mut self, path: &str, handler: fn(&Shared) -> Response<Body>) -> Self {
+    /// A route that anybody on the machine may ask: it tells whether the appliance serves.
+    fn probe<Work>(mut self, path: &str, handler: fn(Arc<Shared>) -> Work) -> Self
+    where
+        Work: Future<Output = Response<Body>> + Send + 'static,
+    {
         let shared = Arc::clone(&self.shared);
-        self.router =
-            self.router.route(path, routing::get(move || async move { handler(&shared) }));
+        self.router = self.router.route(path, routing::get(move || handler(shared)));
         self
     }
 
@@ -66,8 +69,12 @@ impl Routes {
 }
 
 /// Every route of the API.
-pub(crate) fn all(shared: Arc<Shared>) -> Router {
-    let routes = Routes { shared: Arc::clone(&shared), router: Router::new() };
+pub(crate) fn all(shared: &Arc<Shared>) -> Router {
+    let routes = Routes { shared: Arc::clone(shared), router: Router::new() };
+    let refuse = |problem: fn() -> HttpProblem| {
+        let shared = Arc::clone(shared);
+        move || async move { problem().respond(&shared.request_id()) }
+    };
     routes
         .probe("/livez", api::live)
         .probe("/readyz", api::ready)
@@ -77,10 +84,8 @@ pub(crate) fn all(shared: Arc<Shared>) -> Router {
         .keyed(MethodFilter::GET, "/v1/models/{id}", api::model)
         .keyed(MethodFilter::GET, "/v1/citations/{id}", api::citation)
         .router
-        .fallback(move || async move {
-            let problem = HttpProblem::not_found("unknown_route", "there is no such route");
-            problem.respond(&shared.request_id())
-        })
+        .fallback(refuse(|| HttpProblem::not_found("unknown_route", "there is no such route")))
+        .method_not_allowed_fallback(refuse(HttpProblem::method))
 }
 
 /// Checks the key, bounds the body, and marks the answer with the request's name.
@@ -125,9 +130,7 @@ async fn ask(
         .and_then(|value| shared.keys.find(value))
         .ok_or_else(HttpProblem::unauthorised)?;
     let tail = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
-        .await
-        .map_err(|_too_long_or_gone| HttpProblem::too_large(BODY_BYTES_MAX))?;
+    let body = read_body(request.into_body(), shared.body_bytes_max).await?;
     Ok(Asked {
         shared: Arc::clone(shared),
         caller: Caller { principal: key.principal, labels: key.labels },
@@ -135,6 +138,28 @@ async fn ask(
         tail,
         body,
     })
+}
+
+/// The whole body, if it arrives in time and is not too large.
+async fn read_body(body: Body, max: usize) -> Result<Bytes, HttpProblem> {
+    // A declared length is refused before a byte is read.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > max) {
+        return Err(HttpProblem::too_large(max));
+    }
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let read = async {
+        while let Some(piece) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
+            let piece = piece.map_err(|_connection| HttpProblem::cut_body())?;
+            if bytes.len() + piece.len() > max {
+                return Err(HttpProblem::too_large(max));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_LIMIT, read).await.map_err(|_late| HttpProblem::cut_body())??;
+    Ok(bytes.into())
 }
 
 /// A caller's own name for a request goes into headers and logs, so it is plain and short.

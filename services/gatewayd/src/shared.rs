@@ -13,16 +13,23 @@ use std::{
 use cloister_config::{Config, Role};
 use cloister_domain::{Principal, Slot};
 
-use crate::keys::Keys;
+use crate::{http_problem::HttpProblem, keys::Keys};
 
-/// The largest request body, in bytes (serving.md 5.1).
-pub(crate) const BODY_BYTES_MAX: usize = 16 << 20;
-/// Answers that one principal may have in progress.
-pub(crate) const PER_PRINCIPAL_MAX: u32 = 8;
+/// Answers that one principal may have in progress, so that one cannot take all places.
+const PER_PRINCIPAL_MAX: u32 = 8;
+/// How long a request's body may take to arrive.
+pub(crate) const BODY_LIMIT: Duration = Duration::from_secs(60);
 /// How long one answer may take.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 /// How long answers in progress may go on when the daemon is to stop.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// Answers in progress.
+#[derive(Debug, Default)]
+struct Running {
+    all: u32,
+    by_principal: BTreeMap<Principal, u32>,
+}
 
 /// State of the gateway.
 #[derive(Debug)]
@@ -32,7 +39,10 @@ pub(crate) struct Shared {
     engines: [PathBuf; 2],
     pub(crate) corpusd: PathBuf,
     pub(crate) recordd: PathBuf,
-    running: Mutex<BTreeMap<Principal, u32>>,
+    /// Largest request body.
+    pub(crate) body_bytes_max: usize,
+    requests_max: u32,
+    running: Mutex<Running>,
     requests: AtomicU64,
     run: u64,
 }
@@ -45,6 +55,8 @@ impl Shared {
             engines: Slot::ALL.map(|slot| config.paths.engine_socket(slot)),
             corpusd: config.paths.socket(Role::Corpusd),
             recordd: config.paths.socket(Role::Recordd),
+            body_bytes_max: usize::try_from(config.gateway.body_bytes_max.0).unwrap_or(usize::MAX),
+            requests_max: config.gateway.requests_max,
             running: Mutex::default(),
             requests: AtomicU64::new(1),
             run: cloister_daemon::clock::unix_seconds(),
@@ -61,15 +73,19 @@ impl Shared {
         format!("req_{:x}_{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Takes one of the principal's places, until the ticket is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, principal: &Principal) -> Option<Ticket> {
+    /// Takes a place, one of all and one of the principal's, until the ticket is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Ticket, HttpProblem> {
         let mut running = self.running.lock().expect("no holder of this lock panics");
-        let count = running.entry(principal.clone()).or_default();
+        if running.all >= self.requests_max {
+            return Err(HttpProblem::requests(self.requests_max));
+        }
+        let count = running.by_principal.entry(principal.clone()).or_default();
         if *count >= PER_PRINCIPAL_MAX {
-            return None;
+            return Err(HttpProblem::concurrency(PER_PRINCIPAL_MAX));
         }
         *count += 1;
-        Some(Ticket { shared: Arc::clone(self), principal: principal.clone() })
+        running.all += 1;
+        Ok(Ticket { shared: Arc::clone(self), principal: principal.clone() })
     }
 }
 
@@ -83,10 +99,11 @@ pub(crate) struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut running = self.shared.running.lock().expect("no holder of this lock panics");
-        if let Some(count) = running.get_mut(&self.principal) {
+        running.all -= 1;
+        if let Some(count) = running.by_principal.get_mut(&self.principal) {
             *count -= 1;
             if *count == 0 {
-                running.remove(&self.principal);
+                running.by_principal.remove(&self.principal);
             }
         }
     }
