@@ -176,6 +176,16 @@ fn flex() -> BurnOps<Flex> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: u16) -> BurnOps<burn_cuda::Cuda<f32, i32>> {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    static CONFIGURED: std::sync::Once = std::sync::Once::new();
+    // Otherwise cubecl looks for cubecl.toml in the working directory and every parent. One stream gives one
+    // order and one set of memory pools.
+    CONFIGURED.call_once(|| {
+        let mut config = CubeClRuntimeConfig::default();
+        config.streaming.max_streams = 1;
+        CubeClRuntimeConfig::set(config);
+    });
     BurnOps::new(burn_cuda::CudaDevice::new(usize::from(index)), false)
 }
 
