@@ -35,7 +35,11 @@ fn byte(c: char) -> Option<u8> {
 
 /// The bytes that a token written in the alphabet stands for; `None` at a foreign character.
 pub(crate) fn bytes(token: &str) -> Option<Vec<u8>> {
-    token.chars().map(byte).collect()
+    let mut bytes = Vec::with_capacity(token.len());
+    for c in token.chars() {
+        bytes.push(byte(c)?);
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]

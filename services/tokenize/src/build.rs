@@ -67,15 +67,19 @@ pub(crate) fn byte_level(parts: ByteLevelParts) -> Result<Tokenizer, LoadError> 
     let tokens = parts.tokens.into_iter().map(spelled).collect::<Result<_, LoadError>>()?;
     let vocabulary = Vocabulary::new(tokens)?;
     // A merge may make an added token that prints (some files list words twice), never a control.
-    let by_bytes: FixedMap<Box<[u8]>, TokenId> = vocabulary
-        .iter()
-        .filter(|(_id, bytes, kind)| *kind != Kind::Unused && !bytes.is_empty())
-        .map(|(id, bytes, _kind)| (bytes.into(), id))
-        .collect();
+    let mut by_bytes: FixedMap<&[u8], TokenId> = FixedMap::default();
+    by_bytes.reserve(vocabulary.len());
+    by_bytes.extend(
+        vocabulary
+            .iter()
+            .filter(|(_id, bytes, kind)| *kind != Kind::Unused && !bytes.is_empty())
+            .map(|(id, bytes, _kind)| (bytes, id)),
+    );
     let merges = merges(&vocabulary, &by_bytes, &parts.merges)?;
-    let plain = |id: &TokenId| vocabulary.kind(*id) == Kind::Plain;
-    let whole =
-        parts.ignore_merges.then(|| by_bytes.into_iter().filter(|(_b, id)| plain(id)).collect());
+    let plain = |id: TokenId| vocabulary.kind(id) == Kind::Plain;
+    let whole = by_bytes.iter().filter(|(_bytes, id)| plain(**id));
+    let whole = whole.map(|(bytes, id)| (Box::from(*bytes), *id));
+    let whole = parts.ignore_merges.then(|| whole.collect());
     let model = ByteLevel { compose: parts.compose, pattern: parts.pattern, merges, whole };
     let frame = (Vec::new(), Vec::new());
     Ok(Tokenizer { model: Model::ByteLevel(model), vocabulary, added, frame, end: None })
@@ -83,7 +87,7 @@ pub(crate) fn byte_level(parts: ByteLevelParts) -> Result<Tokenizer, LoadError> 
 
 fn merges(
     vocabulary: &Vocabulary,
-    by_bytes: &FixedMap<Box<[u8]>, TokenId>,
+    by_bytes: &FixedMap<&[u8], TokenId>,
     texts: &[(String, String)],
 ) -> Result<Merges, LoadError> {
     if texts.len() > MERGES_MAX {
@@ -101,11 +105,11 @@ fn merges(
     for (index, (left, right)) in texts.iter().enumerate() {
         let wrong = LoadError::Merge { index };
         let mut joined = alphabet::bytes(left).ok_or(wrong.clone())?;
-        let left = *by_bytes.get(joined.as_slice()).ok_or(wrong.clone())?;
-        let right_bytes = alphabet::bytes(right).ok_or(wrong.clone())?;
-        let right = *by_bytes.get(right_bytes.as_slice()).ok_or(wrong.clone())?;
-        joined.extend_from_slice(&right_bytes);
-        let made = *by_bytes.get(joined.as_slice()).ok_or(wrong)?;
+        let middle = joined.len();
+        joined.extend(alphabet::bytes(right).ok_or(wrong.clone())?);
+        let token = |bytes: &[u8]| by_bytes.get(bytes).copied().ok_or(wrong.clone());
+        let (left, right) = joined.split_at(middle);
+        let (left, right, made) = (token(left)?, token(right)?, token(&joined)?);
         if vocabulary.kind(made) == Kind::Control {
             return Err(LoadError::ControlMerge { index });
         }

@@ -150,7 +150,7 @@ impl Tokenizer {
     /// [`LoadError::Unsupported`] names the first part that would have to be guessed; the others
     /// say what is wrong with the vocabulary.
     pub fn from_json(text: &str) -> Result<Self, LoadError> {
-        let file: File = serde_json::from_str(text)
+        let mut file: File = serde_json::from_str(text)
             .map_err(|error| LoadError::Json { line: error.line(), column: error.column() })?;
         let kind = match &file.model.kind {
             Some(kind) => kind.as_str(),
@@ -158,21 +158,27 @@ impl Tokenizer {
             None if !file.model.merges.is_empty() => "BPE",
             None => return Err(LoadError::Absent { part: "model type" }),
         };
-        let mut tokenizer = match kind {
-            "BPE" => bpe(&file)?,
-            "WordPiece" => wordpiece(&file)?,
+        let read = match kind {
+            "BPE" => bpe,
+            "WordPiece" => wordpiece,
             other => return Err(LoadError::unsupported("model", other)),
         };
-        tokenizer.frame = parts::frame(&file.post_processor, &tokenizer)?;
+        let post_processor = std::mem::take(&mut file.post_processor);
+        let mut tokenizer = read(file)?;
+        tokenizer.frame = parts::frame(&post_processor, &tokenizer)?;
         Ok(tokenizer)
     }
 }
 
 /// Tokens of the model and added ones, each id once; an added token overrides the model's.
-fn tokens(file: &File) -> Result<Vec<Named>, LoadError> {
-    let vocab = file.model.vocab.0.as_ref().ok_or(LoadError::Absent { part: "token ids" })?;
-    let normalised = !file.normalizer.is_null();
-    for added in &file.added_tokens {
+fn tokens(
+    vocab: Vocab,
+    all_added: Vec<Added>,
+    normalizer: &Value,
+) -> Result<Vec<Named>, LoadError> {
+    let vocab = vocab.0.ok_or(LoadError::Absent { part: "token ids" })?;
+    let normalised = !normalizer.is_null();
+    for added in &all_added {
         let flags = [
             (added.single_word, "single_word"),
             (added.lstrip, "lstrip"),
@@ -183,22 +189,22 @@ fn tokens(file: &File) -> Result<Vec<Named>, LoadError> {
             return Err(LoadError::unsupported("added token", flag));
         }
     }
-    let mut overridden: Vec<u32> = file.added_tokens.iter().map(|added| added.id).collect();
+    let mut overridden: Vec<u32> = all_added.iter().map(|added| added.id).collect();
     overridden.sort_unstable();
     let plain = vocab
-        .iter()
+        .into_iter()
         .filter(|(_text, id)| overridden.binary_search(id).is_err())
-        .map(|(text, id)| Named { id: TokenId(*id), text: text.clone(), kind: Kind::Plain });
-    let added = file.added_tokens.iter().map(|added| Named {
+        .map(|(text, id)| Named { id: TokenId(id), text, kind: Kind::Plain });
+    let added = all_added.into_iter().map(|added| Named {
         id: TokenId(added.id),
-        text: added.content.clone(),
+        text: added.content,
         kind: if added.special { Kind::Control } else { Kind::Added },
     });
     Ok(plain.chain(added).collect())
 }
 
-fn bpe(file: &File) -> Result<Tokenizer, LoadError> {
-    let model = &file.model;
+fn bpe(file: File) -> Result<Tokenizer, LoadError> {
+    let model = file.model;
     let affixes = [
         (model.continuing_subword_prefix.as_deref(), "continuing_subword_prefix"),
         (model.end_of_word_suffix.as_deref(), "end_of_word_suffix"),
@@ -216,25 +222,25 @@ fn bpe(file: &File) -> Result<Tokenizer, LoadError> {
     }
     parts::byte_level_decoder(&file.decoder)?;
     byte_level(ByteLevelParts {
-        tokens: tokens(file)?,
-        merges: model.merges.iter().map(|Pair(a, b)| (a.clone(), b.clone())).collect(),
+        tokens: tokens(model.vocab, file.added_tokens, &file.normalizer)?,
+        merges: model.merges.into_iter().map(|Pair(left, right)| (left, right)).collect(),
         compose: parts::composes(&file.normalizer)?,
         pattern: parts::pattern(&file.pre_tokenizer)?,
         ignore_merges: model.ignore_merges,
     })
 }
 
-fn wordpiece(file: &File) -> Result<Tokenizer, LoadError> {
-    let model = &file.model;
+fn wordpiece(file: File) -> Result<Tokenizer, LoadError> {
+    let model = file.model;
     if let Some(prefix) = model.continuing_subword_prefix.as_deref().filter(|p| *p != "##") {
         return Err(LoadError::unsupported("WordPiece prefix", prefix));
     }
     parts::bert_pre_tokenizer(&file.pre_tokenizer)?;
     parts::word_piece_decoder(&file.decoder)?;
     word_piece(WordPieceParts {
-        tokens: tokens(file)?,
+        tokens: tokens(model.vocab, file.added_tokens, &file.normalizer)?,
         normalizer: parts::bert_normalizer(&file.normalizer)?,
-        unknown: model.unk_token.clone().unwrap_or_else(|| "[UNK]".to_owned()),
+        unknown: model.unk_token.unwrap_or_else(|| "[UNK]".to_owned()),
         word_characters_max: model.max_input_chars_per_word.unwrap_or(100),
     })
 }
