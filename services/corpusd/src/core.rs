@@ -29,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) deleting: Mutex<()>,
     /// Whether passages may be without a vector that they should have.
     behind: AtomicBool,
+    /// Whether a receipt waits for recordd.
+    unconfirmed: AtomicBool,
     hint: SyncSender<GenerationId>,
 }
 
@@ -48,6 +50,7 @@ impl Core {
             deleting: Mutex::new(()),
             // What an earlier process left undone is not known.
             behind: AtomicBool::new(true),
+            unconfirmed: AtomicBool::new(true),
             hint,
         }
     }
@@ -60,6 +63,14 @@ impl Core {
 
     pub(crate) fn set_behind(&self, behind: bool) {
         self.behind.store(behind, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_unconfirmed(&self, unconfirmed: bool) {
+        self.unconfirmed.store(unconfirmed, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.load(Ordering::SeqCst)
     }
 
     /// Lets the other thread know that an engine answers for `generation`, if there is work.

@@ -56,6 +56,7 @@ pub(crate) fn delete(core: &Core, document: DocumentId) -> Result<Answer, Corpus
 /// Records the receipts of deletions that are done, those of an earlier process too.
 pub(crate) fn confirm(core: &Core) {
     let _one_at_a_time = core.deleting.lock().expect("no holder of this lock panics");
+    core.set_unconfirmed(false);
     match core.store.unrecorded() {
         Ok(left) => left.into_iter().for_each(|tombstone| record_receipt(core, tombstone)),
         Err(error) => tracing::warn!(code = error.code(), "receipts cannot be looked up"),
@@ -67,6 +68,7 @@ fn record_receipt(core: &Core, tombstone: Tombstone) {
     let noted = append(core, tombstone, Stage::Receipt).is_ok()
         && core.store.recorded(tombstone.serial).is_ok();
     if !noted {
+        core.set_unconfirmed(true);
         tracing::warn!(serial = tombstone.serial, "a deletion's receipt is not recorded yet");
     }
 }

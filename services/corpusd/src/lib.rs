@@ -34,6 +34,9 @@ const CONNECTIONS_MAX: usize = 128;
 /// How often the thread that fills in vectors looks whether the daemon is to stop.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// Beats after which a receipt that recordd did not take is offered again.
+const CONFIRM_BEATS: u32 = 20;
+
 /// Serves the corpus until the daemon is told to stop.
 ///
 /// # Errors
@@ -65,13 +68,16 @@ pub fn run(daemon: &Daemon) -> Result<(), RunError> {
 /// not be recorded.
 fn fill_in(daemon: &Daemon, core: &Core, hints: &Receiver<cloister_domain::GenerationId>) {
     deletion::confirm(core);
+    let mut beats = 0u32;
     while !daemon.stop().is_set() {
         match hints.recv_timeout(BEAT) {
-            Ok(generation) => {
-                deletion::confirm(core);
-                stage::fill(core, generation, daemon.stop());
+            Ok(generation) => stage::fill(core, generation, daemon.stop()),
+            Err(RecvTimeoutError::Timeout) => {
+                beats = beats.wrapping_add(1);
+                if beats.is_multiple_of(CONFIRM_BEATS) && core.is_unconfirmed() {
+                    deletion::confirm(core);
+                }
             }
-            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
