@@ -24,9 +24,10 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 pub fn start(folder: &Path) -> Result<Child> {
     fs::create_dir_all(folder)?;
     let nothing: Option<&Path> = None;
-    // What is mounted here must not travel back to the machine.
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
-        .context("making mounts private")?;
+    // What is mounted here must not travel back to the machine; a stick that is plugged in there
+    // must be seen here.
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)
+        .context("making mounts one-way")?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing)
         .context("covering /run")?;
     for made in ["/run/log/journal", "/run/systemd/journal"] {
@@ -58,6 +59,19 @@ pub fn start(folder: &Path) -> Result<Child> {
     Ok(child)
 }
 
+/// Moves this process to a mount namespace of its own, whose mounts reach the daemons that it
+/// starts. Does nothing where that is not permitted; then nothing can be mounted either.
+pub fn enter_own_mounts() {
+    let nothing: Option<&Path> = None;
+    if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok() {
+        let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
+        // First cut off from the machine, then shared with what is started from here.
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+            .and_then(|()| mount(nothing, "/", nothing, shared, nothing))
+            .unwrap_or_default();
+    }
+}
+
 /// Every file below `folder`; none if there is no such folder.
 ///
 /// # Errors
@@ -81,7 +95,9 @@ pub fn wrapper() -> Option<Vec<String>> {
     if !Path::new(JOURNALD).exists() {
         return None;
     }
-    let words = |flags: &str| vec!["unshare".to_owned(), flags.to_owned(), "--".to_owned()];
+    let words = |flags: &str| {
+        ["unshare", flags, "--propagation", "slave", "--"].map(str::to_owned).to_vec()
+    };
     [words("-m"), words("-Urm")].into_iter().find(|wrapper| {
         let (program, arguments) = wrapper.split_at(1);
         program.first().is_some_and(|program| {

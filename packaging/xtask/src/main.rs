@@ -5,7 +5,7 @@ mod parity;
 mod story;
 mod suite;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,10 +36,21 @@ enum Verb {
     Test,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match run(arguments.verb) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to be told when standard error is gone.
+            writeln!(std::io::stderr(), "x: {error:#}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    match arguments.verb {
+    match verb {
         Verb::Demo { stay } => demo::run(stay, &mut out)?,
         Verb::Parity { folder, names } => {
             if !parity::run(&folder, &names, &mut out)? {
