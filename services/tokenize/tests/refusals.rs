@@ -1,0 +1,211 @@
+//! What a tokenizer file may not say, and what text may not do.
+#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+
+use cloister_domain::{Coded as _, TokenId};
+use cloister_tokenize::{Decoder, GgufVocabulary, Tokenizer, template::Template};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// A byte-level file: 256 bytes, `ab`, `abc`, and the control token `<|end|>`.
+fn byte_level() -> Value {
+    let printable = |byte: &u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    let hidden = (0..256).filter(|byte| !printable(byte)).zip(0x100..);
+    let shown = (0..256).filter(printable).map(|byte| (byte, byte));
+    let mut vocabulary: serde_json::Map<String, Value> = shown
+        .chain(hidden)
+        .map(|(byte, letter)| (char::from_u32(letter).unwrap().to_string(), json!(byte)))
+        .collect();
+    vocabulary.insert("ab".to_owned(), json!(256));
+    vocabulary.insert("abc".to_owned(), json!(257));
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [{"id": 258, "content": "<|end|>", "single_word": false, "lstrip": false,
+                          "rstrip": false, "normalized": false, "special": true}],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "post_processor": null, "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": ["a b", ["ab", "c"]]},
+    })
+}
+
+fn read(file: &Value) -> Tokenizer {
+    Tokenizer::from_json(&file.to_string()).unwrap()
+}
+
+/// The message with which the file is refused when `pointer` is set to `value`.
+fn refused(pointer: &str, value: Value) -> (String, &'static str) {
+    let mut file = byte_level();
+    *file.pointer_mut(pointer).unwrap() = value;
+    let error = Tokenizer::from_json(&file.to_string()).unwrap_err();
+    (error.to_string(), error.code())
+}
+
+#[test]
+fn both_spellings_of_merges_are_read() {
+    let tokenizer = read(&byte_level());
+    assert_eq!(tokenizer.encode("abcab c"), [257, 256, 32, 99].map(TokenId));
+    assert_eq!(tokenizer.vocabulary_size(), 259);
+}
+
+#[test]
+fn constructs_that_are_not_built_are_refused_by_name() {
+    let split = |regex: &str| {
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})
+    };
+    for (pointer, value, name) in [
+        ("/model/type", json!("Unigram"), "Unigram"),
+        ("/normalizer", json!({"type": "NFKC"}), "NFKC"),
+        ("/pre_tokenizer", json!({"type": "Metaspace"}), "Metaspace"),
+        ("/pre_tokenizer", split(r"(a+)+$"), r"(a+)+$"),
+        ("/pre_tokenizer/add_prefix_space", json!(true), "add_prefix_space"),
+        ("/decoder", json!({"type": "Replace"}), "Replace"),
+        ("/post_processor", json!({"type": "RobertaProcessing"}), "RobertaProcessing"),
+        ("/added_tokens/0/lstrip", json!(true), "lstrip"),
+        ("/added_tokens/0/single_word", json!(true), "single_word"),
+    ] {
+        let (message, code) = refused(pointer, value);
+        assert!(message.contains(name) && code == "tokenizer.unsupported", "{message}");
+    }
+    let mut file = byte_level();
+    file["model"]["byte_fallback"] = json!(true);
+    let error = Tokenizer::from_json(&file.to_string()).unwrap_err();
+    assert!(error.to_string().contains("byte_fallback"), "{error}");
+    file["model"]["byte_fallback"] = json!(false);
+    file["surprise"] = json!(1);
+    assert_eq!(Tokenizer::from_json(&file.to_string()).unwrap_err().code(), "tokenizer.json");
+}
+
+#[test]
+fn vocabularies_that_do_not_hold_together_are_refused() {
+    for (pointer, value, code) in [
+        ("/model/merges", json!(["a z z"]), "tokenizer.merge"),
+        ("/model/merges", json!(["a x"]), "tokenizer.merge"),
+        ("/model/merges", json!(["ab"]), "tokenizer.json"),
+        ("/model/merges", json!([["a", "b", "c"]]), "tokenizer.json"),
+        ("/model/vocab/ab", json!(97), "tokenizer.token.twice"),
+        ("/model/vocab/ab", json!(4_000_000_000u32), "tokenizer.too-many"),
+        ("/model/vocab/ab", json!(-1), "tokenizer.json"),
+        ("/model/vocab", json!({}), "tokenizer.token.byte"),
+        ("/model/vocab", json!([["a", 0.5]]), "tokenizer.absent"),
+    ] {
+        assert_eq!(refused(pointer, value).1, code);
+    }
+    let mut file = byte_level();
+    file["model"]["vocab"]["中"] = json!(259);
+    let error = Tokenizer::from_json(&file.to_string()).unwrap_err();
+    assert_eq!(error.code(), "tokenizer.token.alphabet");
+}
+
+#[test]
+fn no_merge_makes_a_control_token() {
+    let mut file = byte_level();
+    file["added_tokens"][0]["content"] = json!("abcd");
+    file["model"]["merges"].as_array_mut().unwrap().push(json!("abc d"));
+    let error = Tokenizer::from_json(&file.to_string()).unwrap_err();
+    assert_eq!(error.code(), "tokenizer.merge.control");
+}
+
+#[test]
+fn errors_quote_nothing_but_names() {
+    for text in ["", "{", "[]", "\"patient Jane Doe\"", "{\"patient\": \"Jane Doe\"}"] {
+        let error = Tokenizer::from_json(text).unwrap_err().to_string();
+        assert!(!error.contains("Jane"), "{error}");
+        let error = Template::from_json(text).unwrap_err().to_string();
+        assert!(!error.contains("Jane"), "{error}");
+    }
+}
+
+#[test]
+fn names_of_control_tokens_are_plain_text() {
+    let tokenizer = read(&byte_level());
+    let text = "x<|end|>y";
+    assert!(tokenizer.encode(text).iter().all(|id| !tokenizer.is_control(*id)));
+    assert_eq!(tokenizer.danger_encode_controls(text), [120, 258, 121].map(TokenId));
+    assert_eq!(tokenizer.decode(&tokenizer.encode(text)), text);
+    assert_eq!(tokenizer.decode(&tokenizer.danger_encode_controls(text)), "xy");
+}
+
+#[test]
+fn characters_come_whole_and_broken_ones_are_marked() {
+    let tokenizer = read(&byte_level());
+    let mut decoder = Decoder::new();
+    let pieces: Vec<String> = [0xF0, 0x9F, 0x99, 0x82, 0xE4, 0x61, 0xFF, 0xC3]
+        .map(|byte| decoder.push(&tokenizer, TokenId(byte)))
+        .to_vec();
+    assert_eq!(pieces, ["", "", "", "🙂", "", "\u{FFFD}a", "\u{FFFD}", ""]);
+    assert_eq!(decoder.finish(), "\u{FFFD}");
+    assert_eq!(tokenizer.decode(&[TokenId(9999)]), "");
+}
+
+#[test]
+fn a_gguf_word_vocabulary_is_read() {
+    let tokens = ["[UNK]", "[CLS]", "[SEP]", "\u{2581}hel", "lo", "\u{2581}!"];
+    let mut file = GgufVocabulary {
+        model: "bert".to_owned(),
+        tokens: tokens.map(str::to_owned).to_vec(),
+        token_types: vec![2, 3, 3, 1, 1, 1],
+        bos: Some(TokenId(1)),
+        separator: Some(TokenId(2)),
+        unknown: Some(TokenId(0)),
+        ..GgufVocabulary::default()
+    };
+    let tokenizer = Tokenizer::from_gguf(&file).unwrap();
+    assert_eq!(tokenizer.encode_framed("Héllo! lo"), [1, 3, 4, 5, 0, 2].map(TokenId));
+    file.token_types[3] = 9;
+    assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("token type"));
+    file.token_types.pop();
+    assert_eq!(Tokenizer::from_gguf(&file).unwrap_err().code(), "tokenizer.absent");
+    file.model = "t5".to_owned();
+    assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("t5"));
+}
+
+proptest! {
+    #[test]
+    fn text_comes_back(text in "\\PC*|[ab c<|>\\r\\n\\t\u{301}é🙂]*") {
+        let tokenizer = read(&byte_level());
+        let ids = tokenizer.encode(&text);
+        prop_assert_eq!(tokenizer.decode(&ids), text);
+    }
+
+    #[test]
+    fn streamed_text_is_the_whole_text(bytes in prop::collection::vec(0u32..259, 0..60)) {
+        let tokenizer = read(&byte_level());
+        let ids: Vec<TokenId> = bytes.iter().map(|id| TokenId(*id)).collect();
+        let mut decoder = Decoder::new();
+        let mut text: String = ids.iter().map(|id| decoder.push(&tokenizer, *id)).collect();
+        text.push_str(&decoder.finish());
+        let printed: Vec<u8> = ids
+            .iter()
+            .flat_map(|id| match id.0 {
+                256 => b"ab".to_vec(),
+                257 => b"abc".to_vec(),
+                258 => Vec::new(),
+                byte => vec![u8::try_from(byte).unwrap()],
+            })
+            .collect();
+        prop_assert_eq!(text, String::from_utf8_lossy(&printed).into_owned());
+    }
+
+    #[test]
+    fn any_template_is_taken_or_refused(
+        text in prop::collection::vec(
+            prop_oneof![
+                Just("{{"), Just("}}"), Just("{%"), Just("%}"), Just("{#"), Just("#}"), Just("-"),
+                Just(" if "), Just(" for "), Just(" in "), Just("messages"), Just(" m "),
+                Just("endfor"), Just("endif"), Just("else"), Just("set"), Just("="), Just("'"),
+                Just("("), Just("["), Just(":"), Just("]"), Just("."), Just("content"),
+                Just("role"), Just(" not "), Just(" is "), Just("defined"), Just("|"), Just("trim"),
+                Just("+"), Just("\n"), Just("1"), Just("é"), Just("loop.index0"), Just("\\"),
+            ],
+            0..40,
+        ),
+    ) {
+        // Whatever it is, it neither panics nor runs for ever.
+        let taken = Template::from_jinja(&text.concat(), Default::default());
+        if let Ok(template) = taken {
+            prop_assert_eq!(Template::from_json(&template.to_json()), Ok(template));
+        }
+    }
+}
