@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use cloister_attest::SigningKey;
 use cloister_bundle::{
     Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
@@ -105,19 +105,21 @@ impl Package {
         let ranges = split(&self.index, volume_bytes.saturating_sub(fixed));
         let volumes = u32::try_from(ranges.len())?;
         self.spool.seek(SeekFrom::Start(0))?;
-        let mut paths = Vec::new();
+        let (mut paths, mut member) = (Vec::new(), Vec::new());
         for (number, (first_chunk, chunks)) in (1u32..).zip(ranges) {
             let path = folder.join(volume_file_name(&release.name, &release.version, number));
             let bundle = self.manifest.generation();
             let head =
                 VolumeHead { format: 1, bundle, volume: number, volumes, first_chunk, chunks };
             let range = self.index.volume(first_chunk, chunks).context("a range of the index")?;
-            let stored: u64 = range.iter().map(|chunk| member_bytes(chunk.stored_bytes)).sum();
             files::write_whole(&path, |out| {
                 let (envelope, attestations) = (&self.envelope, &self.attestations);
                 volume::write_head(out, &head, meta, envelope, attestations, &self.index)?;
-                let copied = std::io::copy(&mut Read::by_ref(&mut self.spool).take(stored), out)?;
-                ensure!(copied == stored, "the chunks ended too early");
+                for chunk in range {
+                    member.resize(usize::try_from(member_bytes(chunk.stored_bytes))?, 0);
+                    self.spool.read_exact(&mut member).context("the chunks ended too early")?;
+                    out.write_all(&member)?;
+                }
                 out.write_all(&[0; container::END_BYTES])?;
                 Ok(())
             })?;
