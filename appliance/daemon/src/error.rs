@@ -23,9 +23,9 @@ pub enum StartError {
     /// The configuration file is not text.
     #[error("the configuration file is not UTF-8")]
     ConfigEncoding,
-    /// The configuration is refused.
-    #[error("the configuration is refused")]
-    Config(#[source] ConfigError),
+    /// The configuration is refused; its own text says all.
+    #[error(transparent)]
+    Config(ConfigError),
     /// A peer that the configuration names is no user of this machine.
     #[error("the configuration lets user {name} connect, and this machine has no such user")]
     User {
