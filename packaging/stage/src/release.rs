@@ -68,6 +68,22 @@ impl Recipe {
     }
 }
 
+/// Adds a file of 1 MiB that no earlier release holds, so that an import must read it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn add_fresh_bytes(tree: &Path) -> Result<()> {
+    let mut text = String::new();
+    let mut digest = cloister_domain::Digest::of(b"fresh bytes");
+    while text.len() < 1 << 20 {
+        text.push_str(&digest.to_string());
+        digest = cloister_domain::Digest::of(digest.as_bytes());
+    }
+    let folder = tree.join("provenance");
+    fs::create_dir_all(&folder)?;
+    Ok(fs::write(folder.join("serials.txt"), text)?)
+}
+
 /// Copies a folder of files and folders.
 ///
 /// # Errors

@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Copies `volume` to `to` with one bit of its middle flipped, where chunks lie.
+/// Copies `volume` to `to` with one bit flipped, `back` bytes before its end.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn flip_a_bit(volume: &Path, to: &Path) -> Result<()> {
+pub fn flip_a_bit(volume: &Path, to: &Path, back: u64) -> Result<()> {
     let length = fs::copy(volume, to)?;
     let file = OpenOptions::new().read(true).write(true).open(to)?;
-    let place = length / 2;
+    let place = length.checked_sub(back).context("the volume is shorter than that")?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, place)?;
     file.write_all_at(&[byte[0] ^ 1], place)?;

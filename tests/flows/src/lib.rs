@@ -12,7 +12,7 @@ use cloister_stage::{
     Options, Stage, Unit, ask,
     facility::{Facility, Outcome, import_number},
     outside,
-    release::{Recipe, checkout},
+    release::{Recipe, add_fresh_bytes, checkout},
 };
 use cloister_wire::{
     Reply,
@@ -64,6 +64,13 @@ impl Scene {
     /// A volume of that tree.
     pub fn volume(&self, documents: &str, version: &str, counter: u64) -> Result<PathBuf> {
         self.facility.publish(&self.tree(documents)?, version, counter)
+    }
+
+    /// As [`Scene::volume`] of `v2`, with bytes at its end that no other volume holds.
+    pub fn fresh_volume(&self, version: &str, counter: u64) -> Result<PathBuf> {
+        let tree = Recipe::demo("v2", None).lay_out(&self.facility, "fresh")?;
+        add_fresh_bytes(&tree)?;
+        self.facility.publish(&tree, version, counter)
     }
 
     /// Brings a volume of the demo all the way to active.

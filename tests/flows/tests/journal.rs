@@ -66,7 +66,7 @@ fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Res
     assert_eq!(client.act(&["chat", &long])?["code"], "context_length_exceeded");
     client.act(&["cite", CANARIES[3]])?;
     let bad = folder.join(format!("{}.clb", CANARIES[2]));
-    tamper::flip_a_bit(&scene.volume("v2", "2.0.0", 2)?, &bad)?;
+    tamper::flip_a_bit(&scene.fresh_volume("2.0.0", 2)?, &bad, 64 << 10)?;
     assert_ne!(scene.facility.import(&bad)?.exit, 0);
     assert_ne!(scene.facility.import(&folder.join("absent"))?.exit, 0);
     let logged = logged(&mut scene)?;

@@ -17,7 +17,7 @@ fn refused_and_recorded(scene: &Scene, outcome: &Outcome, code: &str) -> Result<
 fn a_tampered_chunk() -> Result<()> {
     let scene = Scene::enrolled()?;
     let bad = scene.path().join("tampered.clb");
-    tamper::flip_a_bit(&scene.volume("v1", "1.0.0", 1)?, &bad)?;
+    tamper::flip_a_bit(&scene.volume("v1", "1.0.0", 1)?, &bad, 1 << 20)?;
     refused_and_recorded(&scene, &scene.facility.import(&bad)?, "bundle.digest")?;
     assert_eq!(scene.active(), None);
     Ok(())
