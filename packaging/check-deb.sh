@@ -36,7 +36,7 @@ expect "status" "install ok installed" "$(in_root dpkg-query -W -f '${Status}' c
 while read -r owner mode folder; do
     expect "owner and mode of $folder" "$owner $mode" "$(in_root stat -c '%U:%G %a' "$folder")"
 done <<'FOLDERS'
-root:cloister-updaterd 1775 /var/lib/cloister
+root:cloister-updaterd 1770 /var/lib/cloister
 cloister-recordd:cloister-recordd 700 /var/lib/cloister/record
 cloister-updaterd:cloister-updaterd 700 /var/lib/cloister/trust
 cloister-updaterd:cloister-quarantine 2770 /var/lib/cloister/quarantine
