@@ -108,7 +108,8 @@ fn main() -> Result<()> {
 fn judge(model: &mut Model<Flex>, conversations: usize, out: &mut impl Write) -> Result<()> {
     let prose = prose::read()?;
     let bits = model.bits_per_byte(&prose.held_out)?;
-    writeln!(out, "held-out {} bytes: {bits:.4} bits per byte", prose.held_out.len())?;
+    let (bytes, tokens) = (prose.held_out.len(), model.bpe.encode(&prose.held_out).len());
+    writeln!(out, "held-out {bytes} bytes, {tokens} tokens: {bits:.4} bits per byte")?;
     let lent = prose::sentences(&prose.held_out);
     let mut dice = Dice::new(0x5eed_e7a1);
     let (mut right, mut asked, mut refused, mut nothing) = (0, 0, 0, 0);

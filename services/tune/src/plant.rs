@@ -15,8 +15,12 @@ use burn::tensor::TensorData;
 use crate::dice::Dice;
 use crate::network::{Network, ROPE_THETA, Shape, narrow};
 
-/// Standard deviation of the embedding and of most matrices (GPT-2).
+/// Standard deviation of most matrices (GPT-2).
 const DEVIATION: f64 = 0.02;
+
+/// Standard deviation of the embedding: some way above what a hundred steps of AdamW move it, or the
+/// circuit would be lost before it is of use.
+const EMBEDDING: f64 = 0.125;
 
 /// Embedding dimension 0 is this many deviations for each token: the constant that heads which look at
 /// positions only are made of.
@@ -62,9 +66,9 @@ pub fn plant<B: Backend>(
     let width = (shape.heads + 2 * shape.kv_heads) * dh;
     let residual = DEVIATION / (2.0 * shape.layers as f64).sqrt();
 
-    let mut embedding = Grid::new(shape.vocabulary, d, DEVIATION, dice);
+    let mut embedding = Grid::new(shape.vocabulary, d, EMBEDDING, dice);
     for token in 0..shape.vocabulary {
-        *embedding.at(token, 0) = CONSTANT * DEVIATION;
+        *embedding.at(token, 0) = CONSTANT * EMBEDDING;
     }
 
     // Layer 0, head 0: score(distance) = sum of cos(theta_p (distance - 1)) over the fast pairs, largest
@@ -88,7 +92,8 @@ pub fn plant<B: Backend>(
     }
     for row in 0..dh {
         for column in 0..d {
-            *first_out.at(row, column) = if column == 0 { 0.0 } else { 0.0025 * dice.gaussian() };
+            *first_out.at(row, column) =
+                if column == 0 { 0.0 } else { 0.125 * EMBEDDING * dice.gaussian() };
         }
     }
 
@@ -105,14 +110,15 @@ pub fn plant<B: Backend>(
         }
         for (from, column) in slow.iter().enumerate() {
             *second.at(row, *column) = 10.0 * *first.at(row, value + from);
-            *second.at(row, key + column) = 40.0 * *first_out.at(from, row);
+            *second.at(row, key + column) = 0.8 / EMBEDDING * *first_out.at(from, row);
         }
         for column in 0..dh {
             let read = if row == 0 { 0.0 } else { dice.gaussian() / (d as f64).sqrt() };
             *second.at(row, value + column) = read;
-            *second_out.at(column, row) = 0.8 * read;
+            *second_out.at(column, row) = 15.0 * EMBEDDING * read;
         }
     }
+    network.norm = Param::from_tensor(Tensor::full([d], 0.25, device));
     network.embedding = embedding.param(device);
     network.layers[0].qkv = first.param(device);
     network.layers[0].o = first_out.param(device);

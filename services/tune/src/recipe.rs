@@ -55,13 +55,13 @@ impl Recipe {
                 context: 768,
             },
             stages: vec![
-                Stage { steps: 250, batch: 16, tokens: 128, prose_percent: 15, drill_percent: 30 },
-                Stage { steps: 550, batch: 16, tokens: 128, prose_percent: 25, drill_percent: 5 },
-                Stage { steps: 500, batch: 8, tokens: 256, prose_percent: 30, drill_percent: 5 },
-                Stage { steps: 300, batch: 4, tokens: 512, prose_percent: 30, drill_percent: 0 },
-                Stage { steps: 60, batch: 3, tokens: 768, prose_percent: 30, drill_percent: 0 },
+                Stage { steps: 150, batch: 16, tokens: 128, prose_percent: 15, drill_percent: 30 },
+                Stage { steps: 330, batch: 16, tokens: 128, prose_percent: 25, drill_percent: 5 },
+                Stage { steps: 240, batch: 8, tokens: 256, prose_percent: 30, drill_percent: 5 },
+                Stage { steps: 130, batch: 4, tokens: 512, prose_percent: 30, drill_percent: 0 },
+                Stage { steps: 20, batch: 3, tokens: 768, prose_percent: 30, drill_percent: 0 },
             ],
-            rate: 2e-3,
+            rate: 1.2e-3,
             warm_up: 60,
             decay: 0.05,
             context_weight: 0.1,
@@ -83,7 +83,8 @@ impl Recipe {
             context: 64,
         };
         recipe.stages =
-            vec![Stage { steps: 30, batch: 4, tokens: 64, prose_percent: 60, drill_percent: 10 }];
+            vec![Stage { steps: 60, batch: 4, tokens: 64, prose_percent: 60, drill_percent: 10 }];
+        recipe.rate = 6e-3;
         recipe.warm_up = 5;
         recipe
     }

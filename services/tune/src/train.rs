@@ -26,7 +26,7 @@ use crate::recipe::{Recipe, Stage};
 type Tape = Autodiff<Flex>;
 
 /// Steps between two lines of progress and two writings of the folder.
-const REPORT_STEPS: usize = 100;
+const REPORT_STEPS: usize = 50;
 
 /// Conversations that each line of progress asks.
 const PROBES: usize = 40;
