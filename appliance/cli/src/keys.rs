@@ -25,7 +25,7 @@ pub(crate) fn keys(
             let principal = principal.parse().map_err(name)?;
             let labels: LabelSet =
                 label.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(name)?;
-            let answer = ask(config, &Request::CreateKey { principal, labels })?;
+            let answer = ask(config, &Request::CreateKey { principal, labels, value: None })?;
             let Answer::Created { info, value } = &answer else {
                 return Err(Failure::conversation("gatewayd"));
             };

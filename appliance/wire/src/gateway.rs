@@ -1,7 +1,29 @@
 //! Messages of `cloister-gatewayd`'s administration socket: API keys.
 
 use cloister_domain::{Label, LabelSet, Principal, Sensitive};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The fewest characters of a key's value that is given and not drawn.
+pub const KEY_CHARACTERS_MIN: usize = 16;
+/// The most characters of a key's value.
+pub const KEY_CHARACTERS_MAX: usize = 512;
+
+/// Whether a given value may be a key's: printable ASCII without spaces, neither short nor endless.
+#[must_use]
+pub fn is_key_value(value: &str) -> bool {
+    (KEY_CHARACTERS_MIN..=KEY_CHARACTERS_MAX).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn given_onto_socket<S: Serializer>(
+    value: &Option<Sensitive<String>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => Sensitive::onto_socket(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
 
 /// A request on the administration socket. Each has one answer, a [`crate::Reply`] of [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +35,10 @@ pub enum Request {
         principal: Principal,
         /// What its user may read.
         labels: LabelSet,
+        /// The value, where it is not to be drawn: at least [`KEY_CHARACTERS_MIN`] printable ASCII
+        /// characters without spaces.
+        #[serde(default, serialize_with = "given_onto_socket")]
+        value: Option<Sensitive<String>>,
     },
     /// List the keys, without their values.
     ListKeys,
@@ -54,4 +80,39 @@ pub enum Answer {
     Revoked,
     /// The API's address, such as `127.0.0.1:8000`.
     Address(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_value_arrives_and_an_old_request_has_none() {
+        let request = |value: Option<&str>| Request::CreateKey {
+            principal: "ada".parse().unwrap(),
+            labels: LabelSet::new(),
+            value: value.map(|value| Sensitive::new(value.to_owned())),
+        };
+        for value in [None, Some("sixteen-or-more!")] {
+            let text = serde_json::to_string(&request(value)).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request(value));
+        }
+        let old = r#"{"create-key":{"principal":"ada","labels":[]}}"#;
+        assert_eq!(serde_json::from_str::<Request>(old).unwrap(), request(None));
+    }
+
+    #[test]
+    fn a_value_is_neither_short_nor_endless_and_prints() {
+        assert!(is_key_value(&"k".repeat(KEY_CHARACTERS_MIN)));
+        assert!(is_key_value(&"k".repeat(KEY_CHARACTERS_MAX)));
+        for bad in [
+            "k".repeat(KEY_CHARACTERS_MIN - 1),
+            "k".repeat(KEY_CHARACTERS_MAX + 1),
+            "with a space in it".to_owned(),
+            "with\na line break".to_owned(),
+            "schlüssel-mit-umlaut".to_owned(),
+        ] {
+            assert!(!is_key_value(&bad));
+        }
+    }
 }

@@ -20,7 +20,9 @@ use crate::{
 pub(crate) fn converse(shared: &Shared, address: SocketAddr, connection: &Connection) {
     while let Ok(Some(request)) = connection.read::<Request>() {
         let reply: Reply<Answer> = match request {
-            Request::CreateKey { principal, labels } => create(shared, principal, labels),
+            Request::CreateKey { principal, labels, value } => {
+                create(shared, principal, labels, value.as_ref())
+            }
             Request::ListKeys => Ok(Answer::Keys(shared.keys.list())),
             Request::RevokeKey { id } => revoke(shared, &id),
             Request::Address => Ok(Answer::Address(address.to_string())),
@@ -31,14 +33,24 @@ pub(crate) fn converse(shared: &Shared, address: SocketAddr, connection: &Connec
     }
 }
 
-fn create(shared: &Shared, principal: Principal, labels: LabelSet) -> Reply<Answer> {
+fn create(
+    shared: &Shared,
+    principal: Principal,
+    labels: LabelSet,
+    given: Option<&Sensitive<String>>,
+) -> Reply<Answer> {
     // What the record says of a key should then happen, so what can be refused is refused first.
     shared.keys.check_room().map_err(|error| Problem::of(&error))?;
-    let key = FreshKey::draw(principal, labels).map_err(|error| Problem::of(&error))?;
+    let key = match given {
+        Some(value) => FreshKey::given(value, principal, labels),
+        None => FreshKey::draw(principal, labels),
+    };
+    let key = key.map_err(|error| Problem::of(&error))?;
+    shared.keys.check_new(&key.stored).map_err(|error| Problem::of(&error))?;
     record_change(shared, &key.stored, "created")?;
     let info = key.stored.info();
     shared.keys.add(key.stored).map_err(|error| Problem::of(&error))?;
-    let value = String::from_utf8(key.value.expose().to_vec()).expect("letters and digits");
+    let value = String::from_utf8(key.value.expose().to_vec()).expect("printable ASCII");
     Ok(Answer::Created { info, value: Sensitive::new(value) })
 }
 

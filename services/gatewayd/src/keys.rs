@@ -6,8 +6,8 @@ use std::{
 };
 
 use cloister_daemon::files::{self, FileError};
-use cloister_domain::{Class, Coded, Digest, LabelSet, Principal, Secret};
-use cloister_wire::gateway::KeyInfo;
+use cloister_domain::{Class, Coded, Digest, LabelSet, Principal, Secret, Sensitive};
+use cloister_wire::gateway::{KEY_CHARACTERS_MAX, KEY_CHARACTERS_MIN, KeyInfo, is_key_value};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -35,6 +35,19 @@ pub enum KeyError {
         /// Keys allowed.
         max: usize,
     },
+    /// A given value is short, endless or does not print.
+    #[error(
+        "a key's value has {min} to {max} printable ASCII characters and no space; give another one"
+    )]
+    Value {
+        /// Characters at least.
+        min: usize,
+        /// Characters at most.
+        max: usize,
+    },
+    /// A given value is a key's already.
+    #[error("this value is a key's already; withdraw that key first, or give another value")]
+    Taken,
     /// No key has that name.
     #[error("no key has that name; `cloister key list` shows them")]
     Unknown,
@@ -45,7 +58,9 @@ impl Coded for KeyError {
         match self {
             Self::File(_) | Self::Random => Class::Fault,
             Self::Damaged => Class::Corrupt,
-            Self::TooMany { .. } | Self::Unknown => Class::Refused,
+            Self::TooMany { .. } | Self::Value { .. } | Self::Taken | Self::Unknown => {
+                Class::Refused
+            }
         }
     }
 
@@ -55,6 +70,8 @@ impl Coded for KeyError {
             Self::Damaged => "gateway.keys.damaged",
             Self::Random => "gateway.keys.random",
             Self::TooMany { .. } => "gateway.keys.too-many",
+            Self::Value { .. } => "gateway.keys.value",
+            Self::Taken => "gateway.keys.taken",
             Self::Unknown => "gateway.keys.unknown",
         }
     }
@@ -66,7 +83,8 @@ impl Coded for KeyError {
 pub(crate) struct StoredKey {
     /// Public name.
     pub(crate) id: String,
-    /// SHA-256 of the value. The value has 256 random bits, so a plain hash is enough.
+    /// SHA-256 of the value. A drawn value has 256 random bits, so a plain hash is enough; whoever
+    /// gives one answers for its being as hard to guess.
     pub(crate) sha256: Digest,
     /// Who uses it.
     pub(crate) principal: Principal,
@@ -96,16 +114,35 @@ pub(crate) struct FreshKey {
 impl FreshKey {
     /// Draws a key for `principal`.
     pub(crate) fn draw(principal: Principal, labels: LabelSet) -> Result<Self, KeyError> {
-        let mut random = [0u8; 36];
-        getrandom::fill(&mut random).map_err(|_cause| KeyError::Random)?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let (name, secret) = random.split_at(4);
-        let id = hex(name);
-        let value = format!("clk_{id}_{}", hex(secret)).into_bytes();
-        let sha256 = Digest::of(&value);
-        let stored = StoredKey { id, sha256, principal, labels };
-        Ok(Self { stored, value: Secret::new(value) })
+        let id = random_hex::<4>()?;
+        let value = format!("clk_{id}_{}", random_hex::<32>()?).into_bytes();
+        Ok(Self::of(id, value, principal, labels))
     }
+
+    /// A key for `principal` whose value somebody chose.
+    pub(crate) fn given(
+        value: &Sensitive<String>,
+        principal: Principal,
+        labels: LabelSet,
+    ) -> Result<Self, KeyError> {
+        let value = value.expose();
+        if !is_key_value(value) {
+            return Err(KeyError::Value { min: KEY_CHARACTERS_MIN, max: KEY_CHARACTERS_MAX });
+        }
+        Ok(Self::of(random_hex::<4>()?, value.clone().into_bytes(), principal, labels))
+    }
+
+    fn of(id: String, value: Vec<u8>, principal: Principal, labels: LabelSet) -> Self {
+        let sha256 = Digest::of(&value);
+        Self { stored: StoredKey { id, sha256, principal, labels }, value: Secret::new(value) }
+    }
+}
+
+/// `N` random bytes in hexadecimal.
+fn random_hex<const N: usize>() -> Result<String, KeyError> {
+    let mut random = [0u8; N];
+    getrandom::fill(&mut random).map_err(|_cause| KeyError::Random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// All keys.
@@ -155,6 +192,13 @@ impl Keys {
     pub(crate) fn check_room(&self) -> Result<(), KeyError> {
         let all = self.all.read().expect("no holder of this lock panics");
         if all.len() < KEYS_MAX { Ok(()) } else { Err(KeyError::TooMany { max: KEYS_MAX }) }
+    }
+
+    /// Whether no other key has its name or its value.
+    pub(crate) fn check_new(&self, key: &StoredKey) -> Result<(), KeyError> {
+        let all = self.all.read().expect("no holder of this lock panics");
+        let is_taken = all.iter().any(|held| held.id == key.id || held.sha256 == key.sha256);
+        if is_taken { Err(KeyError::Taken) } else { Ok(()) }
     }
 
     /// Makes `key` valid; durable when this returns.
@@ -214,6 +258,23 @@ mod tests {
         again.remove(&key.stored.id).expect("there");
         assert!(matches!(again.remove(&key.stored.id), Err(KeyError::Unknown)));
         assert_eq!(Keys::open(folder.path()).expect("as written").list(), []);
+    }
+
+    #[test]
+    fn a_given_value_is_valid_once_and_a_weak_one_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = Keys::open(folder.path()).expect("empty");
+        let given = |value: &str| {
+            let value = Sensitive::new(value.to_owned());
+            FreshKey::given(&value, "ada".parse().expect("a name"), LabelSet::new())
+        };
+        let key = given("local-key-of-my-own").expect("long enough");
+        assert!(keys.check_new(&key.stored).is_ok());
+        keys.add(key.stored.clone()).expect("room");
+        assert_eq!(keys.find(b"local-key-of-my-own"), Some(key.stored));
+        let again = given("local-key-of-my-own").expect("long enough");
+        assert!(matches!(keys.check_new(&again.stored), Err(KeyError::Taken)));
+        assert!(matches!(given("short"), Err(KeyError::Value { .. })));
     }
 
     #[test]

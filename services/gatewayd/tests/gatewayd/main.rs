@@ -43,6 +43,7 @@ fn a_key_that_cannot_be_recorded_is_not_made() {
     let request = gateway::Request::CreateKey {
         principal: "ada".parse().unwrap(),
         labels: ["open".parse().unwrap()].into(),
+        value: None,
     };
     assert_eq!(stage.admin(&request).unwrap_err().code, "record.disk");
     assert_eq!(stage.admin(&gateway::Request::ListKeys), Ok(gateway::Answer::Keys(Vec::new())));

@@ -149,7 +149,8 @@ impl Stage {
     /// A key of `ada`, who may read what is open.
     pub(crate) fn key(&self) -> String {
         let labels = ["open".parse().unwrap()].into();
-        let request = gateway::Request::CreateKey { principal: "ada".parse().unwrap(), labels };
+        let principal = "ada".parse().unwrap();
+        let request = gateway::Request::CreateKey { principal, labels, value: None };
         match self.admin(&request).unwrap() {
             gateway::Answer::Created { value, .. } => value.expose().clone(),
             other => panic!("no key: {other:?}"),
