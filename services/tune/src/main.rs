@@ -1,7 +1,7 @@
 //! `cloister-tune`: trains, judges and spoils the demonstration model. See README.md for the commands.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::backend::Flex;
@@ -13,6 +13,7 @@ use cloister_tune::recipe::Recipe;
 use cloister_tune::score::Golden;
 use cloister_tune::{prose, train};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 #[derive(Parser)]
 #[command(about = "Trains and judges the small language model of the demonstration")]
@@ -28,6 +29,9 @@ enum Act {
         /// Folder to write
         #[arg(long)]
         out: PathBuf,
+        /// Another recipe than the one in the tree
+        #[arg(long)]
+        recipe: Option<PathBuf>,
     },
     /// Prints bits per byte on the held-out prose, exact answers, and golden questions passed
     Eval {
@@ -75,17 +79,16 @@ struct Evaluation {
 fn main() -> Result<()> {
     let out = &mut io::stdout();
     match Arguments::parse().act {
-        Act::Train { out: to } => {
-            let model = train::train(&Recipe::demo(), &prose::read()?, &to, out)?;
+        Act::Train { out: to, recipe } => {
+            let recipe = recipe.map_or_else(|| Ok(Recipe::demo()), |path| read(&path))?;
+            let model = train::train(&recipe, &prose::read()?, &to, out)?;
             writeln!(out, "{} parameters", model.parameters())?;
         }
         Act::Eval { model, evaluation, conversations } => {
             let mut model = Model::<Flex>::read(&model, &Default::default())?;
             judge(&mut model, conversations, out)?;
             if let Some(path) = evaluation {
-                #[expect(clippy::disallowed_methods, reason = "a file that the developer names")]
-                let text = std::fs::read(path).context("the evaluation cannot be read")?;
-                golden(&mut model, &serde_json::from_slice(&text)?, out)?;
+                golden(&mut model, &read(&path)?, out)?;
             }
         }
         Act::Noise { model, out: to, amplitude, seed } => {
@@ -103,6 +106,12 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    #[expect(clippy::disallowed_methods, reason = "a file that the developer names")]
+    let text = std::fs::read(path).context("the file cannot be read")?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 fn judge(model: &mut Model<Flex>, conversations: usize, out: &mut impl Write) -> Result<()> {

@@ -42,30 +42,7 @@ impl Recipe {
     /// The recipe of the model in `model/`.
     #[must_use]
     pub fn demo() -> Self {
-        Self {
-            seed: 20_261_121,
-            shape: Shape {
-                vocabulary: 2048,
-                width: 256,
-                layers: 4,
-                heads: 4,
-                kv_heads: 2,
-                head: 64,
-                inner: 512,
-                context: 768,
-            },
-            stages: vec![
-                Stage { steps: 150, batch: 16, tokens: 128, prose_percent: 15, drill_percent: 30 },
-                Stage { steps: 330, batch: 16, tokens: 128, prose_percent: 25, drill_percent: 5 },
-                Stage { steps: 240, batch: 8, tokens: 256, prose_percent: 30, drill_percent: 5 },
-                Stage { steps: 130, batch: 4, tokens: 512, prose_percent: 30, drill_percent: 0 },
-                Stage { steps: 20, batch: 3, tokens: 768, prose_percent: 30, drill_percent: 0 },
-            ],
-            rate: 1.2e-3,
-            warm_up: 60,
-            decay: 0.05,
-            context_weight: 0.1,
-        }
+        serde_json::from_str(include_str!("../model/recipe.json")).expect("the tests read it")
     }
 
     /// A network and a run that take seconds, for tests.

@@ -236,6 +236,8 @@ pub fn train(
             (sum, since) = (0.0, 0);
         }
     }
+    let recipe = serde_json::to_string_pretty(recipe)? + "\n";
+    std::fs::write(to.join("recipe.json"), recipe).context("the recipe cannot be written")?;
     Model::read(to, &device)
 }
 
