@@ -171,21 +171,7 @@ impl Facility {
     /// # Errors
     /// When mint fails.
     pub fn publish(&self, tree: &Path, version: &str, counter: u64) -> Result<PathBuf> {
-        self.publish_as("publisher", tree, version, counter)
-    }
-
-    /// As [`Facility::publish`], signed by another person's key.
-    ///
-    /// # Errors
-    /// When mint fails.
-    pub fn publish_as(
-        &self,
-        person: &str,
-        tree: &Path,
-        version: &str,
-        counter: u64,
-    ) -> Result<PathBuf> {
-        let volume = self.sign(person, tree, version, counter)?;
+        let volume = self.sign("publisher", tree, version, counter)?;
         self.mint(&[
             "admit",
             "--trust",

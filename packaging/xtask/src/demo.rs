@@ -258,7 +258,7 @@ fn refuse(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     let altered = facility.home().join("altered.clb");
     tamper::flip_a_bit(&facility.publish(&third, "3.0.0", 3)?, &altered, 64 << 10)?;
     refused(&facility.import(&altered)?, "a tampered chunk", story)?;
-    let foreign = facility.publish_as("stranger", &third, "3.0.1", 4)?;
+    let foreign = facility.sign("stranger", &third, "3.0.1", 4)?;
     refused(&facility.import(&foreign)?, "a wrong signer", story)?;
     refused(&facility.import(&demo.first)?, "the first release again", story)?;
     let link = facility.home().join("link.clb");
@@ -268,7 +268,7 @@ fn refuse(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     let noisy = facility.home().join("noisy");
     let made = Command::new(programs()?.join("cloister-tune"))
         .args(["noise", "--model", utf8(&good.model)?, "--out", utf8(&noisy)?])
-        .args(["--amplitude", "0.2", "--seed", "1"])
+        .args(["--amplitude", "0.6", "--seed", "1"])
         .status()?;
     ensure!(made.success(), "cloister-tune failed");
     let tree = Recipe { model: noisy, ..good }.lay_out(facility, "worse")?;

@@ -25,8 +25,9 @@ fn a_tampered_chunk() -> Result<()> {
 
 #[test]
 fn a_wrong_signer() -> Result<()> {
-    let scene = Scene::enrolled()?;
-    let volume = scene.facility.publish_as("stranger", &scene.tree("v1")?, "1.0.0", 1)?;
+    let scene = Scene::serving()?;
+    // The importer's own mint would not admit it, so it comes as its signer made it.
+    let volume = scene.facility.sign("stranger", &scene.tree("v2")?, "2.0.0", 2)?;
     refused_and_recorded(
         &scene,
         &scene.facility.import(&volume)?,
@@ -63,9 +64,7 @@ fn a_worse_model() -> Result<()> {
     refused_and_recorded(&scene, &scene.facility.import(&volume)?, "evaluation.worse")?;
     assert_eq!(scene.active(), first, "the active release stays");
     let client = scene.client("ada", &["open"])?;
-    assert!(
-        client.ask("Where is the assembly point?")?["answer"].as_str().unwrap().contains("north")
-    );
+    assert_eq!(client.ask("Where is the assembly point?")?["evidence"], true);
     Ok(())
 }
 
@@ -76,7 +75,7 @@ fn noise(model: &Path, to: &Path) -> Result<()> {
         .arg(model)
         .arg("--out")
         .arg(to)
-        .args(["--amplitude", "0.2", "--seed", "1"])
+        .args(["--amplitude", "0.6", "--seed", "1"])
         .status()?;
     anyhow::ensure!(status.success(), "cloister-tune failed");
     Ok(())

@@ -27,12 +27,8 @@ use crate::files;
 const TEXT_BYTES_MAX: u64 = 128 << 20;
 
 /// Files that say nothing that a forward pass or a tokenizer needs.
-const PASSED_OVER: [&str; 17] = [
+const PASSED_OVER: [&str; 13] = [
     ".gitattributes",
-    "README.md",
-    "LICENSE",
-    "LICENSE.txt",
-    "NOTICE",
     "USE_POLICY.md",
     "added_tokens.json",
     "config_sentence_transformers.json",
@@ -46,6 +42,9 @@ const PASSED_OVER: [&str; 17] = [
     "vocab.json",
     "vocab.txt",
 ];
+
+/// How the names of papers about a model begin.
+const PAPERS: [&str; 4] = ["LICENCE", "LICENSE", "NOTICE", "README"];
 
 /// What to lay out.
 #[derive(Clone, Debug)]
@@ -132,7 +131,8 @@ impl Inputs {
             if used.contains(&name.as_str()) {
                 continue;
             }
-            if !PASSED_OVER.contains(&name.as_str()) {
+            let paper = PAPERS.iter().any(|start| name.starts_with(start));
+            if !paper && !PASSED_OVER.contains(&name.as_str()) {
                 bail!("{} holds {name}, which is not known; take it out", source.display());
             }
             self.passed_over.push(name);

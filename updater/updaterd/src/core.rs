@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Condvar, Mutex, MutexGuard, mpsc},
+    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicBool, mpsc},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     state: Mutex<State>,
     trust: Mutex<Option<TrustState>>,
     acts: Mutex<()>,
+    /// Whether the log may hold an intent that the database does not.
+    pub(crate) intents_unsure: AtomicBool,
     /// Imports that a connection is receiving.
     receiving: Mutex<BTreeSet<ImportId>>,
     /// Told whenever a connection lets go of its import.
@@ -82,6 +84,7 @@ impl Core {
             state: Mutex::new(state),
             trust: Mutex::new(trust),
             acts: Mutex::new(()),
+            intents_unsure: AtomicBool::new(true),
             receiving: Mutex::new(BTreeSet::new()),
             let_go: Condvar::new(),
             wake,

@@ -12,6 +12,7 @@ mod error;
 mod evaluate;
 mod exam;
 mod intake;
+mod orphan;
 mod peers;
 mod serve;
 mod slots;

@@ -1,6 +1,8 @@
 //! Activation and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
 //! truth about what is active; whatever is interrupted gets its one outcome later ([`settle`]).
 
+use std::sync::atomic::Ordering;
+
 use cloister_attest::{dsse::Envelope, statement::Statement};
 use cloister_daemon::clock::Stopwatch;
 use cloister_domain::{Class, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount};
@@ -20,7 +22,7 @@ use crate::{
     core::{Core, vector_text},
     error::ActError,
     intake::manifest,
-    slots,
+    orphan, slots,
 };
 
 /// How often an activation may be tried, most of them after a restart, while an engine comes up.
@@ -146,6 +148,8 @@ fn switch(
     let activation = core.state().next(Series::Activation)?;
     let mut subject = vec![("bundle", generation.0)];
     subject.extend(from.map(|from| ("from", from.0)));
+    // From here until the database has it, only the log may know of the intent.
+    core.intents_unsure.store(true, Ordering::SeqCst);
     let intent = core.recordd.append(&Core::entry(
         Event::ActivationIntent,
         format!("activation/{activation}/intent"),
@@ -154,6 +158,7 @@ fn switch(
     ))?;
     let new = NewActivation { activation, kind, generation, from, tries: TRIES, intent };
     core.state().intend(&new)?;
+    core.intents_unsure.store(false, Ordering::SeqCst);
     let open = core.state().under_way()?.ok_or(StateError::NotUnderWay { activation })?;
     let tried = attempt(core, &open, target);
     let (outcome, failure) = match tried {
@@ -266,7 +271,7 @@ fn store_outcome(
 /// new one: it is probed again, and promoted or, when its tries are used up, returned.
 pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
     let under_way = core.state().under_way()?;
-    let Some(open) = under_way else { return Ok(()) };
+    let Some(open) = under_way else { return orphan::close(core) };
     if let Some((outcome, record)) = recorded(core, &open)? {
         return store_outcome(core, &open, outcome, record);
     }
