@@ -1,7 +1,13 @@
 //! What `./x` runs once everything is built: the demo, the checks, the handles and the figures.
 
+mod bench;
+mod deb;
 mod demo;
+mod http;
+mod interrupt;
 mod parity;
+mod prove;
+mod serve;
 mod story;
 mod suite;
 
@@ -25,6 +31,19 @@ enum Verb {
         #[arg(long)]
         stay: bool,
     },
+    /// Measure, beside a peer.
+    Bench {
+        /// What.
+        area: bench::Area,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the Debian package of what is built.
+    Deb {
+        /// The folder for it.
+        out: PathBuf,
+    },
     /// Compare our forward passes with reference outputs.
     Parity {
         /// The folder of cases.
@@ -32,6 +51,10 @@ enum Verb {
         /// Only these cases.
         names: Vec<String>,
     },
+    /// Run a long proof; without a name, list them.
+    Prove(prove::Order),
+    /// Serve one model from a scratch root, until interrupted.
+    Serve(serve::Wish),
     /// Every check that a change must pass.
     Test,
 }
@@ -51,12 +74,18 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match verb {
+        Verb::Bench { area, json } => {
+            return bench::run(area, json, &mut out, &mut std::io::stderr());
+        }
+        Verb::Deb { out: folder } => deb::run(&folder)?,
         Verb::Demo { stay } => demo::run(stay, &mut out)?,
         Verb::Parity { folder, names } => {
             if !parity::run(&folder, &names, &mut out)? {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Verb::Prove(order) => prove::run(&order, &mut out)?,
+        Verb::Serve(wish) => serve::run(&wish, &mut out, &mut std::io::stderr())?,
         Verb::Test => suite::run(&mut out)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,135 @@
+//! What the figures are measured on: files of random bytes, and a large model of random weights.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use cloister_stage::{facility::Facility, release::Recipe};
+use cloister_weights::{
+    DType, Q8_0_BLOCK, Q8_0_BLOCK_BYTES,
+    gguf_write::{Source, Writer},
+};
+
+/// Numbers without a pattern, the same for the same seed (SplitMix64; Steele, Lea and Flood 2014,
+/// figure 2 with the constants of its variant 13).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(count + 8);
+        while bytes.len() < count {
+            bytes.extend(self.roll().to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+}
+
+/// The demo's release, its weights as they are small, laid out without documents of its own.
+pub(super) fn small_tree(facility: &Facility, name: &str) -> Result<PathBuf> {
+    Recipe::demo("v1", None).lay_out(facility, name)
+}
+
+/// Writes `bytes` random bytes: as hard to compress as quantised weights.
+pub(super) fn random_file(path: &Path, bytes: u64, seed: u64) -> Result<()> {
+    let mut dice = Dice::new(seed);
+    let mut file = BufWriter::new(File::create(path)?);
+    let mut left = bytes;
+    while left > 0 {
+        let count = left.min(1 << 20);
+        file.write_all(&dice.bytes(usize::try_from(count)?))?;
+        left -= count;
+    }
+    Ok(file.flush()?)
+}
+
+/// Sizes of a Llama of 0.5 GB in Q8_0 with the demo's vocabulary.
+const WIDTH: usize = 1536;
+const INNER: usize = 4096;
+const LAYERS: usize = 19;
+const HEADS: u32 = 24;
+const KEY_HEADS: u32 = 8;
+const HEAD_WIDTH: usize = 64;
+const KEY_WIDTH: usize = 512;
+const VOCABULARY: usize = 2048;
+
+/// Puts a model of about 0.5 GB with random weights in the place of a small one; tokenizer and
+/// message format stay.
+pub(super) fn enlarge(tree: &Path, seed: u64) -> Result<u64> {
+    let path = tree.join("model/model.gguf");
+    let mut writer = Writer::new();
+    let key = |name: &str| format!("llama.{name}");
+    let size = |size: usize| u32::try_from(size).expect("small sizes");
+    writer
+        .text("general.architecture", "llama")
+        .count(&key("context_length"), 2048)
+        .count(&key("embedding_length"), size(WIDTH))
+        .count(&key("block_count"), size(LAYERS))
+        .count(&key("feed_forward_length"), size(INNER))
+        .count(&key("attention.head_count"), HEADS)
+        .count(&key("attention.head_count_kv"), KEY_HEADS)
+        .count(&key("attention.key_length"), size(HEAD_WIDTH))
+        .count(&key("attention.value_length"), size(HEAD_WIDTH))
+        .count(&key("rope.dimension_count"), size(HEAD_WIDTH))
+        .count(&key("vocab_size"), size(VOCABULARY))
+        .float(&key("rope.freq_base"), 10_000.0)
+        .float(&key("attention.layer_norm_rms_epsilon"), 1e-5);
+    matrix(&mut writer, "token_embd.weight".to_owned(), VOCABULARY, WIDTH, seed);
+    for layer in 0..LAYERS {
+        let named = |part: &str| format!("blk.{layer}.{part}.weight");
+        let mut add = |part: &str, rows: usize, columns: usize, number: u64| {
+            let seed = seed.wrapping_add(u64::from(size(layer)) * 16 + number);
+            matrix(&mut writer, named(part), rows, columns, seed);
+        };
+        add("attn_q", WIDTH, WIDTH, 1);
+        add("attn_k", KEY_WIDTH, WIDTH, 2);
+        add("attn_v", KEY_WIDTH, WIDTH, 3);
+        add("attn_output", WIDTH, WIDTH, 4);
+        add("ffn_gate", INNER, WIDTH, 5);
+        add("ffn_up", INNER, WIDTH, 6);
+        add("ffn_down", WIDTH, INNER, 7);
+        gain(&mut writer, named("attn_norm"));
+        gain(&mut writer, named("ffn_norm"));
+    }
+    gain(&mut writer, "output_norm.weight".to_owned());
+    let mut file = BufWriter::new(File::create(&path)?);
+    writer.write_to(&mut file)?;
+    file.flush()?;
+    Ok(fs::metadata(&path)?.len())
+}
+
+/// `[rows, columns]` in blocks of random bytes with one small scale.
+fn matrix(writer: &mut Writer<'_>, name: String, rows: usize, columns: usize, seed: u64) {
+    let make = move || {
+        let blocks = rows * columns / Q8_0_BLOCK;
+        let mut dice = Dice::new(seed);
+        let mut bytes = Vec::with_capacity(blocks * Q8_0_BLOCK_BYTES);
+        for _block in 0..blocks {
+            // 2^-12 as f16: weights up to 0.03, so that no layer's output grows.
+            bytes.extend(0x0c00u16.to_le_bytes());
+            bytes.extend(dice.bytes(Q8_0_BLOCK));
+        }
+        bytes
+    };
+    let shape = [rows as u64, columns as u64];
+    writer.tensor(&name, DType::Q8_0, &shape, Source::Made(Box::new(make)));
+}
+
+fn gain(writer: &mut Writer<'_>, name: String) {
+    let ones = std::iter::repeat_n(1f32.to_le_bytes(), WIDTH).flatten().collect();
+    writer.tensor(&name, DType::F32, &[WIDTH as u64], Source::Bytes(ones));
+}

@@ -1,0 +1,139 @@
+//! `./x prove [NAME]`: proofs that are too long for CI. Each is seeded and goes on where it was
+//! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
+
+mod kills;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_stage::{
+    programs,
+    release::{checkout, read_file},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// What is proven, and how far.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Order {
+    /// The proof; without a name, all are listed.
+    name: Option<String>,
+    /// Rounds in all; a run that was interrupted counts.
+    #[arg(long, default_value_t = 1000)]
+    rounds: u64,
+    /// Everything that is left to chance follows from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// One proof: its name, what it shows, and its rounds.
+struct Proof {
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
+}
+
+const PROOFS: [Proof; 1] = [Proof {
+    name: "kills",
+    shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
+    run: kills::run,
+}];
+
+/// How far a proof has come. Kept in a file after every round.
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
+    seed: u64,
+    rounds: u64,
+    done: u64,
+    /// How often each thing happened.
+    counts: std::collections::BTreeMap<String, u64>,
+    #[serde(skip)]
+    file: PathBuf,
+}
+
+impl Progress {
+    /// Goes on with an interrupted run of the same seed, or begins.
+    fn open(name: &str, order: &Order) -> Result<Self> {
+        let folder = programs()?.parent().context("no build folder")?.join("proofs");
+        fs::create_dir_all(&folder)?;
+        let file = folder.join(format!("{name}-{}.json", order.seed));
+        let mut progress = if file.exists() {
+            serde_json::from_slice(&read_file(&file)?).context("the progress is damaged")?
+        } else {
+            let counts = std::collections::BTreeMap::new();
+            Self { seed: order.seed, rounds: 0, done: 0, counts, file: PathBuf::new() }
+        };
+        progress.rounds = order.rounds;
+        progress.file = file;
+        Ok(progress)
+    }
+
+    /// One round more held; `what` are the things that happened in it.
+    fn held(&mut self, what: &[&str]) -> Result<()> {
+        self.done += 1;
+        for what in what {
+            *self.counts.entry((*what).to_owned()).or_default() += 1;
+        }
+        let next = self.file.with_extension("next");
+        fs::write(&next, serde_json::to_vec(self)?)?;
+        Ok(fs::rename(next, &self.file)?)
+    }
+}
+
+/// Lists the proofs, or runs one.
+///
+/// # Errors
+/// When a round does not hold; the seed and the round are named.
+pub(crate) fn run(order: &Order, out: &mut dyn Write) -> Result<()> {
+    let Some(name) = &order.name else {
+        for proof in &PROOFS {
+            writeln!(out, "{:<8} {}", proof.name, proof.shows)?;
+        }
+        return Ok(());
+    };
+    let proof = PROOFS.iter().find(|proof| proof.name == name);
+    let proof =
+        proof.with_context(|| format!("no proof is called {name}; ./x prove lists them"))?;
+    let mut progress = Progress::open(proof.name, order)?;
+    if progress.done > 0 {
+        writeln!(out, "goes on after round {}", progress.done)?;
+    }
+    (proof.run)(&mut progress, out)
+        .with_context(|| format!("seed {}, round {}", progress.seed, progress.done))?;
+    let line = result(proof.name, &progress)?;
+    writeln!(out, "{line}")?;
+    append(&checkout().join("docs/proofs.jsonl"), &line)?;
+    Ok(fs::remove_file(&progress.file)?)
+}
+
+/// The line that a finished proof leaves.
+fn result(name: &str, progress: &Progress) -> Result<Value> {
+    let git = |words: &[&str]| said(Command::new("git").arg("-C").arg(checkout()).args(words));
+    let mut line = Map::new();
+    line.insert("proof".to_owned(), json!(name));
+    line.insert("holds".to_owned(), json!(true));
+    line.insert("commit".to_owned(), json!(git(&["rev-parse", "HEAD"])?));
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    line.insert("changed_files".to_owned(), json!(changed.lines().count()));
+    line.insert("date".to_owned(), json!(said(Command::new("date").args(["-u", "+%F"]))?));
+    line.insert("seed".to_owned(), json!(progress.seed));
+    line.insert("rounds".to_owned(), json!(progress.done));
+    line.insert("counts".to_owned(), json!(progress.counts));
+    Ok(Value::Object(line))
+}
+
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().context("starting a program")?;
+    ensure!(output.status.success(), "{:?} failed", command.get_program());
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn append(file: &Path, line: &Value) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    Ok(writeln!(file, "{line}")?)
+}
