@@ -99,7 +99,9 @@ impl Site {
             said(&facility.cloister(&["activate", &import])?)?;
             imports.insert(active(&facility)?, import);
         }
-        Ok(Self { facility, imports, killed: Instant::now(), log: Log::default() })
+        let mut site = Self { facility, imports, killed: Instant::now(), log: Log::default() };
+        site.read()?;
+        Ok(site)
     }
 
     /// One kill; what happened, and how long it took until everything was settled.
