@@ -20,3 +20,4 @@ pub mod prose;
 pub mod recipe;
 pub mod score;
 pub mod train;
+mod words;

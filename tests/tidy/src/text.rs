@@ -13,7 +13,7 @@ const UNSAFE_FILES: [&str; 6] = [
     "kernels/simd/src/",
     "services/model/src/device.rs",
     "services/model/src/cuda",
-    "services/weights/src/map.rs",
+    "services/weights/src/file.rs",
     "kernels/conformance/src/",
 ];
 

@@ -88,12 +88,12 @@ pub(super) fn enlarge(tree: &Path, seed: u64) -> Result<u64> {
         .count(&key("vocab_size"), size(VOCABULARY))
         .float(&key("rope.freq_base"), 10_000.0)
         .float(&key("attention.layer_norm_rms_epsilon"), 1e-5);
-    matrix(&mut writer, "token_embd.weight".to_owned(), VOCABULARY, WIDTH, seed);
+    matrix(&mut writer, "token_embd.weight", VOCABULARY, WIDTH, seed);
     for layer in 0..LAYERS {
         let named = |part: &str| format!("blk.{layer}.{part}.weight");
         let mut add = |part: &str, rows: usize, columns: usize, number: u64| {
             let seed = seed.wrapping_add(u64::from(size(layer)) * 16 + number);
-            matrix(&mut writer, named(part), rows, columns, seed);
+            matrix(&mut writer, &named(part), rows, columns, seed);
         };
         add("attn_q", WIDTH, WIDTH, 1);
         add("attn_k", KEY_WIDTH, WIDTH, 2);
@@ -102,10 +102,10 @@ pub(super) fn enlarge(tree: &Path, seed: u64) -> Result<u64> {
         add("ffn_gate", INNER, WIDTH, 5);
         add("ffn_up", INNER, WIDTH, 6);
         add("ffn_down", WIDTH, INNER, 7);
-        gain(&mut writer, named("attn_norm"));
-        gain(&mut writer, named("ffn_norm"));
+        gain(&mut writer, &named("attn_norm"));
+        gain(&mut writer, &named("ffn_norm"));
     }
-    gain(&mut writer, "output_norm.weight".to_owned());
+    gain(&mut writer, "output_norm.weight");
     let mut file = BufWriter::new(File::create(&path)?);
     writer.write_to(&mut file)?;
     file.flush()?;
@@ -113,7 +113,7 @@ pub(super) fn enlarge(tree: &Path, seed: u64) -> Result<u64> {
 }
 
 /// `[rows, columns]` in blocks of random bytes with one small scale.
-fn matrix(writer: &mut Writer<'_>, name: String, rows: usize, columns: usize, seed: u64) {
+fn matrix(writer: &mut Writer<'_>, name: &str, rows: usize, columns: usize, seed: u64) {
     let make = move || {
         let blocks = rows * columns / Q8_0_BLOCK;
         let mut dice = Dice::new(seed);
@@ -126,10 +126,10 @@ fn matrix(writer: &mut Writer<'_>, name: String, rows: usize, columns: usize, se
         bytes
     };
     let shape = [rows as u64, columns as u64];
-    writer.tensor(&name, DType::Q8_0, &shape, Source::Made(Box::new(make)));
+    writer.tensor(name, DType::Q8_0, &shape, Source::Made(Box::new(make)));
 }
 
-fn gain(writer: &mut Writer<'_>, name: String) {
+fn gain(writer: &mut Writer<'_>, name: &str) {
     let ones = std::iter::repeat_n(1f32.to_le_bytes(), WIDTH).flatten().collect();
-    writer.tensor(&name, DType::F32, &[WIDTH as u64], Source::Bytes(ones));
+    writer.tensor(name, DType::F32, &[WIDTH as u64], Source::Bytes(ones));
 }

@@ -48,9 +48,9 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
         let (what, recovery) = site.round(&mut dice)?;
         slowest = slowest.max(recovery);
         progress.held(&what)?;
-        writeln!(out, "round {round}: {}, back in {recovery:.1?}", what.join(", "))?;
+        writeln!(out, "round {round}: {}, back in {} ms", what.join(", "), recovery.as_millis())?;
     }
-    writeln!(out, "slowest recovery: {slowest:.1?}")?;
+    writeln!(out, "slowest recovery: {} ms", slowest.as_millis())?;
     site.facility.stage.stop()
 }
 
@@ -112,7 +112,7 @@ impl Site {
         let old = active(&self.facility)?;
         let other = self.imports.iter().find(|(generation, _)| **generation != old);
         let (new, import) = other.context("there is no other release")?;
-        let (asked, mut child) = if dice.roll() % 2 == 0 {
+        let (asked, mut child) = if dice.roll().is_multiple_of(2) {
             ("activate", self.start(&["activate", import])?)
         } else {
             ("rollback", self.start(&["rollback"])?)
@@ -196,7 +196,7 @@ impl Log {
     fn take(&mut self, entry: &str) -> Result<(), Breach> {
         let envelope = Envelope::parse(entry.as_bytes()).map_err(|_cause| Breach::Record)?;
         let statement = Statement::of(&envelope).map_err(|_cause| Breach::Record)?;
-        let predicate = Value::from(statement.predicate);
+        let predicate = statement.predicate;
         let act = predicate["act"].as_str().unwrap_or_default();
         self.next += 1;
         let Some(rest) = act.strip_prefix("activation/") else { return Ok(()) };
