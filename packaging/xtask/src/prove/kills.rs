@@ -24,7 +24,6 @@ use cloister_wire::{
     Reply,
     record::{Answer, Request},
 };
-use serde_json::Value;
 
 use super::Progress;
 use crate::{bench::Dice, serve::said};
