@@ -18,15 +18,13 @@ fn records_agree(scene: &Scene) -> Result<()> {
         if kind.contains("activation-intent") {
             intents.push(act.replace("/intent", "/outcome"));
         } else if kind.contains("activation-outcome") {
-            let place = intents.iter().position(|intent| intent == act);
-            assert!(place.is_some(), "an outcome without an intent: {record}");
-            intents.remove(place.unwrap());
+            let Some(place) = intents.iter().position(|intent| intent == act) else {
+                anyhow::bail!("an outcome without an intent: {record}");
+            };
+            intents.remove(place);
             if record["predicate"].to_string().contains("promoted") {
-                let bundle = record["subject"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .find(|one| one["name"] == "bundle");
+                let mut subjects = record["subject"].as_array().into_iter().flatten();
+                let bundle = subjects.find(|one| one["name"] == "bundle");
                 active = bundle.and_then(|one| one["digest"]["sha256"].as_str()).map(str::to_owned);
             }
         }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use cloister_flows::Scene;
 use cloister_stage::{Options, journal, tamper};
-use std::fs;
+use std::{fs, io::Write as _};
 
 const CANARIES: [&str; 4] = [
     "canary-prompt-heliotrope",
@@ -43,9 +43,10 @@ fn logged(scene: &mut Scene) -> Result<String> {
 #[test]
 fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Result<()> {
     if journal::wrapper().is_none() {
-        println!(
+        writeln!(
+            std::io::stdout(),
             "no private journald can be had here; the daemons' JSON lines are searched instead"
-        );
+        )?;
     }
     let mut scene = Scene::with(&Options { journal: true, ..Options::default() })?;
     scene.promote("v1", "1.0.0", 1)?;
