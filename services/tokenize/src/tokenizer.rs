@@ -58,7 +58,7 @@ impl Tokenizer {
     /// The tokens of plain text.
     ///
     /// Nothing in `text` becomes a control or added token: `<|im_end|>` is ten ordinary characters.
-    /// Nothing is put before or after it; see [`Tokenizer::framed`].
+    /// Nothing is put before or after it; see [`Tokenizer::encode_framed`].
     #[must_use]
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::with_capacity(text.len() / 3);

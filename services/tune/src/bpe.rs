@@ -215,7 +215,7 @@ fn printable(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Cuts `text` as [`PATTERN`] does.
+/// Cuts `text` as `PATTERN` does.
 ///
 /// Letters and numbers are Rust's `is_alphabetic` and `is_numeric`, which differ from `\p{L}` and
 /// `\p{N}` only outside of what the training text holds; the tests compare with the real pattern's
