@@ -47,6 +47,8 @@ pub(crate) fn export(
             }
         }
     }
+    fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
+        .map_err(|_detail| Failure::output())?;
     if json {
         return print_json(&serde_json::json!({ "files": files }), out);
     }

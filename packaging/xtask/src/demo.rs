@@ -328,7 +328,7 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
 
 fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
     let output = Command::new(&demo.python)
-        .arg(checkout().join("appliance/record/audit.py"))
+        .arg(export.join("audit.py"))
         .arg(export)
         .args(["--log-key", log_key, "--root"])
         .arg(demo.facility.root_file())
