@@ -19,11 +19,14 @@ mod derive;
 mod evaluate;
 mod lex;
 mod parse;
+mod usual;
 
 use cloister_domain::{Class, Coded, Sensitive, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::Tokenizer;
+
+pub use usual::Usual;
 
 /// Why a message format is not taken, or a conversation not rendered.
 ///

@@ -114,6 +114,12 @@ impl Tokenizer {
         self.added.iter().find(|(known, _id)| known.as_ref() == name).map(|(_name, id)| *id)
     }
 
+    /// The text of a control or added token; the inverse of [`Tokenizer::control`].
+    #[must_use]
+    pub fn control_name(&self, token: TokenId) -> Option<&str> {
+        self.added.iter().find(|(_name, id)| *id == token).map(|(name, _id)| name.as_ref())
+    }
+
     /// Whether `token` steers the model and does not print.
     #[must_use]
     pub fn is_control(&self, token: TokenId) -> bool {

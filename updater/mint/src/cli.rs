@@ -241,8 +241,16 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Prepare(Prepare { tree, model, quantise, template, embedding }) => {
             let quantise = matches!(quantise, Some(Quantised::Q8_0));
             let order = Order { model, quantise, template, embedding };
-            for name in prepare(&tree, &order)? {
+            let prepared = prepare(&tree, &order)?;
+            for name in prepared.passed_over {
                 writeln!(out, "passed over {name}")?;
+            }
+            if let Some(name) = prepared.chosen_format {
+                writeln!(
+                    out,
+                    "the model brings no chat template: its messages are written as {name}; \
+                     give another format with --template"
+                )?;
             }
         }
         Command::Build(build) => make_volumes(*build, out)?,

@@ -59,12 +59,20 @@ pub struct Order {
     pub embedding: Option<PathBuf>,
 }
 
-/// Writes `model/`, `embed/` and `provenance/models.json` under `tree`, and returns the names of the
-/// files that were passed over.
+/// What a person should know about what was laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Files and tensors that were left out.
+    pub passed_over: Vec<String>,
+    /// The message format that was chosen because the model brings none.
+    pub chosen_format: Option<&'static str>,
+}
+
+/// Writes `model/`, `embed/` and `provenance/models.json` under `tree`.
 ///
 /// # Errors
 /// When a file is missing, unknown, malformed or not supported; its name is said.
-pub fn prepare(tree: &Path, order: &Order) -> Result<Vec<String>> {
+pub fn prepare(tree: &Path, order: &Order) -> Result<Prepared> {
     let mut inputs = Inputs { part: "model", ..Inputs::default() };
     let target = folder(tree, "model")?;
     if order.model.is_dir() {
@@ -80,13 +88,14 @@ pub fn prepare(tree: &Path, order: &Order) -> Result<Vec<String>> {
         "inputs": inputs.taken.iter().map(|(name, digest)| {
             json!({"name": name, "sha256": digest.to_string()})
         }).collect::<Vec<_>>(),
+        "message_format": inputs.chosen_format.unwrap_or("the model's own"),
         "quantised": if order.quantise { "q8_0" } else { "no" },
         "schema": 1,
         "tool": concat!("cloister-mint ", env!("CARGO_PKG_VERSION")),
     });
     let text = json::canonical(&provenance)?;
     write(&folder(tree, "provenance")?.join("models.json"), &text)?;
-    Ok(inputs.passed_over)
+    Ok(Prepared { passed_over: inputs.passed_over, chosen_format: inputs.chosen_format })
 }
 
 /// What was read, by name and digest, and what was left.
@@ -96,6 +105,7 @@ struct Inputs {
     part: &'static str,
     taken: BTreeMap<String, Digest>,
     passed_over: Vec<String>,
+    chosen_format: Option<&'static str>,
 }
 
 impl Inputs {
@@ -156,7 +166,7 @@ fn from_folder(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> 
     let tokenizer = inputs.text(source, "tokenizer.json")?;
     let loaded = Tokenizer::from_json(utf8(&tokenizer, "tokenizer.json")?)?;
     let template = template::of_folder(order, inputs)?;
-    template.ends(&loaded).context("the message format does not fit the tokenizer")?;
+    let template = template::fitted(template, &loaded, inputs)?;
     let weights = source.join("model.safetensors");
     ensure!(weights.exists(), "{} has no model.safetensors", source.display());
     let file = inputs.weights(&weights)?;
@@ -194,7 +204,7 @@ fn from_gguf(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
         add_bos: carried.add_bos,
         add_eos: carried.add_eos,
     })?;
-    template.ends(&tokenizer).context("the message format does not fit the tokenizer")?;
+    let template = template::fitted(template, &tokenizer, inputs)?;
     copy(&order.model, &target.join("model.gguf"))?;
     write(&target.join("template.json"), template.to_json().as_bytes())
 }

@@ -128,8 +128,9 @@ fn text(path: &Path) -> String {
 fn a_folder_is_taken_as_it_is_with_its_template_as_data() {
     let scratch = tempfile::tempdir().unwrap();
     let tree = scratch.path().join("tree");
-    let passed_over = prepare(&tree, &order(model(scratch.path()))).unwrap();
-    assert_eq!(passed_over, ["generation_config.json"]);
+    let prepared = prepare(&tree, &order(model(scratch.path()))).unwrap();
+    assert_eq!(prepared.passed_over, ["generation_config.json"]);
+    assert_eq!(prepared.chosen_format, None);
     let model = tree.join("model");
     let expected = ["config.json", "model.safetensors", "template.json", "tokenizer.json"];
     assert_eq!(names(&model), expected);
@@ -181,10 +182,6 @@ fn what_is_not_known_is_refused_by_name() {
         assert!(refusal.to_string().contains(name), "{refusal}");
         fs::remove_file(folder.join(name)).unwrap();
     }
-    let config = folder.join("tokenizer_config.json");
-    fs::write(&config, b"{}").unwrap();
-    let refusal = prepare(&tree, &order(folder.clone())).unwrap_err();
-    assert!(refusal.to_string().contains("--template"), "{refusal}");
     let template = scratch.path().join("t.jinja");
     fs::write(&template, CHATML).unwrap();
     let given = Order { template: Some(template.clone()), ..order(folder) };
@@ -194,6 +191,19 @@ fn what_is_not_known_is_refused_by_name() {
     // A format whose control tokens the tokenizer lacks.
     fs::write(&template, CHATML.replace("im_start", "start")).unwrap();
     assert!(prepare(&tree, &given).is_err());
+}
+
+#[test]
+fn a_model_without_a_template_gets_the_format_of_its_control_tokens() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = model(scratch.path());
+    let tree = scratch.path().join("tree");
+    fs::write(folder.join("tokenizer_config.json"), b"{}").unwrap();
+    let prepared = prepare(&tree, &order(folder)).unwrap();
+    assert_eq!(prepared.chosen_format, Some("ChatML"));
+    let template = Template::from_json(&text(&tree.join("model/template.json"))).unwrap();
+    assert_eq!(template, Template::from_jinja(CHATML, Default::default()).unwrap());
+    assert!(text(&tree.join("provenance/models.json")).contains("ChatML"));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Where a model's message format comes from, and how it becomes data.
+//!
+//! `None` stands for a model that brings none.
 
 use anyhow::{Context as _, Result};
-use cloister_tokenize::template::{Names, Template};
+use cloister_tokenize::{
+    Tokenizer,
+    template::{Names, Template},
+};
 use cloister_weights::TokenizerMetadata;
 use serde_json::Value;
 
@@ -24,7 +29,7 @@ impl GgufNames {
 }
 
 /// The order's own file, `template.json`, `chat_template.jinja`, or `tokenizer_config.json`.
-pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Template> {
+pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Option<Template>> {
     let source = &order.model;
     let config = match inputs.optional(source, "tokenizer_config.json")? {
         Some(bytes) => parsed(&bytes, "tokenizer_config.json")?,
@@ -32,17 +37,16 @@ pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Template> 
     };
     let names = Names { bos: token(&config["bos_token"]), eos: token(&config["eos_token"]) };
     if let Some(template) = ordered(order, names, inputs)? {
-        return Ok(template);
+        return Ok(Some(template));
     }
     if let Some(bytes) = inputs.optional(source, "template.json")? {
-        return Ok(Template::from_json(utf8(&bytes, "template.json")?)?);
+        return Ok(Some(Template::from_json(utf8(&bytes, "template.json")?)?));
     }
     if let Some(bytes) = inputs.optional(source, "chat_template.jinja")? {
-        return Ok(Template::from_jinja(utf8(&bytes, "chat_template.jinja")?, names)?);
+        return Ok(Some(Template::from_jinja(utf8(&bytes, "chat_template.jinja")?, names)?));
     }
     let text = default_template(&config["chat_template"]);
-    let text = text.context("the model brings no chat template; give one with --template")?;
-    Ok(Template::from_jinja(text, names)?)
+    Ok(text.map(|text| Template::from_jinja(text, names)).transpose()?)
 }
 
 /// The order's own file, or `tokenizer.chat_template` of the GGUF file.
@@ -51,13 +55,27 @@ pub(super) fn of_gguf(
     carried: Option<&str>,
     names: &GgufNames,
     inputs: &mut Inputs,
-) -> Result<Template> {
+) -> Result<Option<Template>> {
     let names = Names { bos: names.bos.as_deref(), eos: names.eos.as_deref() };
     if let Some(template) = ordered(order, names, inputs)? {
-        return Ok(template);
+        return Ok(Some(template));
     }
-    let text = carried.context("the model brings no chat template; give one with --template")?;
-    Ok(Template::from_jinja(text, names)?)
+    Ok(carried.map(|text| Template::from_jinja(text, names)).transpose()?)
+}
+
+/// The format as it is laid out: it fits the tokenizer, and the model has one.
+pub(super) fn fitted(
+    brought: Option<Template>,
+    tokenizer: &Tokenizer,
+    inputs: &mut Inputs,
+) -> Result<Template> {
+    let template = brought.unwrap_or_else(|| {
+        let usual = Template::usual(tokenizer);
+        inputs.chosen_format = Some(usual.name);
+        usual.template
+    });
+    template.ends(tokenizer).context("the message format does not fit the tokenizer")?;
+    Ok(template)
 }
 
 fn ordered(order: &Order, names: Names<'_>, inputs: &mut Inputs) -> Result<Option<Template>> {
