@@ -3,15 +3,14 @@
 use cloister_domain::{Label, LabelSet, Principal, Sensitive};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The fewest characters of a key's value that is given and not drawn.
-pub const KEY_CHARACTERS_MIN: usize = 16;
 /// The most characters of a key's value.
 pub const KEY_CHARACTERS_MAX: usize = 512;
 
-/// Whether a given value may be a key's: printable ASCII without spaces, neither short nor endless.
+/// Whether a given value may be a key's: printable ASCII without spaces, neither empty nor endless.
+/// How long one must be is a setting of the gateway's.
 #[must_use]
 pub fn is_key_value(value: &str) -> bool {
-    (KEY_CHARACTERS_MIN..=KEY_CHARACTERS_MAX).contains(&value.len())
+    (1..=KEY_CHARACTERS_MAX).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -35,8 +34,7 @@ pub enum Request {
         principal: Principal,
         /// What its user may read.
         labels: LabelSet,
-        /// The value, where it is not to be drawn: at least [`KEY_CHARACTERS_MIN`] printable ASCII
-        /// characters without spaces.
+        /// The value, where it is not to be drawn; see [`is_key_value`].
         #[serde(default, serialize_with = "given_onto_socket")]
         value: Option<Sensitive<String>>,
     },
@@ -102,11 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_neither_short_nor_endless_and_prints() {
-        assert!(is_key_value(&"k".repeat(KEY_CHARACTERS_MIN)));
+    fn a_value_is_neither_empty_nor_endless_and_prints() {
+        assert!(is_key_value("k"));
         assert!(is_key_value(&"k".repeat(KEY_CHARACTERS_MAX)));
         for bad in [
-            "k".repeat(KEY_CHARACTERS_MIN - 1),
+            String::new(),
             "k".repeat(KEY_CHARACTERS_MAX + 1),
             "with a space in it".to_owned(),
             "with\na line break".to_owned(),

@@ -53,7 +53,7 @@ impl Stage {
             fs::create_dir_all(root.join(folder))?;
         }
         let text = format!(
-            "[paths]\nstate = {state:?}\nruntime = {run:?}\n\n[gateway]\nlisten = {listen:?}\n\n[log]\nlevel = \"debug\"\n{extra}",
+            "[paths]\nstate = {state:?}\nruntime = {run:?}\n\n[gateway]\nlisten = {listen:?}\nkey_characters_min = 1\n\n[log]\nlevel = \"debug\"\n{extra}",
             state = root.join("state"),
             run = root.join("run"),
             listen = options.listen,

@@ -20,7 +20,7 @@ use cloister_stage::{
 };
 use cloister_wire::{
     Reply,
-    gateway::{Answer, KEY_CHARACTERS_MAX, KEY_CHARACTERS_MIN, Request, is_key_value},
+    gateway::{Answer, KEY_CHARACTERS_MAX, Request, is_key_value},
 };
 
 use crate::{http, interrupt::Interrupts};
@@ -120,7 +120,7 @@ fn given_key(wish: &Wish) -> Result<Option<Sensitive<String>>> {
     };
     ensure!(
         is_key_value(&text),
-        "a key has {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} printable ASCII characters and no space"
+        "a key has 1 to {KEY_CHARACTERS_MAX} printable ASCII characters and no space"
     );
     Ok(Some(Sensitive::new(text)))
 }

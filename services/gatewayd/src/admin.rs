@@ -42,7 +42,7 @@ fn create(
     // What the record says of a key should then happen, so what can be refused is refused first.
     shared.keys.check_room().map_err(|error| Problem::of(&error))?;
     let key = match given {
-        Some(value) => FreshKey::given(value, principal, labels),
+        Some(value) => FreshKey::given(value, shared.key_characters_min, principal, labels),
         None => FreshKey::draw(principal, labels),
     };
     let key = key.map_err(|error| Problem::of(&error))?;

@@ -7,7 +7,7 @@ use std::{
 
 use cloister_daemon::files::{self, FileError};
 use cloister_domain::{Class, Coded, Digest, LabelSet, Principal, Secret, Sensitive};
-use cloister_wire::gateway::{KEY_CHARACTERS_MAX, KEY_CHARACTERS_MIN, KeyInfo, is_key_value};
+use cloister_wire::gateway::{KEY_CHARACTERS_MAX, KeyInfo, is_key_value};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -119,15 +119,16 @@ impl FreshKey {
         Ok(Self::of(id, value, principal, labels))
     }
 
-    /// A key for `principal` whose value somebody chose.
+    /// A key for `principal` whose value somebody chose, of `min` characters at least.
     pub(crate) fn given(
         value: &Sensitive<String>,
+        min: usize,
         principal: Principal,
         labels: LabelSet,
     ) -> Result<Self, KeyError> {
         let value = value.expose();
-        if !is_key_value(value) {
-            return Err(KeyError::Value { min: KEY_CHARACTERS_MIN, max: KEY_CHARACTERS_MAX });
+        if !is_key_value(value) || value.len() < min {
+            return Err(KeyError::Value { min, max: KEY_CHARACTERS_MAX });
         }
         Ok(Self::of(random_hex::<4>()?, value.clone().into_bytes(), principal, labels))
     }
@@ -266,7 +267,7 @@ mod tests {
         let keys = Keys::open(folder.path()).expect("empty");
         let given = |value: &str| {
             let value = Sensitive::new(value.to_owned());
-            FreshKey::given(&value, "ada".parse().expect("a name"), LabelSet::new())
+            FreshKey::given(&value, 16, "ada".parse().expect("a name"), LabelSet::new())
         };
         let key = given("local-key-of-my-own").expect("long enough");
         assert!(keys.check_new(&key.stored).is_ok());

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) recordd: PathBuf,
     /// Largest request body.
     pub(crate) body_bytes_max: usize,
+    /// Fewest characters of a key that somebody chose.
+    pub(crate) key_characters_min: usize,
     requests_max: u32,
     running: Mutex<Running>,
     requests: AtomicU64,
@@ -56,6 +58,8 @@ impl Shared {
             corpusd: config.paths.socket(Role::Corpusd),
             recordd: config.paths.socket(Role::Recordd),
             body_bytes_max: usize::try_from(config.gateway.body_bytes_max.0).unwrap_or(usize::MAX),
+            key_characters_min: usize::try_from(config.gateway.key_characters_min)
+                .unwrap_or(usize::MAX),
             requests_max: config.gateway.requests_max,
             running: Mutex::default(),
             requests: AtomicU64::new(1),
