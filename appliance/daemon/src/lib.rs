@@ -6,20 +6,20 @@
 //!
 //! ```no_run
 //! # use cloister_config::Role;
-//! # use cloister_daemon::{Daemon, Limits};
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let daemon = Daemon::start(Role::Recordd)?;
-//! let listener = daemon.listener()?;
-//! daemon.ready();
-//! daemon.serve(listener, Limits { connections_max: 64 }, |connection| {
-//!     while let Ok(Some(request)) = connection.read::<String>() {
-//!         if connection.write(&request).is_err() {
-//!             return;
-//!         }
-//!     }
-//! })?;
-//! # Ok(())
-//! # }
+//! # use cloister_daemon::{Daemon, Limits, ServeError};
+//! fn main() -> std::process::ExitCode {
+//!     cloister_daemon::program(Role::Recordd, |daemon| {
+//!         let listener = daemon.listener().expect("a socket");
+//!         daemon.ready();
+//!         daemon.serve(listener, Limits { connections_max: 64 }, |connection| {
+//!             while let Ok(Some(request)) = connection.read::<String>() {
+//!                 if connection.write(&request).is_err() {
+//!                     return;
+//!                 }
+//!             }
+//!         })
+//!     })
+//! }
 //! ```
 
 mod arguments;
@@ -36,10 +36,10 @@ mod process;
 mod serve;
 mod stop;
 
-use std::{path::Path, sync::Mutex};
+use std::{error::Error, io::Write as _, path::Path, process::ExitCode, sync::Mutex};
 
 use cloister_config::{Config, Role};
-use cloister_domain::Slot;
+use cloister_domain::{Coded, Slot};
 
 pub use connection::{Connection, FrameError, Peer};
 pub use error::{ListenError, ServeError, StartError};
@@ -50,6 +50,31 @@ use arguments::Arguments;
 
 /// Largest configuration file, in bytes; the reference page itself is a tenth of it.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
+
+/// The whole of a daemon's `main`: starts as `role`, runs, and says why it ended.
+///
+/// What went wrong before there is a log goes to standard error.
+pub fn program<E: Coded + Error + 'static>(
+    role: Role,
+    run: impl FnOnce(&Daemon) -> Result<(), E>,
+) -> ExitCode {
+    let daemon = match Daemon::start(role) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            // Nobody is left to be told when standard error is gone too.
+            writeln!(std::io::stderr(), "cloister-{}: {error} [{}]", role.name(), error.code())
+                .unwrap_or_default();
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&daemon) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(code = error.code(), error = &error as &dyn Error, "ended");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// A running daemon: its configuration and its ties to whatever started it.
 #[derive(Debug)]

@@ -1,12 +1,9 @@
-//! The keeper of the documents.
+//! `cloister-corpusd`: the keeper of the documents.
 
-use std::error::Error;
+use std::process::ExitCode;
 
 use cloister_config::Role;
-use cloister_daemon::Daemon;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let daemon = Daemon::start(Role::Corpusd)?;
-    cloister_corpusd::run(&daemon)?;
-    Ok(())
+fn main() -> ExitCode {
+    cloister_daemon::program(Role::Corpusd, cloister_corpusd::run)
 }

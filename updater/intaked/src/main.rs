@@ -1,26 +1,9 @@
 //! `cloister-intaked`: the only opener of media.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use cloister_config::Role;
-use cloister_daemon::Daemon;
-use cloister_domain::Coded as _;
 
 fn main() -> ExitCode {
-    let daemon = match Daemon::start(Role::Intaked) {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            // There is no log yet; nobody is left to be told when standard error is gone too.
-            writeln!(std::io::stderr(), "cloister-intaked: {error} [{}]", error.code())
-                .unwrap_or_default();
-            return ExitCode::FAILURE;
-        }
-    };
-    match cloister_intaked::run(&daemon) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(code = error.code(), error = &error as &dyn std::error::Error, "ended");
-            ExitCode::FAILURE
-        }
-    }
+    cloister_daemon::program(Role::Intaked, cloister_intaked::run)
 }

@@ -1,12 +1,9 @@
-//! The keeper of trust, shelf and the supply flow.
+//! `cloister-updaterd`: the keeper of trust, shelf and the supply flow.
 
-use std::error::Error;
+use std::process::ExitCode;
 
 use cloister_config::Role;
-use cloister_daemon::Daemon;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let daemon = Daemon::start(Role::Updaterd)?;
-    cloister_updaterd::run(&daemon)?;
-    Ok(())
+fn main() -> ExitCode {
+    cloister_daemon::program(Role::Updaterd, cloister_updaterd::run)
 }
