@@ -4,14 +4,18 @@
 //! takes entries on the usual socket and writes them to a folder of the scratch root.
 
 use std::{
+    ffi::CString,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
+use systemd::journal::OpenDirectoryOptions;
+
+use crate::release::read_file;
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -72,11 +76,33 @@ pub fn enter_own_mounts() {
     }
 }
 
-/// Every file below `folder`; none if there is no such folder.
+/// Everything that the daemons of the scratch root `root` logged, one field of a journal entry or one
+/// JSON line a line. Their supervisor must have ended.
 ///
 /// # Errors
-/// When a folder cannot be read.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// When a file cannot be read, or a journal was kept and has no entry.
+pub fn logged(root: &Path) -> Result<String> {
+    let mut text = String::new();
+    for file in files(&root.join("log"))? {
+        text.push_str(&String::from_utf8_lossy(&read_file(&file)?));
+    }
+    let Some(first) = files(&root.join("journal"))?.pop() else { return Ok(text) };
+    let folder = first.parent().and_then(Path::to_str).context("a path is not UTF-8")?;
+    let mut journal =
+        OpenDirectoryOptions::default().open_directory(&CString::new(folder.to_owned())?)?;
+    let mut entries = 0;
+    while let Some(entry) = journal.next_entry()? {
+        entries += 1;
+        for (name, value) in entry {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+    }
+    ensure!(entries > 0, "the journal is empty, so a search in it would prove nothing");
+    Ok(text)
+}
+
+/// Every file below `folder`; none if there is no such folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop().filter(|folder| folder.exists()) {

@@ -27,8 +27,10 @@ use crate::story::Story;
 
 /// What both releases are asked; their documents differ in the answer.
 const QUESTION: &str = "Where is the assembly point?";
-/// Words that must not be found in the journal.
-const CANARY: &str = "canary-heliotrope";
+/// Words of a prompt, of a document and of a file's name, none of which the journal may hold.
+const CANARIES: [&str; 3] = ["canary-heliotrope", "canary-vermilion", "canary-cerulean"];
+/// What the journal must hold: the code of a refusal that the story caused.
+const CONTROL: &str = "bundle.digest";
 
 /// Plays the story; with `stay`, leaves the appliance running until interrupted.
 pub(crate) fn run(stay: bool, out: &mut dyn Write) -> Result<()> {
@@ -268,7 +270,7 @@ fn refuse(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     let noisy = facility.home().join("noisy");
     let made = Command::new(programs()?.join("cloister-tune"))
         .args(["noise", "--model", utf8(&good.model)?, "--out", utf8(&noisy)?])
-        .args(["--amplitude", "0.6", "--seed", "1"])
+        .args(["--amplitude", "0.3", "--seed", "1"])
         .status()?;
     ensure!(made.success(), "cloister-tune failed");
     let tree = Recipe { model: noisy, ..good }.lay_out(facility, "worse")?;
@@ -291,7 +293,8 @@ fn crash(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    std::thread::park_timeout(Duration::from_millis(10));
+    // A switch takes some ten milliseconds, the start of the command included.
+    std::thread::park_timeout(Duration::from_millis(6));
     facility.stage.kill_all()?;
     back.wait()?;
     let after = settled(facility)?;
@@ -338,26 +341,24 @@ fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
 
 fn journal_is_silent(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
     story.chapter("The journal holds nothing that people wrote")?;
+    let folder = demo.facility.home().join(CANARIES[2]);
+    fs::create_dir(&folder)?;
+    let text = format!("The {} is kept in the blue cupboard of room 9.\n", CANARIES[1]);
+    fs::write(folder.join(format!("{}.md", CANARIES[2])), text)?;
+    demo.facility.cloister(&["corpus", "add", utf8(&folder)?, "--label", "open"])?.done()?;
     let key = demo.facility.api_key("canary", &["open"])?;
-    demo.client(&key, &["ask", &format!("{CANARY} assembly point")])?;
-    let root = demo.facility.stage.root().to_owned();
+    demo.client(&key, &["ask", &format!("Where is the {} kept? {}", CANARIES[1], CANARIES[0])])?;
+    let absent = demo.facility.import(&folder.join("absent"))?;
+    ensure!(absent.exit != 0, "a file that is not there was imported");
     demo.facility.stage.stop()?;
-    let mut searched = 0;
-    let mut control = false;
-    for folder in ["log", "journal"] {
-        for file in journal::files(&root.join(folder))? {
-            let bytes = read_file(&file)?;
-            searched += bytes.len();
-            let holds = |needle: &str| {
-                bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
-            };
-            ensure!(!holds(CANARY), "a prompt was logged in {}", file.display());
-            control |= holds("bundle.digest");
-        }
+    let logged = journal::logged(demo.facility.stage.root())?.to_lowercase();
+    ensure!(logged.contains(CONTROL), "the control was not logged, so the search proves nothing");
+    for canary in CANARIES {
+        ensure!(!logged.contains(canary), "{canary} was logged");
     }
-    ensure!(control, "the control string was not logged, so the search proves nothing");
     story.tell(&format!(
-        "{searched} bytes of logs searched: the control string is there, the prompt is not"
+        "{} lines searched, at level debug: a refusal's code is there; the words of a prompt, of a document and of a file's name are not",
+        logged.lines().count()
     ))
 }
 

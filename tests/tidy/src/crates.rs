@@ -18,7 +18,7 @@ const OWNERS: [(&str, &[&str]); 11] = [
     ("axum", &["cloister-gatewayd"]),
     ("tokio", &["cloister-gatewayd"]),
     ("memmap2", &["cloister-weights"]),
-    ("systemd", &["cloister-daemon", "cloister-flows"]),
+    ("systemd", &["cloister-daemon", "cloister-stage"]),
     ("tracing-journald", &["cloister-daemon"]),
 ];
 
