@@ -2,6 +2,7 @@
 //! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
 
 mod kills;
+mod mutations;
 
 use std::{
     fs::{self, OpenOptions},
@@ -38,11 +39,18 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 1] = [Proof {
-    name: "kills",
-    shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
-    run: kills::run,
-}];
+const PROOFS: [Proof; 2] = [
+    Proof {
+        name: "kills",
+        shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
+        run: kills::run,
+    },
+    Proof {
+        name: "mutations",
+        shows: "each step of the story, broken on purpose, makes the flow test of that step fail",
+        run: mutations::run,
+    },
+];
 
 /// How far a proof has come. Kept in a file after every round.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +100,7 @@ impl Progress {
 pub(crate) fn run(order: &Order, out: &mut dyn Write) -> Result<()> {
     let Some(name) = &order.name else {
         for proof in &PROOFS {
-            writeln!(out, "{:<8} {}", proof.name, proof.shows)?;
+            writeln!(out, "{:<10} {}", proof.name, proof.shows)?;
         }
         return Ok(());
     };

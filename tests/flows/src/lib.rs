@@ -36,11 +36,17 @@ impl Scene {
 
     /// As [`Scene::enrolled`], with options.
     pub fn with(options: &Options) -> Result<Self> {
+        let scene = Self::new(options)?;
+        scene.facility.enrol()?;
+        Ok(scene)
+    }
+
+    /// An appliance that runs and trusts nobody yet.
+    pub fn new(options: &Options) -> Result<Self> {
         // The path of a Unix socket has 107 bytes at most, so the folder is short.
         let folder = tempfile::Builder::new().prefix("cl-").tempdir_in("/tmp")?;
         let mut facility = Facility::found(folder.path(), options)?;
         facility.stage.start()?;
-        facility.enrol()?;
         Ok(Self { facility, folder })
     }
 

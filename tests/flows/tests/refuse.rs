@@ -75,7 +75,7 @@ fn noise(model: &Path, to: &Path) -> Result<()> {
         .arg(model)
         .arg("--out")
         .arg(to)
-        .args(["--amplitude", "0.6", "--seed", "1"])
+        .args(["--amplitude", "0.3", "--seed", "1"])
         .status()?;
     anyhow::ensure!(status.success(), "cloister-tune failed");
     Ok(())

@@ -31,7 +31,7 @@ use crate::{bench::Dice, serve::said};
 /// A daemon that dies sooner counts as broken for its supervisor, which gives up after some of them.
 const LIFE: Duration = Duration::from_millis(2200);
 /// The latest moment of a kill: what a switch takes, and half as much again.
-const LATEST_MICROSECONDS: u64 = 400_000;
+const LATEST_MICROSECONDS: u64 = 80_000;
 /// How long a killed appliance may take until it answers and nothing is open.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// Records that are read at a time.
