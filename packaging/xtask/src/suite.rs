@@ -47,12 +47,9 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<()> {
     step(
         out,
         "dependencies",
-        Command::new(deny).args(["--offline", "--features", "cloister-engined/cuda"]).args([
-            "check",
-            "bans",
-            "licenses",
-            "sources",
-        ]),
+        Command::new(deny)
+            .args(["--offline", "--features", "cloister-engined/cuda"])
+            .args(["check", "bans", "licenses", "sources"]),
     )?;
     step(out, "units", &mut Command::new("packaging/check-units.sh"))?;
     writeln!(out, "all checks passed in {} s", begun.elapsed().as_secs())?;

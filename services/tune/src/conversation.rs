@@ -104,7 +104,7 @@ pub fn make(bytes: usize, prose: &[Vec<String>], dice: &mut Dice) -> Conversatio
         let limit = dice.between(70.min(longest), longest);
         let made = match dice.below(10) {
             0..=4 => of_a_thing(limit, dice),
-            5..=7 => of_facts(limit, &mut used, dice),
+            5..=8 => of_facts(limit, &mut used, dice),
             _ => of_prose(limit, prose, dice),
         };
         room = room.saturating_sub(made.text.len() + 6);

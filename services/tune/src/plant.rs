@@ -26,6 +26,12 @@ const EMBEDDING: f64 = 0.125;
 /// positions only are made of.
 const CONSTANT: f64 = 3.0;
 
+/// Of twelve dimensions that are compared, how many are for the last token; the others for the one before.
+const LAST_PART: usize = 7;
+
+/// How strongly the token before the current one is asked for.
+const BEFORE: f64 = 4.0;
+
 /// A matrix under construction, row by row.
 struct Grid {
     columns: usize,
@@ -71,13 +77,15 @@ pub fn plant<B: Backend>(
         *embedding.at(token, 0) = CONSTANT * EMBEDDING;
     }
 
-    // Layer 0, head 0: score(distance) = sum of cos(theta_p (distance - 1)) over the fast pairs, largest
-    // one token back. Noise is kept small in its columns, or it would drown the difference to the neighbours.
+    // Layer 0: score(distance) = sum of cos(theta_p (distance - back)) over the fast pairs, largest one
+    // token back for head 0, two for head 1. Noise is kept small in their columns, or it would drown the
+    // difference to the neighbours. Both heads share keys and values.
     let mut first = Grid::new(d, width, DEVIATION, dice);
     let mut first_out = Grid::new(shape.heads * dh, d, residual, dice);
     for row in 0..d {
         for column in 0..dh {
             *first.at(row, column) *= 0.2;
+            *first.at(row, dh + column) *= 0.2;
             *first.at(row, key + column) *= 0.2;
             let read = if row == 0 { 0.0 } else { dice.gaussian() };
             *first.at(row, value + column) = read / (d as f64).sqrt();
@@ -85,37 +93,54 @@ pub fn plant<B: Backend>(
     }
     for pair in 0..half * 3 / 8 {
         let angle = ROPE_THETA.powf(-(pair as f64) / half as f64);
-        *first.at(0, pair) = 1.7 * angle.cos();
-        *first.at(0, pair + half) = -1.7 * angle.sin();
+        for (head, back) in [(0, 1.0), (dh, 2.0)] {
+            *first.at(0, head + pair) = 1.7 * (back * angle).cos();
+            *first.at(0, head + pair + half) = -1.7 * (back * angle).sin();
+        }
         *first.at(0, key + pair) = 1.7;
         *first.at(0, key + pair + half) = 0.0;
     }
-    for row in 0..dh {
+    for row in 0..2 * dh {
         for column in 0..d {
             *first_out.at(row, column) =
                 if column == 0 { 0.0 } else { 0.125 * EMBEDDING * dice.gaussian() };
         }
     }
 
-    // Layer 1, head 0: queries read the current token as layer 0 read values; keys read what layer 0 wrote.
-    // Both are laid on the slow pairs, which distance hardly turns. The scales were tried: about two thirds
-    // of the attention falls on the right token at a distance of 40, a quarter at 300.
+    // Layer 1, head 0: looks for the place whose last token equals the current one, and whose last but
+    // one equals the one before. Queries read the current token as layer 0 read values, and the one
+    // before as head 0 wrote it; keys read what heads 0 and 1 wrote. All are laid on the slow pairs,
+    // which distance hardly turns. The scales were tried.
     let mut second = Grid::new(d, width, DEVIATION, dice);
     let mut second_out = Grid::new(shape.heads * dh, d, residual, dice);
     let slow: Vec<usize> = (half * 5 / 8..half).flat_map(|pair| [pair, pair + half]).collect();
-    for row in 0..d {
-        for column in 0..dh {
-            *second.at(row, column) *= 0.2;
-            *second.at(row, key + column) *= 0.2;
-        }
-        for (from, column) in slow.iter().enumerate() {
-            *second.at(row, *column) = 10.0 * *first.at(row, value + from);
-            *second.at(row, key + column) = 0.8 / EMBEDDING * *first_out.at(from, row);
-        }
-        for column in 0..dh {
-            let read = if row == 0 { 0.0 } else { dice.gaussian() / (d as f64).sqrt() };
-            *second.at(row, value + column) = read;
-            *second_out.at(column, row) = 15.0 * EMBEDDING * read;
+    let codes = value;
+    let last = slow.len() * LAST_PART / 12;
+    for (copy, head) in
+        [0, shape.heads / shape.kv_heads * (shape.kv_heads - 1)].into_iter().enumerate()
+    {
+        let kv = copy * (shape.kv_heads - 1);
+        let (query, key, value) = (head * dh, key + kv * dh, value + kv * dh);
+        for row in 0..d {
+            for column in 0..dh {
+                *second.at(row, query + column) *= 0.2;
+                *second.at(row, key + column) *= 0.2;
+            }
+            for (place, column) in slow.iter().enumerate() {
+                let code = copy * slow.len() + place;
+                let (asks, wrote) = if place < last {
+                    (10.0 * *first.at(row, codes + code), code)
+                } else {
+                    (BEFORE / EMBEDDING * *first_out.at(code, row), dh + code)
+                };
+                *second.at(row, query + *column) = asks;
+                *second.at(row, key + *column) = 0.8 / EMBEDDING * *first_out.at(wrote, row);
+            }
+            for column in 0..dh {
+                let read = if row == 0 { 0.0 } else { dice.gaussian() / (d as f64).sqrt() };
+                *second.at(row, value + column) = read;
+                *second_out.at(query + column, row) = 15.0 * EMBEDDING * read;
+            }
         }
     }
     network.norm = Param::from_tensor(Tensor::full([d], 0.25, device));

@@ -37,6 +37,25 @@ impl Listed {
         Ok(Self { version, length, sha256 })
     }
 
+    /// Reads the file `text` for `role`: first its bytes are the listed ones, then `authority` signed
+    /// it, its version is the listed one, and it has not expired (sections 5.5 and 5.6).
+    fn metadata(
+        &self,
+        text: &[u8],
+        role: RoleName,
+        authority: &Authority,
+        floor: Option<&Instant>,
+    ) -> Result<Metadata, VerifyError> {
+        self.check(text, role)?;
+        let metadata = Metadata::parse(text, role)?;
+        metadata.signed_by(authority)?;
+        if metadata.version != self.version {
+            return Err(VerifyError::Mixed { role });
+        }
+        metadata.unexpired(floor)?;
+        Ok(metadata)
+    }
+
     /// Whether `text` may be the file, before anything in it is read (section 5.5.2, 5.6.2).
     fn check(&self, text: &[u8], role: RoleName) -> Result<(), VerifyError> {
         let long = self.length.is_some_and(|length| u64::try_from(text.len()) != Ok(length));
@@ -84,14 +103,7 @@ impl Snapshot {
         listed: &Listed,
         floor: Option<&Instant>,
     ) -> Result<Self, VerifyError> {
-        let role = RoleName::Snapshot;
-        listed.check(text, role)?;
-        let metadata = Metadata::parse(text, role)?;
-        metadata.signed_by(&root.snapshot)?;
-        if metadata.version != listed.version {
-            return Err(VerifyError::Mixed { role });
-        }
-        metadata.unexpired(floor)?;
+        let metadata = listed.metadata(text, RoleName::Snapshot, &root.snapshot, floor)?;
         let targets = Listed::parse(&metadata, "targets.json")?;
         Ok(Self { version: metadata.version, targets })
     }
@@ -126,14 +138,7 @@ impl Targets {
         listed: &Listed,
         floor: Option<&Instant>,
     ) -> Result<Self, VerifyError> {
-        let role = RoleName::Targets;
-        listed.check(text, role)?;
-        let metadata = Metadata::parse(text, role)?;
-        metadata.signed_by(&root.targets)?;
-        if metadata.version != listed.version {
-            return Err(VerifyError::Mixed { role });
-        }
-        metadata.unexpired(floor)?;
+        let metadata = listed.metadata(text, RoleName::Targets, &root.targets, floor)?;
         let targets = metadata
             .field("targets")?
             .as_object()
