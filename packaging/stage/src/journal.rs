@@ -12,10 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use systemd::journal::OpenDirectoryOptions;
 
-use crate::release::read_file;
+use crate::{programs, release::read_file};
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -63,16 +63,40 @@ pub fn start(folder: &Path) -> Result<Child> {
     Ok(child)
 }
 
-/// Moves this process to a mount namespace of its own, whose mounts reach the daemons that it
-/// starts. Does nothing where that is not permitted; then nothing can be mounted either.
-pub fn enter_own_mounts() {
-    let nothing: Option<&Path> = None;
-    if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok() {
-        let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
-        // First cut off from the machine, then shared with what is started from here.
-        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
-            .and_then(|()| mount(nothing, "/", nothing, shared, nothing))
-            .unwrap_or_default();
+/// Mounts below a folder that nobody else sees; they end with this.
+#[derive(Debug)]
+pub struct OwnMounts {
+    folder: Option<PathBuf>,
+}
+
+impl OwnMounts {
+    /// Moves this process to a mount namespace of its own. What is then mounted below `folder` reaches
+    /// the daemons that it starts, and not the machine. Does nothing where that is not permitted;
+    /// then nothing can be mounted either.
+    #[must_use]
+    pub fn enter(folder: &Path) -> Self {
+        // Asked once, before the move: in a changed root the kernel cannot say it afterwards.
+        let known = programs().is_ok();
+        if !known || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_err() {
+            return Self { folder: None };
+        }
+        let nothing: Option<&Path> = None;
+        let propagate = |place: &Path, how| mount(nothing, place, nothing, how, nothing);
+        // Refused where the root is no mount of its own (chroot(1)); the folder's own mount is enough.
+        propagate(Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE).unwrap_or_default();
+        let bound = mount(Some(folder), folder, nothing, MsFlags::MS_BIND, nothing)
+            .and_then(|()| propagate(folder, MsFlags::MS_PRIVATE))
+            .and_then(|()| propagate(folder, MsFlags::MS_SHARED));
+        Self { folder: bound.is_ok().then(|| folder.to_owned()) }
+    }
+}
+
+impl Drop for OwnMounts {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // What is still read stays until its reader ends.
+            umount2(folder, MntFlags::MNT_DETACH).unwrap_or_default();
+        }
     }
 }
 

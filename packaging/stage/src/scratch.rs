@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -189,15 +190,18 @@ fn signal(pid: u32, signal: Signal) -> Result<()> {
     }
 }
 
-/// The folder of the built programs: beside this one, or above it for test programs.
+/// The folder of the built programs: beside this one, or above it for test programs. It is looked
+/// for once.
 ///
 /// # Errors
 /// When they were not built.
 pub fn programs() -> Result<PathBuf> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
     let here = std::env::current_exe()?;
-    here.ancestors()
-        .skip(1)
-        .find(|folder| folder.join("cloister-stage").is_file())
-        .map(Path::to_owned)
-        .context("the daemons are not built; run `cargo build --workspace --bins`")
+    let found = here.ancestors().skip(1).find(|folder| folder.join("cloister-stage").is_file());
+    let found = found.context("the daemons are not built; run `cargo build --workspace --bins`")?;
+    Ok(FOUND.get_or_init(|| found.to_owned()).clone())
 }

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use cloister_stage::{
     Options, Unit, ask,
     facility::{APPROVERS, Facility, Outcome, import_number},
-    journal, outside, programs,
+    journal::{self, OwnMounts},
+    outside, programs,
     release::{Recipe, add_fresh_bytes, checkout, read_file},
     stick::Stick,
     tamper,
@@ -34,11 +35,12 @@ const CONTROL: &str = "bundle.digest";
 
 /// Plays the story; with `stay`, leaves the appliance running until interrupted.
 pub(crate) fn run(stay: bool, out: &mut dyn Write) -> Result<()> {
-    journal::enter_own_mounts();
     let folder = std::env::temp_dir().join(format!("cloister-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
+    let mounts = OwnMounts::enter(&folder);
     let mut story = Story::new(out);
     let played = play(&folder, stay, &mut story);
+    drop(mounts);
     if played.is_err() {
         story.tell(&format!("the scratch root is kept: {}", folder.display()))?;
         return played;
