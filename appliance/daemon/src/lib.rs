@@ -23,6 +23,7 @@
 //! ```
 
 mod arguments;
+mod cage;
 pub mod clock;
 mod connection;
 pub mod credentials;
@@ -95,7 +96,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts as `role`: takes `--config PATH` (and `--slot a|b` for an engine) from the command
     /// line, reads the configuration, turns core dumps off, sends the log through the redacting
-    /// layer to the journal or to standard error, and catches SIGTERM and SIGINT.
+    /// layer to the journal or to standard error, shuts those daemons in that read what strangers
+    /// wrote, and catches SIGTERM and SIGINT.
     ///
     /// From here on a panic logs its place, never its text, and ends the process. Call it first in
     /// `main`, before any thread is started, and once.
@@ -109,6 +111,10 @@ impl Daemon {
         log::install(config.log.level)?;
         process::no_core_dumps()?;
         process::panics_name_the_place_only();
+        if let Some(cage) = cage::Cage::of(role, &config) {
+            let landlock = cage.enter()?;
+            tracing::info!(landlock, "shut in");
+        }
         let daemon = Self::assemble(role, arguments.slot, config, inherited)?;
         daemon.stop.on_signals()?;
         tracing::info!(role = role.name(), "started");
