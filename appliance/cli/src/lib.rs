@@ -176,9 +176,12 @@ pub enum RecordsVerb {
         /// The log's verifier key, known from elsewhere.
         #[arg(long, value_name = "KEY")]
         log_key: String,
-        /// The enrolled root file, known from elsewhere.
+        /// The enrolled root file, known from elsewhere; then each later root, in order.
+        #[arg(long, value_name = "FILE", required = true)]
+        root: Vec<PathBuf>,
+        /// The checkpoint of an earlier visit, which the log must contain.
         #[arg(long, value_name = "FILE")]
-        root: PathBuf,
+        since: Option<PathBuf>,
     },
 }
 
@@ -188,8 +191,9 @@ pub enum RecordsVerb {
 /// A [`Failure`] with the problem's code and the exit code.
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let json = arguments.json;
-    if let Verb::Records(RecordsVerb::Verify { folder, log_key, root }) = &arguments.verb {
-        return records::verify(folder, log_key, root, json, out);
+    if let Verb::Records(RecordsVerb::Verify { folder, log_key, root, since }) = &arguments.verb {
+        let brought = records::Brought { log_key, roots: root, since: since.as_deref() };
+        return records::verify(folder, &brought, json, out);
     }
     let config = read_config(&arguments.config)?;
     match arguments.verb {

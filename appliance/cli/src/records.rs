@@ -4,20 +4,19 @@ use std::{
     error::Error as _,
     fs::{self, OpenOptions},
     io::Write,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use base64::Engine as _;
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
-use cloister_domain::Digest;
-use cloister_record::{Export, Trust};
+use cloister_record::{Export, Fault, Trust};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
 };
 
-use crate::{Failure, print_json, say};
+use crate::{Failure, ask_daemon, print_json, say};
 
 /// Asks recordd for everything and writes it to a folder that did not exist.
 pub(crate) fn export(
@@ -49,11 +48,27 @@ pub(crate) fn export(
     }
     fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
         .map_err(|_detail| Failure::output())?;
+    let key = log_key(config)?;
     if json {
-        return print_json(&serde_json::json!({ "files": files }), out);
+        return print_json(&serde_json::json!({ "files": files, "log_key": key }), out);
     }
     say!(out, "exported {files} files to {}", folder.display());
+    say!(out, "log key     {key}");
+    say!(
+        out,
+        "An auditor compares the key with the one noted at enrolment, and brings root.json along."
+    );
     Ok(())
+}
+
+/// The log's verifier key: what an auditor notes at enrolment and brings along ever after.
+pub(crate) fn log_key(config: &Config) -> Result<String, Failure> {
+    match ask_daemon(config, Role::Recordd, &Request::Head)? {
+        Answer::Head { log_key, .. } => Ok(log_key),
+        Answer::Appended { .. } | Answer::Entries(_) | Answer::File { .. } | Answer::Done => {
+            Err(Failure::conversation("recordd"))
+        }
+    }
 }
 
 /// Writes one file of an export below `folder`; its path comes over a socket, so it is checked.
@@ -76,23 +91,54 @@ fn write_file(folder: &Path, path: &str, base64: &str) -> Result<(), Failure> {
 const EXPORT_FILE_BYTES_MAX: u64 = 256 * (64 << 10) + 1024;
 /// The largest root file, as at enrolment.
 const ROOT_BYTES_MAX: u64 = 1 << 20;
+/// The largest checkpoint, with the signatures of many witnesses.
+const CHECKPOINT_BYTES_MAX: u64 = 1 << 20;
 
-/// Checks an export against a log key and a root that came by another way.
+/// What an auditor brought along, by another way than the export.
+pub(crate) struct Brought<'a> {
+    /// The log's verifier key.
+    pub(crate) log_key: &'a str,
+    /// The enrolled root file, then each later one.
+    pub(crate) roots: &'a [PathBuf],
+    /// The checkpoint of an earlier visit.
+    pub(crate) since: Option<&'a Path>,
+}
+
+impl Brought<'_> {
+    fn trust(&self) -> Result<Trust, Failure> {
+        let log: Result<_, cloister_record::RecordError> = self.log_key.parse();
+        let log = log.map_err(|error| Failure::of(&error))?;
+        let read = |path: &PathBuf| {
+            files::read_limited(path, ROOT_BYTES_MAX).map_err(|error| Failure::of(&error))
+        };
+        let texts = self.roots.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        let (root, persons) =
+            cloister_verify::auditors_view(&texts).map_err(|error| Failure::of(&error))?;
+        Ok(Trust { log, root, persons })
+    }
+
+    /// Whether the log contains what it was at an earlier visit.
+    fn check_past(&self, export: &Export, trust: &Trust) -> Result<Option<Fault>, Failure> {
+        let Some(path) = self.since else { return Ok(None) };
+        let since = files::read_limited(path, CHECKPOINT_BYTES_MAX);
+        let since = since.map_err(|error| Failure::of(&error))?;
+        Ok(cloister_record::check_past(export, trust, &since).err())
+    }
+}
+
+/// Checks an export against what came by another way.
 pub(crate) fn verify(
     folder: &Path,
-    log_key: &str,
-    root: &Path,
+    brought: &Brought<'_>,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let log = log_key.parse().map_err(|error: cloister_record::RecordError| Failure::of(&error))?;
-    let text = files::read_limited(root, ROOT_BYTES_MAX).map_err(|error| Failure::of(&error))?;
-    let digest = Digest::of(&text);
-    let state = cloister_verify::enrol(&text, digest).map_err(|error| Failure::of(&error))?;
+    let trust = brought.trust()?;
     let mut export = Export::new();
     read_export(folder, folder, &mut export)?;
-    let trust = Trust { log, root: digest, persons: state.approvers() };
-    let report = cloister_record::verify(&export, &trust);
+    let mut report = cloister_record::verify(&export, &trust);
+    report.faults.extend(brought.check_past(&export, &trust)?);
     let faults: Vec<String> = report
         .faults
         .iter()

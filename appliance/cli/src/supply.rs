@@ -7,7 +7,7 @@ use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId};
 use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Status};
 
-use crate::{Failure, ask_daemon, print_json, say};
+use crate::{Failure, ask_daemon, print_json, records, say};
 
 /// Words of a digest that officers compare aloud when they enrol a root: 128 bits.
 const ROOT_WORDS: usize = 16;
@@ -55,6 +55,11 @@ pub(crate) fn enrol(
     }
     say!(out, "enrolled root {root} as record {record}");
     say!(out, "words         {}", root.words(ROOT_WORDS));
+    say!(out, "log key       {}", records::log_key(config)?);
+    say!(
+        out,
+        "Note root and log key on paper: an auditor needs both, by another way than an export."
+    );
     Ok(())
 }
 

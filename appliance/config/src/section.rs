@@ -180,7 +180,13 @@ sections! {
         probation_s: u32 = "60" in (0, 86_400);
         /// Whether a release without an evaluation set is refused. Off, it is judged by whether it loads,
         /// scores with finite numbers and completes a sentence, and the record says so.
-        evaluation_required: bool = "false";
+        evaluation_required: bool = "true";
+        /// How much worse than the active release a candidate may be on held-out text, in thousandths of
+        /// its bits per byte, whatever its publisher allows.
+        heldout_worse_permille_max: u32 = "100" in (0, 1_000_000);
+        /// How many fewer golden questions than the active release a candidate may answer, in thousandths
+        /// of what the active one answers, whatever its publisher allows.
+        golden_fewer_permille_max: u32 = "200" in (0, 1000);
         /// Golden questions of a release, in thousandths, that must be answered as expected, whatever its
         /// publisher asks for.
         golden_passed_permille_min: u32 = "0" in (0, 1000);

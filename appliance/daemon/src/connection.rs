@@ -18,6 +18,8 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
+use crate::{Stop, clock::Stopwatch, stop::Woken};
+
 /// Who is at the other end, as the kernel knows it (SO_PEERCRED): the process that connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -39,6 +41,9 @@ pub enum FrameError {
     /// The connection failed.
     #[error("the connection to another process failed")]
     Broken(#[source] io::Error),
+    /// This daemon is to stop, and waits no longer.
+    #[error("the daemon is stopping; ask again when it is back")]
+    Stopping,
     /// The other end did not answer, or did not read, in time.
     #[error("the other process did not go on in time")]
     TimedOut,
@@ -66,6 +71,7 @@ impl Coded for FrameError {
     fn class(&self) -> Class {
         match self {
             Self::Connect(_) | Self::Broken(_) | Self::TimedOut | Self::CutOff => Class::Fault,
+            Self::Stopping => Class::Busy,
             Self::TooLong { .. } | Self::Form { .. } => Class::Refused,
             Self::TurnedAway(problem) => problem.class,
         }
@@ -75,6 +81,7 @@ impl Coded for FrameError {
         match self {
             Self::Connect(_) => "socket.connect",
             Self::Broken(_) => "socket.broken",
+            Self::Stopping => "socket.stopping",
             Self::TimedOut => "socket.timeout",
             Self::CutOff => "socket.cut-off",
             Self::TooLong { .. } => "socket.frame.too-long",
@@ -108,6 +115,8 @@ pub struct Connection {
     peer: Peer,
     /// Keeps frames of two writers apart.
     writing: Mutex<()>,
+    /// The wish that ends waiting for the other end.
+    stop: Option<Stop>,
 }
 
 impl Connection {
@@ -127,7 +136,15 @@ impl Connection {
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
         let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
-        Ok(Self { stream, peer, writing: Mutex::new(()) })
+        Ok(Self { stream, peer, writing: Mutex::new(()), stop: None })
+    }
+
+    /// The same, but whoever waits for a message goes on with [`FrameError::Stopping`] once `stop` is
+    /// set: a daemon that ends does not wait for another that has ended before it.
+    #[must_use]
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.stop = Some(stop.clone());
+        self
     }
 
     /// Who is at the other end.
@@ -170,8 +187,25 @@ impl Connection {
         self.expect()
     }
 
+    /// Waits for the first byte of the next frame, where a wish to stop must be heard meanwhile.
+    fn wait(&self) -> Result<(), FrameError> {
+        let Some(stop) = &self.stop else { return Ok(()) };
+        let since = Stopwatch::start();
+        let most = self.stream.read_timeout().map_err(FrameError::Broken)?.unwrap_or(Duration::MAX);
+        loop {
+            match stop.or_readable(self.stream.as_fd(), most.saturating_sub(since.elapsed())) {
+                Woken::Readable => return Ok(()),
+                Woken::Stopped => return Err(FrameError::Stopping),
+                Woken::TimedOut if since.elapsed() >= most => return Err(FrameError::TimedOut),
+                // A signal; the time is not over.
+                Woken::TimedOut => {}
+            }
+        }
+    }
+
     /// The bytes of the next frame; wiped when dropped, since they may be people's words.
     fn frame(&self) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
+        self.wait()?;
         let mut stream = &self.stream;
         let mut prefix = [0; 4];
         let mut read = 0;

@@ -43,6 +43,8 @@ use cloister_config::{Config, Role};
 use cloister_domain::{Coded, Slot};
 
 pub use connection::{Connection, FrameError, Peer};
+pub use process::forget_peak_memory;
+
 pub use error::{ListenError, ServeError, StartError};
 pub use serve::Limits;
 pub use stop::Stop;

@@ -1,5 +1,11 @@
 //! What a process of the appliance gives up at its start: core dumps and talkative panics.
 
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    sync::OnceLock,
+};
+
 use nix::sys::{
     prctl,
     resource::{Resource, setrlimit},
@@ -7,10 +13,28 @@ use nix::sys::{
 
 use crate::StartError;
 
+/// Where the kernel is told to forget how much memory the process used at most (proc(5)). A process
+/// that refuses to be traced cannot open it, so it is opened before; `None` where it cannot be had.
+static PEAK: OnceLock<Option<File>> = OnceLock::new();
+
 /// Makes sure that no memory of this process reaches a disk or a debugger of its own user.
 pub(crate) fn no_core_dumps() -> Result<(), StartError> {
+    open_peak();
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(StartError::system("turn core dumps off"))?;
     prctl::set_dumpable(false).map_err(StartError::system("refuse to be traced"))
+}
+
+fn open_peak() -> Option<&'static File> {
+    let open = || OpenOptions::new().write(true).open("/proc/self/clear_refs").ok();
+    PEAK.get_or_init(open).as_ref()
+}
+
+/// Makes the peak of resident memory (`VmHWM`) begin anew at what is resident now. Says whether the
+/// kernel did it; where it did not, the peak goes on from the start of the process.
+#[must_use]
+pub fn forget_peak_memory() -> bool {
+    // 5: "reset the peak resident set size".
+    open_peak().is_some_and(|mut file| file.write_all(b"5").is_ok())
 }
 
 /// From now on a panic logs file and line, never its message, which may quote people's words, and

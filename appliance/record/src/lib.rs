@@ -23,7 +23,7 @@ pub use entry::{
 };
 pub use error::RecordError;
 pub use note::{VerifierKey, open_note, sign_note};
-pub use verify::{Export, Fault, Report, Trust, verify};
+pub use verify::{Export, Fault, Report, Trust, check_past, verify};
 
 /// The second verifier: another language, no shared code. Every export carries it.
 pub const AUDITOR: &str = include_str!("../audit.py");

@@ -31,6 +31,12 @@ pub struct Trust {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
+    /// The log is not one that grew from an earlier checkpoint.
+    #[error("the log does not contain its own past of {size} entries, which was brought along")]
+    Past {
+        /// Entries of the earlier checkpoint.
+        size: u64,
+    },
     /// A file is missing.
     #[error("the export lacks {path}")]
     Missing {
@@ -121,6 +127,7 @@ impl Coded for Fault {
             Self::Anchor { .. } => "record.export.anchor",
             Self::ActTwice { .. } => "record.export.act",
             Self::Activation { .. } => "record.export.activation",
+            Self::Past { .. } => "record.export.past",
         }
     }
 }
@@ -181,9 +188,34 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
     report
 }
 
+/// Whether the log of `export`, which [`verify`] found to be whole, begins with the entries of
+/// `earlier`: the checkpoint that an auditor kept from an earlier visit.
+///
+/// # Errors
+/// [`Fault::Checkpoint`] for one that this log did not sign, [`Fault::Past`] for another past.
+pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), Fault> {
+    let earlier = open_checkpoint(earlier, trust)?;
+    let now = checkpoint(export, trust)?;
+    let past = Fault::Past { size: earlier.size };
+    let short = now.size.div_ceil(WIDTH) > export.len() as u64;
+    if earlier.size > now.size || short {
+        return Err(past);
+    }
+    let mut tree = Tree::new();
+    for entry in entries(export, now.size, &mut Vec::new()).into_iter().flatten() {
+        tree.push(leaf_hash(entry));
+    }
+    let same = tree.size() == now.size && tree.root_of(earlier.size) == earlier.root;
+    if same { Ok(()) } else { Err(past) }
+}
+
 fn checkpoint(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
     let path = "checkpoint";
     let bytes = export.get(path).ok_or_else(|| Fault::Missing { path: path.to_owned() })?;
+    open_checkpoint(bytes, trust)
+}
+
+fn open_checkpoint(bytes: &[u8], trust: &Trust) -> Result<Checkpoint, Fault> {
     let note = std::str::from_utf8(bytes).map_err(|_bytes| Fault::Checkpoint(RecordError::Note))?;
     Checkpoint::open(note, &trust.log).map_err(Fault::Checkpoint)
 }
@@ -414,6 +446,24 @@ mod tests {
         let report = verify(&log.export(), &trust());
         assert_eq!(report.faults, []);
         assert_eq!(report.open_intent.as_deref(), Some("activation/2/intent"));
+    }
+
+    #[test]
+    fn a_log_contains_its_own_past_and_no_other() {
+        let mut log = good();
+        let earlier = log.export();
+        log.add(Event::MediaSeen, "media/9");
+        let later = log.export();
+        let past = |export: &Export, kept: &Export| {
+            check_past(export, &trust(), &kept["checkpoint"]).map_err(|fault| fault.code())
+        };
+        assert_eq!(past(&later, &earlier), Ok(()));
+        assert_eq!(past(&earlier, &earlier), Ok(()));
+        assert_eq!(past(&earlier, &later), Err("record.export.past"), "it lost an entry");
+        let mut other = good();
+        other.add(Event::MediaSeen, "media/8");
+        other.add(Event::MediaSeen, "media/9");
+        assert_eq!(past(&other.export(), &later), Err("record.export.past"), "another past");
     }
 
     #[test]

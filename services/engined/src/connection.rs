@@ -24,7 +24,7 @@ use crate::{
     answer::{Answer, Asker},
     error::{STOP_BYTES_MAX, STOPS_MAX, TEXTS_MAX},
     job::Window,
-    load,
+    load, memory,
     shared::{EmbeddingFront, Shared},
     worker::Command,
 };
@@ -129,6 +129,8 @@ fn load_now(
         error.log("a generation was not loaded");
     }
     loaded?;
+    // What was here before is gone now.
+    memory::forget();
     let microseconds = since.microseconds();
     tracing::info!(%generation, microseconds, full_check, "loaded");
     Ok(Event::Loaded { status: shared.status(), microseconds })

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use cloister_flows::Scene;
-use cloister_stage::{Unit, stick::Stick};
+use cloister_stage::{Unit, release::read_file, stick::Stick};
 use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -33,6 +34,17 @@ fn a_release_on_a_filesystem_image_is_verified_and_evaluated() -> Result<()> {
         assert!(events.iter().any(|event| event == wanted), "{wanted} in {events:?}");
     }
     assert_eq!(scene.active(), None, "nothing is active before people approved");
+    Ok(())
+}
+
+#[test]
+fn the_opener_of_media_is_shut_in() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let process = Path::new("/proc").join(scene.stage().pid(Unit::Intaked)?.to_string());
+    let status = String::from_utf8(read_file(&process.join("status"))?)?;
+    for wanted in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.lines().any(|line| line == wanted), "{wanted} in {status}");
+    }
     Ok(())
 }
 

@@ -79,7 +79,7 @@ impl Core {
         Ok(Self {
             shelf,
             recordd: Recordd::new(paths),
-            corpusd: Corpusd::new(paths),
+            corpusd: Corpusd::new(paths, &stop),
             stop,
             state: Mutex::new(state),
             trust: Mutex::new(trust),
@@ -111,7 +111,7 @@ impl Core {
     }
 
     pub(crate) fn engine(&self, slot: Slot) -> Engine {
-        Engine::new(&self.config.paths, slot)
+        Engine::new(&self.config.paths, slot, &self.stop)
     }
 
     /// What the facility demands of every candidate.
@@ -119,6 +119,8 @@ impl Core {
         let update = &self.config.update;
         Minimums {
             evaluation_required: update.evaluation_required,
+            heldout_worse_permille_max: update.heldout_worse_permille_max,
+            golden_fewer_permille_max: update.golden_fewer_permille_max,
             golden_passed_permille_min: update.golden_passed_permille_min,
             decode_millitokens_per_s_min: update.decode_millitokens_per_s_min,
         }

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use cloister_config::{Paths, Role};
-use cloister_daemon::{Connection, FrameError};
+use cloister_daemon::{Connection, FrameError, Stop};
 use cloister_domain::{
     GenerationId, LabelSet, Principal, RecordIndex, Sensitive, Slot, TokenCount,
 };
@@ -96,15 +96,17 @@ pub(crate) struct Completion {
     pub(crate) decode_microseconds: u64,
 }
 
-/// The engine in one slot.
+/// The engine in one slot. Nobody waits for it once the daemon is to stop: by then it may be gone,
+/// while its socket is held for the next one.
 #[derive(Debug)]
 pub(crate) struct Engine {
     socket: PathBuf,
+    stop: Stop,
 }
 
 impl Engine {
-    pub(crate) fn new(paths: &Paths, slot: Slot) -> Self {
-        Self { socket: paths.engine_socket(slot) }
+    pub(crate) fn new(paths: &Paths, slot: Slot, stop: &Stop) -> Self {
+        Self { socket: paths.engine_socket(slot), stop: stop.clone() }
     }
 
     /// What it holds.
@@ -189,7 +191,7 @@ impl Engine {
     }
 
     fn connect(&self, timeout: Duration) -> Result<Connection, ActError> {
-        let connection = Connection::connect(&self.socket).map_err(lost)?;
+        let connection = Connection::connect(&self.socket).map_err(lost)?.until(&self.stop);
         connection.set_timeout(Some(timeout));
         Ok(connection)
     }
@@ -206,15 +208,16 @@ fn unexpected(event: Event) -> ActError {
     }
 }
 
-/// The keeper of the documents.
+/// The keeper of the documents; see [`Engine`].
 #[derive(Debug)]
 pub(crate) struct Corpusd {
     socket: PathBuf,
+    stop: Stop,
 }
 
 impl Corpusd {
-    pub(crate) fn new(paths: &Paths) -> Self {
-        Self { socket: paths.socket(Role::Corpusd) }
+    pub(crate) fn new(paths: &Paths, stop: &Stop) -> Self {
+        Self { socket: paths.socket(Role::Corpusd), stop: stop.clone() }
     }
 
     /// Takes a generation's documents in; idempotent.
@@ -264,7 +267,7 @@ impl Corpusd {
         timeout: Duration,
     ) -> Result<corpus::Answer, ActError> {
         let failed = |cause| ActError::Peer { daemon: "corpusd", cause };
-        let connection = Connection::connect(&self.socket).map_err(failed)?;
+        let connection = Connection::connect(&self.socket).map_err(failed)?.until(&self.stop);
         connection.set_timeout(Some(timeout));
         let reply: Reply<corpus::Answer> = connection.ask(request).map_err(failed)?;
         reply.map_err(ActError::Told)

@@ -15,6 +15,10 @@ const NOT_MEASURED: i64 = -1;
 pub(crate) struct Minimums {
     /// Whether a candidate without an evaluation set is refused.
     pub(crate) evaluation_required: bool,
+    /// How much worse than the active generation on held-out text, in thousandths.
+    pub(crate) heldout_worse_permille_max: u32,
+    /// How many fewer golden questions than the active generation, in thousandths.
+    pub(crate) golden_fewer_permille_max: u32,
     /// Golden questions, in thousandths, that must be answered as expected.
     pub(crate) golden_passed_permille_min: u32,
     /// Least speed of writing, in thousandths of a token a second; 0 asks for nothing.
@@ -73,10 +77,9 @@ pub(crate) fn judge(
     ));
 
     let before = of_active(|measured| measured.heldout_millibits_per_byte);
-    let worse = policy
-        .heldout_worse_permille_max
-        .zip(before)
-        .map(|(permille, before)| parts(before, 1000 + u64::from(permille)));
+    let permille = policy.heldout_worse_permille_max.unwrap_or(u32::MAX);
+    let permille = 1000 + u64::from(permille.min(minimums.heldout_worse_permille_max));
+    let worse = before.map(|before| parts(before, permille));
     let bound = least(policy.heldout_millibits_per_byte_max.map(u64::from), worse);
     figures.extend(compared(
         "heldout-millibits-per-byte",
@@ -132,10 +135,11 @@ fn golden(
 ) -> Option<Figure> {
     let before = active.and_then(|active| active.golden).map(|(_, right)| u64::from(right));
     let asked = candidate.golden.map(|(asked, _)| u64::from(asked));
-    let fewer = policy
-        .golden_fewer_max
-        .zip(before)
-        .map(|(fewer, before)| before.saturating_sub(u64::from(fewer)));
+    let fewer = before.map(|before| {
+        let of_site = before * u64::from(minimums.golden_fewer_permille_max) / 1000;
+        let of_publisher = policy.golden_fewer_max.map_or(u64::MAX, u64::from);
+        before.saturating_sub(of_publisher.min(of_site))
+    });
     // Rounded up: 667 thousandths of three questions are three.
     let of_site = Some(u64::from(minimums.golden_passed_permille_min))
         .filter(|permille| *permille > 0)
@@ -234,9 +238,18 @@ mod tests {
         }
     }
 
+    /// A facility that leaves everything to the publisher.
+    fn lax() -> Minimums {
+        Minimums {
+            heldout_worse_permille_max: 1_000_000,
+            golden_fewer_permille_max: 1000,
+            ..Minimums::default()
+        }
+    }
+
     /// The names of the figures that failed.
     fn failed(candidate: &Measured, active: Option<&Measured>, policy: &Policy) -> Vec<String> {
-        judge(candidate, active, policy, &Minimums::default())
+        judge(candidate, active, policy, &lax())
             .into_iter()
             .filter(|figure| !figure.passed)
             .map(|figure| figure.name)
@@ -305,6 +318,7 @@ mod tests {
             evaluation_required: true,
             golden_passed_permille_min: 751,
             decode_millitokens_per_s_min: 60_000,
+            ..lax()
         };
         let bare = Measured { set_given: false, ..good() };
         let figures = judge(&bare, None, &Policy::default(), &minimums);
@@ -318,9 +332,29 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_who_asks_for_nothing_is_still_held_to_the_active_release() {
+        let facility = Minimums {
+            heldout_worse_permille_max: 100,
+            golden_fewer_permille_max: 200,
+            ..Minimums::default()
+        };
+        let active = Measured { golden: Some((20, 10)), ..good() };
+        let failed = |candidate: &Measured| -> Vec<String> {
+            let figures = judge(candidate, Some(&active), &Policy::default(), &facility);
+            figures.into_iter().filter(|f| !f.passed).map(|f| f.name).collect()
+        };
+        let at =
+            Measured { heldout_millibits_per_byte: Some(2200), golden: Some((20, 8)), ..good() };
+        assert!(failed(&at).is_empty());
+        let beyond =
+            Measured { heldout_millibits_per_byte: Some(2201), golden: Some((20, 7)), ..good() };
+        assert_eq!(failed(&beyond), ["heldout-millibits-per-byte", "golden-passed"]);
+    }
+
+    #[test]
     fn without_a_set_loading_and_answering_decide() {
         let bare = Measured { finite: true, completion_tokens: 1, ..Measured::default() };
-        let figures = judge(&bare, None, &Policy::default(), &Minimums::default());
+        let figures = judge(&bare, None, &Policy::default(), &lax());
         assert!(passed(&figures));
         assert_eq!(figures[0].name, "evaluation-set");
         assert_eq!((figures[0].candidate, figures[0].bound), (0, None));

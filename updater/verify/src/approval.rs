@@ -9,7 +9,7 @@ use cloister_attest::{
 };
 use cloister_domain::{Digest, GenerationId, Principal};
 
-use crate::{RoleName, TrustState, Verified, VerifyError};
+use crate::{RoleName, TrustState, Verified, VerifyError, root::Root};
 
 /// Enough distinct persons approved one package. Only this crate can make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,26 @@ impl Approved {
     pub const fn persons(&self) -> &BTreeSet<Principal> {
         &self.persons
     }
+}
+
+/// What an auditor knows from the trust roots: the digest of the enrolled one, and who could approve
+/// under it or under one of its successors, by key.
+///
+/// # Errors
+/// [`VerifyError::Missing`] without a root, else those of a root that is malformed, badly signed or
+/// does not follow the one before.
+pub fn auditors_view(
+    roots: &[&[u8]],
+) -> Result<(Digest, BTreeMap<PublicKey, Principal>), VerifyError> {
+    let missing = VerifyError::Missing { role: RoleName::Root };
+    let (first, later) = roots.split_first().ok_or(missing)?;
+    let mut root = Root::parse(first)?;
+    let (enrolled, mut persons) = (root.sha256, root.approvers.persons());
+    for text in later {
+        root = root.followed_by(text)?;
+        persons.extend(root.approvers.persons());
+    }
+    Ok((enrolled, persons))
 }
 
 impl TrustState {

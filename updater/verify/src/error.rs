@@ -121,6 +121,14 @@ pub enum VerifyError {
         /// The version held.
         held: u64,
     },
+    /// A file has the version of one that is held, and other bytes.
+    #[error(
+        "{file} has the version that is held and another content; get the medium written again"
+    )]
+    OtherContent {
+        /// Which one.
+        file: &'static str,
+    },
     /// Metadata is not the version or the bytes that the role above names.
     #[error("the {role} metadata is not the one that belongs to the rest")]
     Mixed {
@@ -183,6 +191,7 @@ impl Coded for VerifyError {
             | Self::RootChain { .. }
             | Self::Stale { .. }
             | Self::Mixed { .. }
+            | Self::OtherContent { .. }
             | Self::Expired { .. }
             | Self::NotListed
             | Self::OutOfScope
@@ -209,6 +218,7 @@ impl Coded for VerifyError {
             Self::RootChain { .. } => "bundle.trust.root-chain",
             Self::Stale { .. } => "bundle.trust.stale",
             Self::Mixed { .. } => "bundle.trust.mixed",
+            Self::OtherContent { .. } => "bundle.trust.other-content",
             Self::Expired { .. } => "bundle.trust.expired",
             Self::NotListed => "bundle.trust.not-listed",
             Self::OutOfScope => "bundle.trust.scope",

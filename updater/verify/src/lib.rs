@@ -25,7 +25,7 @@ mod root;
 mod state;
 mod time;
 
-pub use approval::Approved;
+pub use approval::{Approved, auditors_view};
 pub use error::{RoleName, VerifyError};
 pub use root::target_path;
 pub use state::{Accepted, Stored, TrustState, Vector, Verified, enrol};

@@ -190,6 +190,7 @@ impl TrustState {
         let files: BTreeMap<&str, &[u8]> = container::entries(meta)?.into_iter().collect();
         let file = |name: &str| files.get(name).copied();
         let mut next = self.clone();
+        next.check_same("root.json", file(&format!("{}.root.json", self.root.version)))?;
         for _step in 0..ROOT_STEPS_MAX {
             let name = format!("{}.root.json", next.root.version.saturating_add(1));
             let Some(text) = file(&name) else { break };
@@ -199,14 +200,28 @@ impl TrustState {
         next.root.unexpired(floor)?;
         let offered = file("timestamp.json")
             .map(|text| Timestamp::parse(text, &next.root, floor))
-            .transpose()?;
+            .transpose()?
+            .map(|timestamp| timestamp.version);
         let held = next.stored.vector.timestamp;
-        if offered.is_some_and(|offered| offered.version > held) {
+        if offered.is_some_and(|version| version > held) {
             let current = Current::parse(&file, &next.root, floor)?;
             next.check_ratchets(&current)?;
             next.take_current(current, &file);
+        } else if offered == Some(held) {
+            for name in ["timestamp.json", "snapshot.json", "targets.json"] {
+                next.check_same(name, file(name))?;
+            }
         }
         Ok(next)
+    }
+
+    /// A version has one content: other bytes under a version that is held are damage or a lie.
+    fn check_same(&self, file: &'static str, offered: Option<&[u8]>) -> Result<(), VerifyError> {
+        let held = self.stored.files.get(file).map(Vec::as_slice);
+        match offered.zip(held) {
+            Some((offered, held)) if offered != held => Err(VerifyError::OtherContent { file }),
+            _ => Ok(()),
+        }
     }
 
     fn take_root(&mut self, root: Root, text: &[u8]) {

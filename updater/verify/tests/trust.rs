@@ -9,7 +9,7 @@ use cloister_attest::{
 };
 use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
 use cloister_domain::{Coded as _, Digest, Secret};
-use cloister_verify::{RoleName, TrustState, VerifyError, enrol, target_path};
+use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view, enrol, target_path};
 use serde_json::{Value, json};
 
 const ROOTS: [u8; 3] = [1, 2, 3];
@@ -293,6 +293,42 @@ fn an_older_stick_changes_nothing() {
         newer.refresh(&Meta::new(1, vec![(1, release(1, PUBLISHER))]).bytes(), None).unwrap();
     assert_eq!(again, newer);
     assert_eq!(again.judge(&release(1, PUBLISHER)), Err(VerifyError::NotListed));
+}
+
+#[test]
+fn a_held_version_has_one_content() {
+    let held = with(Vec::new());
+    let files = Meta::new(1, Vec::new()).files();
+    assert_eq!(held.refresh(&pack(&files), None).as_ref(), Ok(&held));
+    for (at, (name, _)) in files.iter().enumerate() {
+        let mut changed = files.clone();
+        // White space before the object: the same message with the same signatures.
+        changed[at].1.insert(0, b' ');
+        let refused = held.refresh(&pack(&changed), None).unwrap_err();
+        assert_eq!(refused.code(), "bundle.trust.other-content", "{name}");
+    }
+    let mut other = signed(&root(1), &[1, 2]);
+    other.push(b'\n');
+    let refused = held.refresh(&pack(&[("1.root.json".to_owned(), other)]), None).unwrap_err();
+    assert_eq!(refused, VerifyError::OtherContent { file: "root.json" });
+}
+
+#[test]
+fn an_auditor_knows_the_approvers_of_every_root() {
+    let mut second = root(2);
+    second["x-cloister"]["approvers"] = role(&[7, 8], 2);
+    second["keys"] = keys(&[1, 2, 3, 4, 7, 8]);
+    let texts = [signed(&root(1), &[1, 2]), signed(&second, &[1, 2])];
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    let (digest, persons) = auditors_view(&texts).unwrap();
+    assert_eq!(digest, Digest::of(texts[0]));
+    let known: Vec<bool> =
+        [6, 7, 8, STRANGER].map(|seed| persons.contains_key(&key(seed).public())).to_vec();
+    assert_eq!(known, [true, true, true, false]);
+    assert_eq!(auditors_view(&texts[..1]).unwrap().1.len(), 2);
+    assert!(auditors_view(&[]).is_err());
+    let backwards = [texts[1], texts[0]];
+    assert_eq!(auditors_view(&backwards).unwrap_err().code(), "bundle.trust.root-chain");
 }
 
 #[test]

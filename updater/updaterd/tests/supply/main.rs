@@ -237,12 +237,12 @@ fn a_model_that_the_engine_refuses_is_refused() {
 
 #[test]
 fn a_release_without_a_set_is_judged_by_loading_and_the_record_says_so() {
-    let world = World::enrolled();
+    let world = World::with("evaluation_required = false");
+    world.enrol();
     let import = world.import(&Bundle::bare(1, "0.5"), 1).unwrap();
     world.until(import, ImportState::AwaitingApproval);
     assert_eq!(world.count("evaluation", "evaluation_set", "none"), 1);
-    let strict = World::with("evaluation_required = true");
-    strict.enrol();
+    let strict = World::enrolled();
     let import = strict.import(&Bundle::bare(1, "0.5"), 1).unwrap();
     let shown = strict.until(import, ImportState::Refused);
     assert_eq!(shown.problem.unwrap().code, "evaluation.worse");
