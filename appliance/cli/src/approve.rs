@@ -9,14 +9,13 @@ use cloister_attest::{
     keyfile::{KEY_FILE_BYTES_MAX, KeyFile},
 };
 use cloister_config::Config;
-use cloister_daemon::files;
 use cloister_domain::{Class, ImportId};
 use cloister_wire::{
     Problem,
     supply::{Answer, Request},
 };
 
-use crate::{Failure, print_json, say, supply};
+use crate::{Failure, print_json, read, say, supply};
 
 pub(crate) fn approve(
     config: &Config,
@@ -26,7 +25,7 @@ pub(crate) fn approve(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let text = files::read_limited(key, KEY_FILE_BYTES_MAX).map_err(|error| Failure::of(&error))?;
+    let text = read(key, KEY_FILE_BYTES_MAX, "the approver's key; give its file with --key")?;
     let holder = KeyFile::parse(&text).map_err(|error| Failure::of(&error))?;
     let reviewed = supply::ask_import(config, import)?;
     let (Some(package), Some(summary)) = (reviewed.package, &reviewed.summary) else {

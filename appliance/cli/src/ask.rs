@@ -6,11 +6,10 @@ use std::{
 };
 
 use cloister_config::Config;
-use cloister_daemon::files;
 use cloister_wire::gateway::{Answer, Request};
 use serde_json::{Value, json};
 
-use crate::{Failure, http, keys, say};
+use crate::{Failure, http, keys, read, say};
 
 pub(crate) fn ask(
     config: &Config,
@@ -28,7 +27,7 @@ pub(crate) fn ask(
                 "name a file with an API key: --key FILE; `cloister key create` makes one",
             )
         })?;
-    let bytes = files::read_limited(&key, 4096).map_err(|error| Failure::of(&error))?;
+    let bytes = read(&key, 4096, "the API key; give its file with --key")?;
     let key =
         String::from_utf8(bytes).map_err(|_content| Failure::usage("the key file is not text"))?;
     let Answer::Address(address) = keys::ask(config, &Request::Address)? else {

@@ -7,11 +7,10 @@ use std::{
 };
 
 use cloister_config::{Config, Role};
-use cloister_daemon::files;
 use cloister_domain::{Label, LabelSet, NameError, Principal, Sensitive};
 use cloister_wire::corpus::{Answer, Request};
 
-use crate::{CorpusVerb, Failure, ask_daemon, print_json, say, supply};
+use crate::{CorpusVerb, Failure, ask_daemon, print_json, read, say, supply};
 
 /// File name endings that are taken as text.
 const TEXT_ENDINGS: [&str; 3] = ["md", "txt", "text"];
@@ -99,12 +98,12 @@ fn add(
     if found.is_empty() {
         return Err(Failure::usage("the folder holds no .md, .txt or .text file"));
     }
+    // All are read before the first is taken, so that one bad file leaves nothing half done.
+    for file in &found {
+        document(config, file)?;
+    }
     for file in found {
-        let bytes = files::read_limited(&file, config.corpus.document_bytes_max.0)
-            .map_err(|error| Failure::of(&error))?;
-        let text = String::from_utf8(bytes).map_err(|_content| {
-            Failure::usage("a document is not UTF-8 text; nothing of it was taken")
-        })?;
+        let text = document(config, &file)?;
         let shown =
             file.file_name().and_then(|name| name.to_str()).unwrap_or("document").to_owned();
         let request = Request::Add {
@@ -123,6 +122,14 @@ fn add(
         }
     }
     Ok(())
+}
+
+/// The text of a document.
+fn document(config: &Config, file: &Path) -> Result<String, Failure> {
+    let bytes = read(file, config.corpus.document_bytes_max.0, "nothing was taken")?;
+    String::from_utf8(bytes).map_err(|_content| {
+        Failure::usage(&format!("{}: not UTF-8 text; nothing was taken", file.display()))
+    })
 }
 
 /// Text files below `path` in the order of their names; links are not followed.

@@ -30,14 +30,17 @@ pub(crate) fn import(
     let connection = Connection::connect(&config.paths.socket(Role::Intaked))
         .map_err(|error| Failure::of(&error))?;
     connection.write(&request).map_err(|error| Failure::of(&error))?;
+    let mut in_line = false;
     while let Some(event) = connection.read::<Event>().map_err(|error| Failure::of(&error))? {
-        if json {
+        // A problem is printed once, as the failure that it becomes.
+        if json && !matches!(event, Event::Problem(_)) {
             print_json(&event, out)?;
         }
         match event {
             Event::Seen(summary) if !json => supply::show_summary(&summary, out)?,
             Event::Progress { done_bytes, total_bytes, .. } if !json => {
                 progress(done_bytes, total_bytes, out)?;
+                in_line = true;
             }
             Event::Seen(_) | Event::Progress { .. } => {}
             Event::Inspected => return Ok(()),
@@ -47,7 +50,12 @@ pub(crate) fn import(
                 }
                 return follow(config, import, json, out);
             }
-            Event::Problem(problem) => return Err(problem.into()),
+            Event::Problem(problem) => {
+                if in_line {
+                    say!(out, "");
+                }
+                return Err(problem.into());
+            }
         }
     }
     Err(Failure::conversation("intaked"))
@@ -66,7 +74,7 @@ fn follow(config: &Config, id: ImportId, json: bool, out: &mut dyn Write) -> Res
     loop {
         let import = supply::ask_import(config, id)?;
         if !json && shown != Some(import.state) {
-            say!(out, "import {id:>4} {}", supply::state_name(import.state));
+            say!(out, "import {id:>4} {}", import.state);
             shown = Some(import.state);
         }
         match import.state {

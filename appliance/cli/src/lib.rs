@@ -234,9 +234,14 @@ fn ask_daemon<Question: Serialize, Answer: DeserializeOwned>(
     reply.map_err(Failure::from)
 }
 
+/// Reads a file that the line names; a failure names it too, on the terminal of whoever wrote the line.
+fn read(path: &std::path::Path, bytes_max: u64, what: &str) -> Result<Vec<u8>, Failure> {
+    cloister_daemon::files::read_limited(path, bytes_max)
+        .map_err(|error| Failure::usage(&format!("{}: {error}: {what}", path.display())))
+}
+
 fn read_config(path: &std::path::Path) -> Result<Config, Failure> {
-    let bytes =
-        cloister_daemon::files::read_limited(path, 1 << 20).map_err(|error| Failure::of(&error))?;
+    let bytes = read(path, 1 << 20, "the configuration; give its file with --config")?;
     let text = String::from_utf8(bytes)
         .map_err(|_content| Failure::usage("the configuration file is not UTF-8"))?;
     Config::parse(&text).map_err(|error| Failure::of(&error))

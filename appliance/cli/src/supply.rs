@@ -117,20 +117,7 @@ fn state_words(import: &Import) -> String {
             import.approved_by.len(),
             import.approvals_needed
         ),
-        (state, _) => state_name(state).to_owned(),
-    }
-}
-
-/// A state in words.
-pub(crate) const fn state_name(state: ImportState) -> &'static str {
-    match state {
-        ImportState::Receiving => "receiving",
-        ImportState::Received => "received; being hashed again",
-        ImportState::Evaluating => "being evaluated",
-        ImportState::AwaitingApproval => "awaiting approval",
-        ImportState::Approved => "approved",
-        ImportState::Activated => "activated",
-        ImportState::Refused => "refused",
+        (state, _) => state.to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Messages of `cloister-updaterd`, the keeper of trust, quarantine and shelf.
 
+use std::fmt;
+
 use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex, Slot};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,20 @@ pub enum ImportState {
     Activated,
     /// Refused; the reason is in the record.
     Refused,
+}
+
+impl fmt::Display for ImportState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Receiving => "receiving",
+            Self::Received => "received; being hashed again",
+            Self::Evaluating => "being evaluated",
+            Self::AwaitingApproval => "awaiting approval",
+            Self::Approved => "approved",
+            Self::Activated => "activated",
+            Self::Refused => "refused",
+        })
+    }
 }
 
 /// A figure of an evaluation beside that of the active generation.

@@ -99,7 +99,7 @@ pub(crate) enum ActError {
     #[error("the log begins with another enrolment; this appliance cannot be enrolled again")]
     NotFirst,
     /// The release is on the shelf already.
-    #[error("import {import} brought this release already; it is {state:?}")]
+    #[error("import {import} brought this release already; it is {state}")]
     AlreadyHeld { import: ImportId, state: ImportState },
     /// Another connection receives the same import.
     #[error("import {import} is being received over another connection; let it finish")]
@@ -128,7 +128,7 @@ pub(crate) enum ActError {
     },
     /// A person decides on something that is not open to decisions.
     #[error(
-        "import {import} is {state:?}; only what awaits approval or is approved can be decided"
+        "import {import} is {state}; only what awaits approval or is approved can be decided"
     )]
     NotOpen { import: ImportId, state: ImportState },
     /// No import has the package that an approval names.
@@ -138,7 +138,7 @@ pub(crate) enum ActError {
     #[error("{have} of {needed} approvals are there; ask the other approvers")]
     TooFewApprovals { have: u64, needed: u64 },
     /// An import that cannot be activated because of where it stands.
-    #[error("import {import} is {state:?} and cannot be activated")]
+    #[error("import {import} is {state} and cannot be activated")]
     NotApproved { import: ImportId, state: ImportState },
     /// It is active already.
     #[error("generation {generation} is active already")]
