@@ -3,18 +3,20 @@
 //! A case is a folder with `config.json`, `expected.safetensors` and either `model.safetensors` or
 //! `weights.json`, from which the weights follow (`tests/fixtures/parity/README.md` has the formula).
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+// The places are given because tests of other packages take this file in.
+#[path = "parity/expected.rs"]
+mod expected;
+#[path = "parity/weights.rs"]
+mod weights;
 
-use anyhow::{Context, ensure};
-use cloister_domain::{Hasher, SequenceId, TokenCount, TokenId};
+use std::{fs, io::Write, path::Path};
+
+use anyhow::{Context, bail, ensure};
+use cloister_domain::{SequenceId, TokenCount, TokenId};
 use cloister_model::{Backend, Decoder, Encoder, Options, Text};
 use cloister_schedule::{Chunk, Forward, Wanted};
-use serde::Deserialize;
+use expected::{Continuation, Expected, Hidden};
+pub(crate) use weights::filled;
 
 /// Largest error that counts as equal; the reference's own noise is below 2e-5.
 const ERROR_MAX: f64 = 1e-4;
@@ -93,29 +95,38 @@ fn case(folder: &Path, backend: Backend) -> anyhow::Result<Outcome> {
     let scratch = tempfile::tempdir()?;
     let model = filled(folder, scratch.path())?;
     let options = Options { backend, ..Options::cpu(2) };
-    if expected.tensors.contains_key("logits") {
-        decoder(&model, &options, &expected)
-    } else {
-        encoder(&model, &options, &expected)
+    match expected {
+        Expected::Continuation(expected) => decoder(&model, &options, &expected),
+        Expected::Hidden(expected) => encoder(&model, &options, &expected),
+        Expected::Scores => {
+            // A family that is not supported is named first.
+            Encoder::load(&model, &options).map_err(named)?;
+            bail!("only embeddings and decoders are compared")
+        }
     }
 }
 
-fn decoder(model: &Path, options: &Options, expected: &Expected) -> anyhow::Result<Outcome> {
+fn decoder(model: &Path, options: &Options, expected: &Continuation) -> anyhow::Result<Outcome> {
     let mut decoder = Decoder::load(model, options).map_err(named)?;
-    let prompt = expected.ids("input_ids")?;
-    let greedy = expected.ids("greedy")?;
+    let vocabulary = usize::try_from(decoder.facts().vocabulary)?;
+    ensure!(
+        vocabulary == expected.vocabulary,
+        "the model has {vocabulary} logits a token, {} are expected",
+        expected.vocabulary
+    );
+    let (prompt, greedy) = (&expected.prompt, &expected.greedy);
     let sequence = SequenceId(1);
-    let tokens = u32::try_from(prompt.len() + greedy.len())?;
+    let tokens = u32::try_from(prompt.len() + greedy.len()).context("there are too many tokens")?;
     decoder.open(sequence, TokenCount(tokens)).map_err(named)?;
-    // In two uneven pieces, so that the cache is read as well as written.
+    // In two uneven pieces, so that the cache is read as well as written; the first is empty when the
+    // prompt has only one or two tokens.
     let (first, second) = prompt.split_at(prompt.len() / 3);
     let mut logits = Vec::new();
-    for tokens in [first, second] {
+    for tokens in [first, second].into_iter().filter(|tokens| !tokens.is_empty()) {
         let chunk = Chunk { sequence, tokens, wanted: Wanted::All };
         logits.extend(decoder.forward(&[chunk]).map_err(named)?.rows().flatten());
     }
-    let error = relative_error(&logits, &expected.floats("logits")?)?;
-    let vocabulary = usize::try_from(decoder.facts().vocabulary)?;
+    let error = relative_error(&logits, &expected.logits)?;
     let last = logits.chunks_exact(vocabulary).last().context("no logits")?;
     let mut continuation = vec![likeliest(last)?];
     while continuation.len() < greedy.len() {
@@ -124,33 +135,23 @@ fn decoder(model: &Path, options: &Options, expected: &Expected) -> anyhow::Resu
         let logits = decoder.forward(&[chunk]).map_err(named)?;
         continuation.push(likeliest(logits.rows().next().context("no logits")?)?);
     }
-    Ok(Outcome { error, greedy: Some(continuation == greedy) })
+    Ok(Outcome { error, greedy: Some(continuation == *greedy) })
 }
 
-fn encoder(model: &Path, options: &Options, expected: &Expected) -> anyhow::Result<Outcome> {
+fn encoder(model: &Path, options: &Options, expected: &Hidden) -> anyhow::Result<Outcome> {
     let encoder = Encoder::load(model, options).map_err(named)?;
-    let hidden = expected.floats("hidden").context("only embeddings and decoders are compared")?;
-    let (ids, mask) = (expected.ids("input_ids")?, expected.ids("attention_mask")?);
-    let segments = match expected.tensors.contains_key("token_type_ids") {
-        true => expected.ids("token_type_ids")?,
-        false => vec![TokenId(0); ids.len()],
-    };
     let width = usize::try_from(encoder.facts().width)?;
-    let texts = expected.tensors["input_ids"].shape.first().copied().context("no texts")?;
-    let length = ids.len() / texts;
+    ensure!(
+        width == expected.width,
+        "the model is {width} numbers wide, {} are expected",
+        expected.width
+    );
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
-    for text in 0..texts {
-        let at = text * length;
-        // Padding stands at the end and is not run at all.
-        let real = mask[at..at + length].iter().filter(|mask| mask.0 == 1).count();
-        let segments: Vec<u8> = segments[at..at + real]
-            .iter()
-            .map(|segment| u8::try_from(segment.0))
-            .collect::<Result<_, _>>()?;
-        let text = Text { tokens: &ids[at..at + real], segments: &segments };
+    for text in &expected.texts {
+        theirs.extend(&text.hidden);
+        let text = Text { tokens: &text.tokens, segments: &text.segments };
         ours.extend(encoder.hidden(&[text]).map_err(named)?.concat());
-        theirs.extend(&hidden[at * width..(at + real) * width]);
     }
     Ok(Outcome { error: relative_error(&ours, &theirs)?, greedy: None })
 }
@@ -165,7 +166,8 @@ fn relative_error(ours: &[f32], theirs: &[f32]) -> anyhow::Result<f64> {
     ensure!(ours.len() == theirs.len(), "{} values, {} expected", ours.len(), theirs.len());
     let difference = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
     let largest = theirs.iter().map(|x| f64::from(*x).abs()).fold(0.0, f64::max);
-    // NaN must not pass as small: f64::max ignores it.
+    ensure!(largest > 0.0, "every expected value is zero");
+    // NaN must not pass as small: f64::max ignores it. What is expected was checked when it was read.
     ensure!(ours.iter().all(|x| x.is_finite()), "a value is not finite");
     Ok(difference.fold(0.0, f64::max) / largest)
 }
@@ -173,133 +175,6 @@ fn relative_error(ours: &[f32], theirs: &[f32]) -> anyhow::Result<f64> {
 fn likeliest(logits: &[f32]) -> anyhow::Result<TokenId> {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).context("no logits")?;
     Ok(TokenId(u32::try_from(best.0)?))
-}
-
-/// The tensors of `expected.safetensors`, integers among them.
-struct Expected {
-    tensors: BTreeMap<String, Described>,
-    data: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct Described {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
-}
-
-impl Expected {
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let bytes = read(path)?;
-        let (length, rest) = bytes.split_first_chunk::<8>().context("no header")?;
-        let length = usize::try_from(u64::from_le_bytes(*length))?;
-        let (header, data) = rest.split_at_checked(length).context("the header is cut short")?;
-        Ok(Self { tensors: serde_json::from_slice(header)?, data: data.to_vec() })
-    }
-
-    fn bytes(&self, name: &str, dtype: &str) -> anyhow::Result<&[u8]> {
-        let tensor = self.tensors.get(name).with_context(|| format!("{name} is not expected"))?;
-        ensure!(tensor.dtype == dtype, "{name} is not {dtype}");
-        let (start, end) = tensor.data_offsets;
-        self.data.get(start..end).context("a tensor lies outside the file")
-    }
-
-    fn ids(&self, name: &str) -> anyhow::Result<Vec<TokenId>> {
-        let words = self.bytes(name, "I64")?.as_chunks::<8>().0;
-        words.iter().map(|&id| Ok(TokenId(u32::try_from(i64::from_le_bytes(id))?))).collect()
-    }
-
-    fn floats(&self, name: &str) -> anyhow::Result<Vec<f32>> {
-        Ok(self
-            .bytes(name, "F32")?
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|&x| f32::from_le_bytes(x))
-            .collect())
-    }
-}
-
-#[derive(Deserialize)]
-struct Weights {
-    seed: u64,
-    sha256: String,
-    tensors: BTreeMap<String, Filling>,
-}
-
-#[derive(Deserialize)]
-struct Filling {
-    shape: Vec<u64>,
-    centre: f64,
-    amplitude: f64,
-}
-
-/// The folder with the weights: the case itself, or `scratch` with weights made from `weights.json`.
-///
-/// # Errors
-///
-/// When the made bytes have another digest than `weights.json` says.
-pub(crate) fn filled(case: &Path, scratch: &Path) -> anyhow::Result<PathBuf> {
-    if case.join("model.safetensors").is_file() {
-        return Ok(case.to_owned());
-    }
-    let weights: Weights = serde_json::from_slice(&read(&case.join("weights.json"))?)?;
-    let mut hasher = Hasher::new();
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, filling) in &weights.tensors {
-        let start = data.len();
-        let elements: u64 = filling.shape.iter().product();
-        let first = fnv1a(name.as_bytes()).wrapping_add(weights.seed);
-        for i in 0..elements {
-            let u = unit(mix(first.wrapping_add(i)));
-            let value = filling.centre + filling.amplitude * (2.0 * u - 1.0);
-            data.extend(bf16(value).to_le_bytes());
-        }
-        hasher.update(&data[start..]);
-        header.insert(
-            name.clone(),
-            serde_json::json!({
-                "dtype": "BF16", "shape": filling.shape, "data_offsets": [start, data.len()],
-            }),
-        );
-    }
-    ensure!(hasher.finish().to_string() == weights.sha256, "the made weights have another digest");
-    let mut header = serde_json::to_vec(&header)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = fs::File::create(scratch.join("model.safetensors"))?;
-    file.write_all(&u64::try_from(header.len())?.to_le_bytes())?;
-    file.write_all(&header)?;
-    file.write_all(&data)?;
-    fs::copy(case.join("config.json"), scratch.join("config.json"))?;
-    Ok(scratch.to_owned())
-}
-
-/// FNV-1a, 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
-    })
-}
-
-/// One step of splitmix64.
-const fn mix(x: u64) -> u64 {
-    let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-/// The upper 24 bits as a number in [0, 1).
-fn unit(x: u64) -> f64 {
-    f64::from(u32::try_from(x >> 40).expect("24 bits")) / f64::from(1u32 << 24)
-}
-
-/// To f32, then to bf16, each to the nearest even.
-fn bf16(x: f64) -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "the formula rounds to f32 first")]
-    let bits = (x as f32).to_bits();
-    let rounded = bits + 0x7FFF + ((bits >> 16) & 1);
-    u16::try_from(rounded >> 16).expect("the upper half")
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

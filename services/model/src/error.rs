@@ -32,7 +32,7 @@ pub enum ModelError {
     /// No forward pass exists for this architecture.
     #[error("the architecture {name} is not supported; supported are llama, qwen2 and bert")]
     Architecture {
-        /// `model_type` or `general.architecture`.
+        /// `model_type`, `architectures` or `general.architecture`.
         name: Name,
     },
     /// A configuration key is missing and has no default.

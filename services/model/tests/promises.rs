@@ -104,7 +104,11 @@ fn a_key_that_changes_numbers_and_is_not_understood_is_refused_by_name() {
         ("quantization_config", json!({"bits": 4}), "model.config.key-unknown"),
         ("hidden_act", json!("gelu"), "model.config.key-value"),
         ("pretraining_tp", json!(2), "model.config.key-value"),
-        ("architectures", json!(["LlamaForSequenceClassification"]), "model.config.key-value"),
+        (
+            "architectures",
+            json!(["LlamaForSequenceClassification"]),
+            "model.architecture.unsupported",
+        ),
         ("num_key_value_heads", json!(3), "model.config.key-value"),
         ("hidden_size", json!(-1), "model.config.key-value"),
         ("num_hidden_layers", json!(4_000_000_000u32), "model.config.key-value"),

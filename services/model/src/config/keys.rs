@@ -107,17 +107,21 @@ impl Keys {
         if one { Ok(()) } else { Err(value(key)) }
     }
 
-    /// Takes a list of texts that can only hold this one.
+    /// Takes a list of texts that can only hold these. Another one of `architectures` is a family without
+    /// a forward pass, as an unknown `model_type` is: a reranker has the `model_type` of its encoder.
     pub(crate) fn expect_all(&mut self, key: &str, only: &[&str]) -> Result<(), ModelError> {
-        match self.take(key) {
-            None => Ok(()),
-            Some(Value::Array(all))
-                if all.iter().all(|one| one.as_str().is_some_and(|one| only.contains(&one))) =>
-            {
-                Ok(())
+        let list = match self.take(key) {
+            None => return Ok(()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(value(key)),
+        };
+        list.iter().try_for_each(|one| match one.as_str() {
+            Some(text) if only.contains(&text) => Ok(()),
+            Some(text) if key == "architectures" => {
+                Err(ModelError::Architecture { name: Name::of(text) })
             }
-            Some(_) => Err(value(key)),
-        }
+            _ => Err(value(key)),
+        })
     }
 
     /// Takes a token id.
