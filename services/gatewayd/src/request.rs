@@ -23,12 +23,23 @@ const HITS_DEFAULT: u32 = 4;
 /// Most texts of one embedding request, as the engine takes.
 const TEXTS_MAX: usize = 256;
 
-/// Fields that are known, have no effect here, and are named in the reply.
-const IGNORED: [&str; 6] =
-    ["user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "store"];
+/// Whether a value is of the type that a field takes.
+type IsRight = fn(&Value) -> bool;
+
+/// Fields that are known, have no effect here, and are named in the reply; with what they must be.
+const IGNORED: [(&str, IsRight, &str); 7] = [
+    ("user", Value::is_string, "a string"),
+    ("metadata", Value::is_object, "an object"),
+    ("service_tier", Value::is_string, "a string"),
+    ("safety_identifier", Value::is_string, "a string"),
+    ("prompt_cache_key", Value::is_string, "a string"),
+    ("store", Value::is_boolean, "true or false"),
+    // Without tools there are no calls, side by side or not.
+    ("parallel_tool_calls", Value::is_boolean, "true or false"),
+];
 
 /// Fields that are known and accepted only at the value that asks for nothing.
-const NEUTRAL: [(&str, &[&str]); 11] = [
+const NEUTRAL: [(&str, &[&str]); 10] = [
     ("n", &["1"]),
     ("frequency_penalty", &["0", "0.0"]),
     ("presence_penalty", &["0", "0.0"]),
@@ -37,7 +48,6 @@ const NEUTRAL: [(&str, &[&str]); 11] = [
     ("logit_bias", &["{}"]),
     ("tools", &["[]"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
-    ("parallel_tool_calls", &["true", "false"]),
     ("response_format", &["{\"type\":\"text\"}"]),
     ("modalities", &["[\"text\"]"]),
 ];
@@ -75,13 +85,17 @@ fn wrong(field: &str, wanted: &str) -> HttpProblem {
 /// The fields of a body, taken one by one; what is left at the end is unknown.
 struct Fields(Map<String, Value>);
 
+impl From<Map<String, Value>> for Fields {
+    /// An explicit null is an absent field, as official clients send it.
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields.into_iter().filter(|(_, value)| !value.is_null()).collect())
+    }
+}
+
 impl Fields {
     fn of(body: &[u8]) -> Result<Self, HttpProblem> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => {
-                // An explicit null is an absent field, as official clients send it.
-                Ok(Self(fields.into_iter().filter(|(_, value)| !value.is_null()).collect()))
-            }
+            Ok(Value::Object(fields)) => Ok(Self::from(fields)),
             Ok(_) => Err(HttpProblem::invalid("invalid_json", "the body must be a JSON object")),
             Err(error) => {
                 // serde_json's text quotes the body; the place does not.
@@ -131,8 +145,14 @@ impl Fields {
 
     /// Accounts for known fields without effect, then refuses what is left.
     fn finish(mut self) -> Result<Vec<&'static str>, HttpProblem> {
-        let ignored =
-            IGNORED.into_iter().filter(|name| self.0.shift_remove(*name).is_some()).collect();
+        let mut ignored = Vec::new();
+        for (name, is_right, wanted) in IGNORED {
+            match self.0.shift_remove(name) {
+                None => {}
+                Some(value) if is_right(&value) => ignored.push(name),
+                Some(_) => return Err(wrong(name, wanted)),
+            }
+        }
         for (name, neutral) in NEUTRAL {
             if let Some(value) = self.0.shift_remove(name)
                 && !neutral.contains(&value.to_string().as_str())
@@ -144,12 +164,16 @@ impl Fields {
         match self.0.len() {
             0 => Ok(ignored),
             // The name came from the caller, so it is counted and not quoted.
-            count => Err(HttpProblem::invalid(
-                "unknown_parameter",
-                format!(
-                    "the body has {count} fields that are not known; docs/reference/api.md lists all"
-                ),
-            )),
+            count => {
+                let fields = if count == 1 {
+                    "1 field that is"
+                } else {
+                    &format!("{count} fields that are")
+                };
+                let message =
+                    format!("the body has {fields} not known; docs/reference/api.md lists all");
+                Err(HttpProblem::invalid("unknown_parameter", message))
+            }
         }
     }
 }
@@ -159,7 +183,7 @@ impl ChatRequest {
     pub(crate) fn parse(body: &[u8], fresh_seed: u64) -> Result<Self, HttpProblem> {
         let mut fields = Fields::of(body)?;
         let model = fields.text("model")?.ok_or_else(|| wrong("model", "given"))?;
-        let messages = messages(fields.take("messages"))?;
+        let (messages, are_named) = messages(fields.take("messages"))?;
         let old = fields.whole("max_tokens", 1, TOKENS_MAX)?;
         let max = fields.whole("max_completion_tokens", 1, TOKENS_MAX)?.or(old);
         let max_tokens = max.and_then(|max| u32::try_from(max).ok()).map(TokenCount);
@@ -174,9 +198,11 @@ impl ChatRequest {
         };
         let stop = stops(fields.take("stop"))?;
         let stream = fields.flag("stream")?;
-        let include_usage = stream_options(fields.take("stream_options"))?;
+        let options = stream_options(fields.take("stream_options"))?;
         let grounding = extension(fields.take("cloister"))?;
-        let ignored = fields.finish()?;
+        let mut ignored = fields.finish()?;
+        ignored.extend(are_named.then_some("messages.name"));
+        ignored.extend(options.as_ref().and_then(|options| options.ignored(stream)));
         Ok(Self {
             model: Sensitive::new(model),
             messages,
@@ -184,23 +210,32 @@ impl ChatRequest {
             sampling,
             stop: Sensitive::new(stop),
             stream,
-            include_usage,
+            include_usage: stream && options.is_some_and(|options| options.include_usage),
             grounding,
             ignored,
         })
     }
 }
 
-fn messages(value: Option<Value>) -> Result<Vec<Message>, HttpProblem> {
+/// The turns, and whether any of them had a name.
+fn messages(value: Option<Value>) -> Result<(Vec<Message>, bool), HttpProblem> {
     let wanted = "a list of 1 to 1024 messages, each with `role` and `content`";
     let Some(Value::Array(list)) = value else { return Err(wrong("messages", wanted)) };
     if !(1..=MESSAGES_MAX).contains(&list.len()) {
         return Err(wrong("messages", wanted));
     }
-    list.into_iter().map(message).collect()
+    let mut are_named = false;
+    let mut messages = Vec::with_capacity(list.len());
+    for value in list {
+        let (message, is_named) = message(value)?;
+        are_named |= is_named;
+        messages.push(message);
+    }
+    Ok((messages, are_named))
 }
 
-fn message(value: Value) -> Result<Message, HttpProblem> {
+/// A turn, and whether it had a name.
+fn message(value: Value) -> Result<(Message, bool), HttpProblem> {
     let wanted = "a list of messages with a `role` of system, user or assistant and text `content`";
     let Value::Object(mut fields) = value else { return Err(wrong("messages", wanted)) };
     let role = match fields.shift_remove("role").as_ref().and_then(Value::as_str) {
@@ -214,33 +249,42 @@ fn message(value: Value) -> Result<Message, HttpProblem> {
         Some(Value::Array(parts)) => text_parts(parts)?,
         _ => return Err(wrong("messages", wanted)),
     };
+    let is_named = match fields.shift_remove("name") {
+        None | Some(Value::Null) => false,
+        Some(Value::String(_)) => true,
+        Some(_) => return Err(wrong("messages.name", "a string")),
+    };
     // What official clients send back of an assistant's own answer, at its empty value.
     let empty =
         |value: &Value| matches!(value, Value::Null) || value.as_array().is_some_and(Vec::is_empty);
     let known = |name: &str| {
         matches!(name, "refusal" | "annotations" | "audio" | "function_call" | "tool_calls")
     };
-    let plain = |name: &str, value: &Value| name == "name" || (known(name) && empty(value));
-    if !fields.iter().all(|(name, value)| plain(name, value)) {
+    if !fields.iter().all(|(name, value)| known(name) && empty(value)) {
         let message = "a message holds a field that is not supported; send `role` and `content`";
         return Err(HttpProblem::invalid("unsupported_parameter", message).about("messages"));
     }
-    Ok(Message { role, content: Sensitive::new(content) })
+    Ok((Message { role, content: Sensitive::new(content) }, is_named))
 }
 
 fn text_parts(parts: Vec<Value>) -> Result<String, HttpProblem> {
-    let texts = parts.into_iter().map(|part| {
-        let kind = part.get("type").and_then(Value::as_str);
-        let text = part.get("text").and_then(Value::as_str);
-        match (kind, text) {
-            (Some("text"), Some(text)) => Ok(text.to_owned()),
-            _ => {
-                let message = "only text parts are supported in `content`";
-                Err(HttpProblem::invalid("unsupported_parameter", message).about("messages"))
-            }
+    Ok(parts.into_iter().map(text_part).collect::<Result<Vec<String>, _>>()?.join("\n"))
+}
+
+fn text_part(part: Value) -> Result<String, HttpProblem> {
+    let refused = |code: &str, message: &str| HttpProblem::invalid(code, message).about("messages");
+    let only = "only text parts are supported in `content`";
+    let Value::Object(fields) = part else { return Err(refused("unsupported_parameter", only)) };
+    let mut fields = Fields::from(fields);
+    match (fields.take("type").as_ref().and_then(Value::as_str), fields.take("text")) {
+        (Some("text"), Some(Value::String(_))) if !fields.0.is_empty() => {
+            let message =
+                "a text part in `content` holds a field that is not known; send `type` and `text`";
+            Err(refused("unknown_parameter", message))
         }
-    });
-    Ok(texts.collect::<Result<Vec<String>, _>>()?.join("\n"))
+        (Some("text"), Some(Value::String(text))) => Ok(text),
+        _ => Err(refused("unsupported_parameter", only)),
+    }
 }
 
 fn stops(value: Option<Value>) -> Result<Vec<String>, HttpProblem> {
@@ -263,18 +307,37 @@ fn stops(value: Option<Value>) -> Result<Vec<String>, HttpProblem> {
         .collect()
 }
 
-fn stream_options(value: Option<Value>) -> Result<bool, HttpProblem> {
-    let wanted = "an object with `include_usage`";
-    let Some(value) = value else { return Ok(false) };
-    let Value::Object(mut fields) = value else { return Err(wrong("stream_options", wanted)) };
-    let usage = fields.shift_remove("include_usage").and_then(|flag| flag.as_bool());
-    // A stream is not padded, so asking for no padding changes nothing.
-    fields.shift_remove("include_obfuscation");
-    if fields.is_empty() {
-        Ok(usage.unwrap_or(false))
-    } else {
-        Err(wrong("stream_options", wanted))
+/// How a stream is to be; without a stream it says nothing.
+struct StreamOptions {
+    include_usage: bool,
+    include_obfuscation: bool,
+}
+
+impl StreamOptions {
+    fn ignored(&self, stream: bool) -> Option<&'static str> {
+        if !stream {
+            Some("stream_options")
+        } else {
+            // A stream is not padded, so asking for no padding asks for what is done anyway.
+            self.include_obfuscation.then_some("stream_options.include_obfuscation")
+        }
     }
+}
+
+fn stream_options(value: Option<Value>) -> Result<Option<StreamOptions>, HttpProblem> {
+    let wanted = "an object with `include_usage`, true or false";
+    let Some(value) = value else { return Ok(None) };
+    let Value::Object(fields) = value else { return Err(wrong("stream_options", wanted)) };
+    let mut fields = Fields::from(fields);
+    let mut flag = |name: &str| {
+        let taken = fields.flag(name);
+        taken.map_err(|_wrong| wrong(&format!("stream_options.{name}"), "true or false"))
+    };
+    let options = StreamOptions {
+        include_usage: flag("include_usage")?,
+        include_obfuscation: flag("include_obfuscation")?,
+    };
+    if fields.0.is_empty() { Ok(Some(options)) } else { Err(wrong("stream_options", wanted)) }
 }
 
 fn extension(value: Option<Value>) -> Result<Option<Grounding>, HttpProblem> {
@@ -398,6 +461,13 @@ mod tests {
             json!({"messages": [{"role": "user", "content": "x", "canary": "y"}]}),
             json!({"stream": "yes"}),
             json!({"stream_options": {"canary": true}}),
+            json!({"stream": true, "stream_options": {"include_usage": "canary"}}),
+            json!({"stream_options": {"include_usage": 1}}),
+            json!({"stream": true, "stream_options": {"include_obfuscation": "canary"}}),
+            json!({"messages": [{"role": "user", "content": "x", "name": ["canary"]}]}),
+            json!({"user": 3}),
+            json!({"metadata": "canary"}),
+            json!({"parallel_tool_calls": "canary"}),
             json!({"model": 3}),
         ] {
             let problem = parse(extra.clone()).expect_err("must be refused");
@@ -406,6 +476,47 @@ mod tests {
         }
         let broken = ChatRequest::parse(b"{\"model\": canary", 0).expect_err("not JSON");
         assert!(!broken.body("r").to_string().contains("canary"));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named_once() {
+        let ignored = |extra: Value| parse(extra).expect("accepted").ignored;
+        let turn = |name: Value| json!({"role": "user", "content": "x", "name": name});
+        let turns = |name: Value| json!({"messages": [turn(name.clone()), turn(name)]});
+        assert_eq!(ignored(turns(json!("ada"))), ["messages.name"]);
+        assert_eq!(ignored(turns(Value::Null)), [""; 0]);
+        for options in [json!({}), json!({"include_usage": true, "include_obfuscation": true})] {
+            assert_eq!(ignored(json!({"stream_options": options})), ["stream_options"]);
+        }
+        let streamed = |options: Value| ignored(json!({"stream": true, "stream_options": options}));
+        let padded = json!({"include_usage": null, "include_obfuscation": true});
+        assert_eq!(streamed(padded), ["stream_options.include_obfuscation"]);
+        assert_eq!(streamed(json!({"include_obfuscation": false})), [""; 0]);
+        assert_eq!(ignored(json!({"parallel_tool_calls": true})), ["parallel_tool_calls"]);
+        let unstreamed = parse(json!({"stream_options": {"include_usage": true}}));
+        assert!(!unstreamed.expect("accepted").include_usage);
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_counted_in_a_body_and_refused_in_a_text_part() {
+        let said = |extra: Value| {
+            let body = parse(extra).expect_err("must be refused").body("r");
+            (body["error"]["code"].clone(), body["error"]["message"].clone())
+        };
+        let (one, two) = (json!({"canary": 1}), json!({"canary": 1, "other": 2}));
+        for (extra, counted) in [(one, "1 field that is"), (two, "2 fields that are")] {
+            let message =
+                format!("the body has {counted} not known; docs/reference/api.md lists all");
+            assert_eq!(said(extra), (json!("unknown_parameter"), json!(message)));
+        }
+        let parts = |more: Value| {
+            let part = json!({"type": "text", "text": "a", "canary": more});
+            json!({"messages": [{"role": "user", "content": [part]}]})
+        };
+        let (code, message) = said(parts(json!(1)));
+        assert_eq!(code, "unknown_parameter");
+        assert!(!message.to_string().contains("canary"), "{message}");
+        assert!(parse(parts(Value::Null)).is_ok());
     }
 
     #[test]

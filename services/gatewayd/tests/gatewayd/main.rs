@@ -76,6 +76,11 @@ fn refusals_have_one_form_and_are_not_to_be_sent_again() {
     check(&stage.ask(&key, "GET", "/v1/models/canary", ""), 404, "model_not_found");
     check(&stage.chat(&key, &question(&json!({"model": "canary"}))), 404, "model_not_found");
     check(&stage.chat(&key, &question(&json!({"canary": 1}))), 400, "unknown_parameter");
+    let part = json!({"type": "text", "text": "canary-prompt", "canary": 1});
+    let parts = json!({"messages": [{"role": "user", "content": [part]}]});
+    check(&stage.chat(&key, &question(&parts)), 400, "unknown_parameter");
+    let usage = json!({"stream": true, "stream_options": {"include_usage": "canary"}});
+    check(&stage.chat(&key, &question(&usage)), 400, "value_out_of_range");
     check(&stage.chat(&key, &question(&json!({"n": 2}))), 400, "unsupported_parameter");
     check(&stage.chat(&key, &question(&json!({"top_p": 0}))), 400, "value_out_of_range");
     let long = question(&json!({"stop": "canary".repeat(400)}));
@@ -96,6 +101,7 @@ fn a_stream_has_the_pieces_of_the_api() {
     let whole = stage.chat(&key, &question(&json!({}))).json();
     assert_eq!(whole["choices"][0]["message"]["content"], "Good day.");
     assert_eq!(whole["usage"]["total_tokens"], 7);
+    assert_eq!(whole["cloister"]["ignored"], json!([]));
     let fingerprint = format!("gen_{}", generation("one").0.short());
     assert_eq!(whole["system_fingerprint"], fingerprint.as_str());
 
@@ -124,6 +130,21 @@ fn a_stream_has_the_pieces_of_the_api() {
     let vectors = json!({"model": "default", "input": ["a", "b"], "encoding_format": "base64"});
     let vectors = stage.ask(&key, "POST", "/v1/embeddings", &vectors.to_string()).json();
     assert_eq!(vectors["data"][1]["embedding"], "AACAPgAAgL8=");
+}
+
+#[test]
+fn what_had_no_effect_is_named_in_the_answer() {
+    let stage = Stage::ready("one");
+    stage.engine("a", "one", two_words);
+    let key = stage.key();
+    let turn = json!({"role": "user", "content": [{"type": "text", "text": "a"}], "name": "ada"});
+    let body = json!({
+        "messages": [turn], "user": "u", "parallel_tool_calls": false,
+        "stream_options": {"include_usage": true},
+    });
+    let answer = stage.chat(&key, &question(&body)).json();
+    let named = json!(["user", "parallel_tool_calls", "messages.name", "stream_options"]);
+    assert_eq!(answer["cloister"]["ignored"], named, "{answer}");
 }
 
 #[test]
