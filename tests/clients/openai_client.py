@@ -1,7 +1,7 @@
 """Drives the appliance with the official `openai` package, one action a run, one JSON object a line.
 
     openai_client.py BASE_URL KEY_FILE models
-    openai_client.py BASE_URL KEY_FILE chat TEXT [--max-tokens N]
+    openai_client.py BASE_URL KEY_FILE chat TEXT [--max-tokens N] [--stop TEXT ...]
     openai_client.py BASE_URL KEY_FILE stream TEXT [--max-tokens N]
     openai_client.py BASE_URL KEY_FILE embed TEXT [TEXT ...]
     openai_client.py BASE_URL KEY_FILE ask QUESTION [--collection NAME ...] [--stream]
@@ -60,7 +60,8 @@ def act(client, args):
         say(models=[model.id for model in client.models.list()])
     elif args.action == "chat":
         reply = client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": args.text[0]}], max_tokens=args.max_tokens, temperature=0
+            model=MODEL, messages=[{"role": "user", "content": args.text[0]}], max_tokens=args.max_tokens,
+            temperature=0, stop=args.stop,
         )
         say(answer=reply.choices[0].message.content, finish=reply.choices[0].finish_reason,
             tokens=reply.usage.completion_tokens, fingerprint=reply.system_fingerprint)
@@ -96,6 +97,7 @@ def main():
     parser.add_argument("text", nargs="*")
     parser.add_argument("--collection", action="append", default=[])
     parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--stop", action="append")
     parser.add_argument("--stream", action="store_true")
     args = parser.parse_args()
     with open(args.key_file, encoding="ascii") as file:

@@ -1,6 +1,6 @@
 //! The journal of all daemons, at debug level, holds nothing that people wrote.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cloister_flows::Scene;
 use cloister_stage::{Options, journal, tamper};
 use std::{fs, io::Write as _};
@@ -22,6 +22,9 @@ fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Res
     }
     let mut scene = Scene::with(&Options { journal: true, ..Options::default() })?;
     scene.promote("v1", "1.0.0", 1)?;
+    // The control is planted like the canaries: it is there only because this release was made active,
+    // and it may be logged.
+    let control = scene.active().context("nothing is active")?;
     let folder = scene.path().join(CANARIES[2]);
     fs::create_dir(&folder)?;
     let text = format!("# Note\n\nThe {} is kept in the blue cupboard of room 9.\n", CANARIES[1]);
@@ -33,10 +36,13 @@ fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Res
     let client = scene.client("ada", &["open"])?;
     let found = client.ask(&format!("Where is the {} kept? {}", CANARIES[1], CANARIES[0]))?;
     assert_eq!(found["evidence"], true, "{found}");
-    client.act(&["chat", CANARIES[0], "--max-tokens", "4"])?;
+    let chat = ["chat", CANARIES[0], "--max-tokens", "4", "--stop", CANARIES[3]];
+    let answered = client.act(&chat)?;
+    assert!(answered["finish"].is_string(), "{answered}");
     // Errors: too long a prompt, a citation that is not there, a bad volume, an unreadable path.
     let long = format!("{} ", CANARIES[0]).repeat(4000);
-    assert_eq!(client.act(&["chat", &long])?["code"], "context_length_exceeded");
+    let refused = client.act(&["chat", &long, "--stop", CANARIES[3]])?;
+    assert_eq!(refused["code"], "context_length_exceeded");
     client.act(&["cite", CANARIES[3]])?;
     let bad = folder.join(format!("{}.clb", CANARIES[2]));
     tamper::flip_a_bit(&scene.fresh_volume("2.0.0", 2)?, &bad, 64 << 10)?;
@@ -44,8 +50,9 @@ fn no_canary_reaches_the_journal_on_success_or_error_and_a_control_does() -> Res
     assert_ne!(scene.facility.import(&folder.join("absent"))?.exit, 0);
     scene.facility.stage.stop()?;
     let logged = journal::logged(scene.stage().root())?;
-    // The control: a code that a refusal above is known to log.
-    assert!(logged.contains("bundle.digest"), "the control string is not there");
+    assert!(logged.contains(&control), "the control string {control} is not there");
+    // The errors were heard too: the code of a refusal above.
+    assert!(logged.contains("bundle.digest"), "no refusal was logged");
     for canary in CANARIES {
         assert!(!logged.to_lowercase().contains(canary), "{canary} was logged");
     }
