@@ -127,9 +127,7 @@ pub(crate) enum ActError {
         source: std::io::Error,
     },
     /// A person decides on something that is not open to decisions.
-    #[error(
-        "import {import} is {state}; only what awaits approval or is approved can be decided"
-    )]
+    #[error("import {import} is {state}; only what awaits approval or is approved can be decided")]
     NotOpen { import: ImportId, state: ImportState },
     /// No import has the package that an approval names.
     #[error("no import has this package; run `review` again and sign what it shows")]
