@@ -21,6 +21,8 @@ architecture=$(dpkg --print-architecture)
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 umask 022
+# It becomes the package's root entry, and mktemp lets only its owner in.
+chmod 755 "$tree"
 put() { # MODE SOURCE TARGET
     install -D -m "$1" "$2" "$tree/$3"
 }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -161,7 +161,7 @@ impl Facility {
             .output()
             .context("starting cloister-mint")?;
         if !output.status.success() {
-            bail!("cloister-mint {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -229,16 +229,45 @@ impl Facility {
         Ok(Outcome { exit: output.status.code().unwrap_or(-1), said })
     }
 
-    /// Enrols the trust root with its digest confirmed.
+    /// Starts `cloister` with `words` and does not wait for it; nobody reads what it says.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(&self, words: &[&str]) -> Result<Child> {
+        Command::new(programs()?.join("cloister"))
+            .arg("--config")
+            .arg(self.stage.config_path())
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting cloister")
+    }
+
+    /// What the shelf's pointer to the active generation says.
+    ///
+    /// # Errors
+    /// When nothing is active.
+    pub fn active(&self) -> Result<PathBuf> {
+        let pointer = self.stage.config().paths.shelf().join("active");
+        fs::read_link(pointer).context("nothing is active")
+    }
+
+    /// Enrols the trust root with its digest confirmed; the answer with the digest's words.
     ///
     /// # Errors
     /// When it is refused.
     pub fn enrol(&self) -> Result<Value> {
         let file = self.root_file();
         let shown = self.cloister(&["enrol", path_text(&file)?])?;
-        let digest = shown.done()?["root"].as_str().context("no digest")?.to_owned();
-        let enrolled = self.cloister(&["enrol", path_text(&file)?, "--confirm", &digest])?;
-        enrolled.done().cloned()
+        let shown = shown.done()?;
+        let digest = shown["root"].as_str().context("no digest")?;
+        let enrolled = self.cloister(&["enrol", path_text(&file)?, "--confirm", digest])?;
+        let mut enrolled = enrolled.done()?.clone();
+        let fields = enrolled.as_object_mut().context("the answer is no object")?;
+        fields.insert("words".to_owned(), shown["words"].clone());
+        Ok(enrolled)
     }
 
     /// Imports a volume or stick; the last object is the import.

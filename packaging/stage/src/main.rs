@@ -2,12 +2,23 @@
 //!
 //! `cloister-stage ROOT [--journal]`; the root was made by [`cloister_stage::Stage`].
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use cloister_config::Config;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when standard error is gone.
+            writeln!(std::io::stderr(), "cloister-stage: {error:#}").unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (root, journal) = match arguments.as_slice() {
         [root] => (PathBuf::from(root), false),
@@ -26,8 +37,8 @@ fn main() -> Result<()> {
     if let Some(mut journald) = journald {
         // journald writes what it holds when it is asked to end.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(journald.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        // It may have been reaped with the daemons already.
+        // It may have ended, and been reaped with the daemons, already.
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap_or_default();
         journald.wait().map(drop).unwrap_or_default();
     }
     outcome

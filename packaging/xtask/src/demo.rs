@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use cloister_stage::{
     Options, Unit, ask,
     facility::{APPROVERS, Facility, Outcome, import_number},
@@ -24,29 +24,48 @@ use cloister_wire::{
 };
 use serde_json::Value;
 
-use crate::story::Story;
+use crate::{
+    interrupt::Interrupts,
+    prove::kills::{Breach, Log},
+    story::{Story, figure},
+};
 
 /// What both releases are asked; their documents differ in the answer.
 const QUESTION: &str = "Where is the assembly point?";
 /// Words of a prompt, of a document and of a file's name, none of which the journal may hold.
 const CANARIES: [&str; 3] = ["canary-heliotrope", "canary-vermilion", "canary-cerulean"];
+/// What is asked of the facility's own documents. The small model answers this one from its passage;
+/// many others it does not.
+const OWN_QUESTION: &str = "Where is the ladder store?";
+/// How often a kill that came too late for a switch is tried again.
+const SWITCHES_MAX: u32 = 5;
 /// What the journal must hold: the code of a refusal that the story caused.
 const CONTROL: &str = "bundle.digest";
 
 /// Plays the story; with `stay`, leaves the appliance running until interrupted.
+///
+/// # Errors
+/// When a step does not come out as told, or the process is asked to end before the story has.
 pub(crate) fn run(stay: bool, out: &mut dyn Write) -> Result<()> {
+    let interrupts = Interrupts::hear()?;
     let folder = std::env::temp_dir().join(format!("cloister-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let mounts = OwnMounts::enter(&folder);
-    let mut story = Story::new(out);
+    let mut story = Story::new(out, &interrupts);
+    // What it returns with has stopped every daemon.
     let played = play(&folder, stay, &mut story);
     drop(mounts);
-    if played.is_err() {
-        story.tell(&format!("the scratch root is kept: {}", folder.display()))?;
-        return played;
+    match played {
+        Ok(()) => Ok(fs::remove_dir_all(&folder)?),
+        Err(_broken_off) if interrupts.was_asked() => {
+            fs::remove_dir_all(&folder)?;
+            bail!("interrupted; every daemon has ended, and {} is removed", folder.display())
+        }
+        Err(error) => {
+            story.tell(&format!("the scratch root is kept: {}", folder.display()))?;
+            Err(error)
+        }
     }
-    fs::remove_dir_all(&folder)?;
-    Ok(())
 }
 
 /// The facility with everything that the story needs on the way.
@@ -116,6 +135,11 @@ fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
     story.tell(&format!("they log to {place}"))?;
     let enrolled = facility.enrol()?;
     story.tell(&format!("root {} is record 0", text(&enrolled, "/enrolled/root")))?;
+    story.tell("in words, which the officers compare with the paper that came by another way:")?;
+    let words: Vec<&str> = text(&enrolled, "/words").split(' ').collect();
+    for line in words.chunks(8) {
+        story.tell(&format!("  {}", line.join(" ")))?;
+    }
 
     story.chapter("A stick is plugged in; the import is killed in the middle and goes on")?;
     let stick = Stick::plug_in(facility.home(), "stick-1", std::slice::from_ref(&demo.first))?;
@@ -126,7 +150,8 @@ fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
     let seen = outcome.said.first().context("the import said nothing")?;
     story.tell(&format!(
         "signed by {}, root version {}",
-        seen["seen"]["signers"], seen["seen"]["root_version"]
+        list(&seen["seen"]["signers"]),
+        seen["seen"]["root_version"]
     ))?;
     let import = outcome.done()?.clone();
     story.tell(&format!("generation {}", text(&import, "/summary/generation")))?;
@@ -174,7 +199,7 @@ fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
     story.chapter("The official openai client asks")?;
     let key = facility.api_key("reader", &["open"])?;
     let said = demo.client(&key, &["models"])?;
-    story.tell(&format!("models: {}", said["models"]))?;
+    story.tell(&format!("models: {}", list(&said["models"])))?;
     let said = demo.client(&key, &["stream", "Tell me about a pump.", "--max-tokens", "24"])?;
     story.tell(&format!("streamed {} pieces, {} tokens", said["pieces"], said["tokens"]))?;
     if demo.embedding.is_some() {
@@ -184,12 +209,12 @@ fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
     let said = demo.client(&key, &["ask", QUESTION])?;
     story.tell(&format!("\"{QUESTION}\" -> {}", said["answer"]))?;
     let id = text(&said, "/citations/0/id").to_owned();
-    story.tell(&format!("cites {id} (label {})", said["citations"][0]["label"]))?;
+    story.tell(&format!("cites {id} (label {})", text(&said, "/citations/0/label")))?;
     let opened = demo.client(&key, &["cite", &id])?;
     story.tell(&format!("the citation opens: {} bytes of text", text(&opened, "/text").len()))?;
     let said = demo.client(&key, &["ask", "Which wine goes with zebra pralines?"])?;
     ensure!(said["evidence"] == false, "an answer without evidence: {said}");
-    story.tell(&format!("no hit -> {}", said["answer"]))?;
+    story.tell(&format!("no hit -> {}", text(&said, "/answer")))?;
     let said = demo.client(&key, &["ask", "How much does the hall crane lift?"])?;
     let labels = said["citations"].as_array().context("no citations")?;
     ensure!(
@@ -198,21 +223,44 @@ fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
     );
     story.tell("a reader without the label gets no hit in the restricted documents")?;
 
+    own_documents(demo, &key, story)?;
+    Ok(key)
+}
+
+fn own_documents(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
+    let facility = &demo.facility;
     story.chapter("The facility adds and deletes its own documents")?;
     let own = checkout().join("tests/fixtures/demo/facility");
     let added = facility.cloister(&["corpus", "add", utf8(&own)?, "--label", "open"])?;
     added.done()?;
     story.tell(&format!("{} documents added", added.said.len()))?;
-    let said = demo.client(&key, &["ask", "Who is the keeper of the tool crib?"])?;
-    story.tell(&format!("\"Who is the keeper of the tool crib?\" -> {}", said["answer"]))?;
-    let document = text(&said, "/citations/0/document").to_owned();
-    let deleted = facility.cloister(&["corpus", "delete", &document])?;
+    let said = demo.client(key, &["ask", OWN_QUESTION])?;
+    story.tell(&format!("\"{OWN_QUESTION}\" -> {}", said["answer"]))?;
+    let found = said["citations"].as_array().context("no citations")?;
+    // The passage that the answer names, or else the best one that was found.
+    let cited = found.iter().find(|passage| passage["cited"] == true).or(found.first());
+    let cited = cited.context("nothing was found in the facility's own documents")?;
+    let opened = demo.client(key, &["cite", text(cited, "/id")])?;
+    story.tell(&format!(
+        "from {} (label {}): \"{}\"",
+        text(cited, "/name"),
+        text(cited, "/label"),
+        sentences(text(&opened, "/text"))
+    ))?;
+    let deleted = facility.cloister(&["corpus", "delete", text(cited, "/document")])?;
     let receipt = deleted.done()?;
     story.tell(&format!(
         "deleted; receipt {} over {} passages",
-        receipt["removed"], receipt["chunks"]
-    ))?;
-    Ok(key)
+        text(receipt, "/removed"),
+        receipt["chunks"]
+    ))
+}
+
+/// A passage on one line, without its headings.
+fn sentences(passage: &str) -> String {
+    let lines = passage.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn switch(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
@@ -286,28 +334,49 @@ fn crash(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     story.chapter(
         "The box fails: every daemon is killed during a switch, and again while serving",
     )?;
-    let before = active(facility)?;
-    let mut back = Command::new(programs()?.join("cloister"))
-        .arg("--config")
-        .arg(facility.stage.config_path())
-        .arg("rollback")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    // A switch takes some ten milliseconds, the start of the command included.
-    std::thread::park_timeout(Duration::from_millis(6));
-    facility.stage.kill_all()?;
-    back.wait()?;
-    let after = settled(facility)?;
-    let which = if after == before { "the old release" } else { "the new release" };
-    story.tell(&format!("killed during a switch: {which} is active, and whole"))?;
+    kill_during_a_switch(facility, story)?;
     let said = demo.client(key, &["ask", QUESTION])?;
     story.tell(&format!("it answers: {}", said["answer"]))?;
+    let before = facility.active()?;
     facility.stage.kill_all()?;
-    ensure!(settled(facility)? == after, "the active release changed by a crash while serving");
+    let log = settled(facility, story)?;
+    ensure!(facility.active()? == before, "the active release changed by a crash while serving");
     let said = demo.client(key, &["ask", QUESTION])?;
-    story.tell(&format!("killed while serving: it answers again: {}", said["answer"]))
+    story.tell(&format!("killed while serving: it answers again: {}", said["answer"]))?;
+    story.tell(&format!("the log has {} intents, each with one outcome", log.intents()))
+}
+
+/// Kills every daemon once the log holds an intent that has no outcome yet.
+fn kill_during_a_switch(facility: &Facility, story: &mut Story<'_>) -> Result<()> {
+    for _try in 0..SWITCHES_MAX {
+        let before = facility.active()?;
+        // A rollback writes what was asked for, then the intent, and last the outcome.
+        let asked = head(facility)?.size + 1;
+        let mut back = facility.begin(&["rollback"])?;
+        let mut size = asked;
+        while size <= asked && back.try_wait()?.is_none() {
+            size = head(facility)?.size;
+        }
+        facility.stage.kill_all()?;
+        back.wait()?;
+        let log = settled(facility, story)?;
+        if size != asked + 1 {
+            story.tell("the switch was over before the kill; once more")?;
+            continue;
+        }
+        let outcome = log.last_outcome().context("no switch is in the log")?;
+        let moved = facility.active()? != before;
+        ensure!(
+            moved == (outcome == "promoted"),
+            "the log says {outcome}, and the shelf says otherwise"
+        );
+        story.tell("killed during a switch: its intent stood in the log, without an outcome")?;
+        let which = if moved { "new" } else { "old" };
+        return story.tell(&format!(
+            "back again: the outcome is recorded as {outcome}; the {which} release is active, and whole"
+        ));
+    }
+    bail!("every switch was over before the kill")
 }
 
 fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
@@ -315,8 +384,7 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     story.chapter("An auditor checks the records with a second verifier")?;
     let export = facility.home().join("export");
     facility.cloister(&["records", "export", utf8(&export)?])?.done()?;
-    let reply: Reply<Answer> = ask(&facility.stage.socket(Unit::Recordd), &Request::Head)?;
-    let Answer::Head { size, log_key, root, .. } = reply? else { anyhow::bail!("no head") };
+    let Head { size, root, log_key } = head(facility)?;
     story.tell(&format!("{size} records, tree head {root}"))?;
     ensure!(second_verifier(demo, &export, &log_key)?, "the second verifier refuses the export");
     story.tell("audit.py: every signature, leaf, root and checkpoint holds")?;
@@ -333,7 +401,8 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
 
 fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
     let output = Command::new(&demo.python)
-        .arg(export.join("audit.py"))
+        // Not the copy in the export, which whoever made the export could have changed.
+        .arg(checkout().join("appliance/record/audit.py"))
         .arg(export)
         .args(["--log-key", log_key, "--root"])
         .arg(demo.facility.root_file())
@@ -365,19 +434,26 @@ fn journal_is_silent(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
 }
 
 fn remain(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
-    let config = demo.facility.stage.config_path();
+    let facility = &demo.facility;
+    let config = facility.stage.config_path();
     let cloister = programs()?.join("cloister");
-    let line =
-        |words: &str| format!("  {} --config {} {words}", cloister.display(), config.display());
     story.tell("")?;
-    story.tell(&format!("API      http://{}/v1", demo.facility.address()?))?;
-    story.tell(&format!("key file {}", key.display()))?;
-    story.tell("try:")?;
-    story.tell(&line("status"))?;
-    story.tell(&line(&format!("ask {QUESTION:?} --key {}", key.display())))?;
-    story.tell(&line("rollback"))?;
+    story.tell(&format!("API       http://{}/v1", facility.address()?))?;
+    story.tell(&format!("key file  {}", key.display()))?;
+    story.tell(&format!("log key   {}", head(facility)?.log_key))?;
+    story.tell(&format!("root file {}", facility.root_file().display()))?;
+    story.tell(&format!("a Python with the openai package: {}", demo.python.display()))?;
+    story.tell("in another shell:")?;
+    let line = format!("alias cloister='{} --config {}'", cloister.display(), config.display());
+    story.tell(&format!("  {line}"))?;
+    story.tell(&format!("  export CLOISTER_KEY_FILE='{}'", key.display()))?;
+    story.tell("then try:")?;
+    for words in ["status", &format!("ask {QUESTION:?}"), "rollback"] {
+        story.tell(&format!("  cloister {words}"))?;
+    }
     story.end("The appliance stays until you press Ctrl-C.")?;
-    crate::wait_for_interrupt()
+    story.interrupts().wait();
+    Ok(())
 }
 
 impl Demo {
@@ -405,16 +481,14 @@ impl Demo {
 }
 
 fn tell_figures(import: &Value, story: &mut Story<'_>) -> Result<()> {
-    for figure in import["figures"].as_array().context("no figures")? {
-        let number = |name: &str| {
-            figure[name].as_i64().map_or_else(|| "-".to_owned(), |value| value.to_string())
-        };
+    for measured in import["figures"].as_array().context("no figures")? {
+        let (title, write) = figure(text(measured, "/name"));
+        let value = |name: &str| measured[name].as_i64().map_or_else(|| "-".to_owned(), write);
         story.tell(&format!(
-            "{:<34} {:>10}  active {:>10}  bound {:>10}",
-            text(figure, "/name"),
-            number("candidate"),
-            number("active"),
-            number("bound")
+            "{title:<27} {:>19}  active {:>19}  bound {:>19}",
+            value("candidate"),
+            value("active"),
+            value("bound")
         ))?;
     }
     Ok(())
@@ -433,19 +507,42 @@ fn refused(outcome: &Outcome, what: &str, story: &mut Story<'_>) -> Result<()> {
     story.tell(&format!("{what}: refused, {}", outcome.code()))
 }
 
-fn active(facility: &Facility) -> Result<PathBuf> {
-    Ok(fs::read_link(facility.stage.config().paths.shelf().join("active"))?)
-}
-
-/// Waits until updaterd answers again, then names what is active.
-fn settled(facility: &Facility) -> Result<PathBuf> {
+/// Waits until the appliance answers and every intent has its outcome; what the log tells of them.
+fn settled(facility: &Facility, story: &Story<'_>) -> Result<Log> {
+    let mut log = Log::default();
     for _try in 0..300 {
-        if facility.cloister(&["status"])?.exit == 0 {
-            return active(facility);
+        story.interrupts().go_on()?;
+        let answers = facility.cloister(&["status"])?.exit == 0;
+        let read = match log.read(facility) {
+            Err(breach) if breach.is::<Breach>() => return Err(breach),
+            read => read.is_ok(),
+        };
+        if answers && read && !log.is_open() {
+            return Ok(log);
         }
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    anyhow::bail!("the appliance did not come back")
+    bail!("the appliance did not come back")
+}
+
+/// The state of the log.
+struct Head {
+    size: u64,
+    root: cloister_domain::Digest,
+    log_key: String,
+}
+
+fn head(facility: &Facility) -> Result<Head> {
+    let reply: Reply<Answer> = ask(&facility.stage.socket(Unit::Recordd), &Request::Head)?;
+    let Answer::Head { size, log_key, root, .. } = reply? else { bail!("recordd gave no head") };
+    Ok(Head { size, root, log_key })
+}
+
+/// The texts of a list, as people write one.
+fn list(value: &Value) -> String {
+    let texts: Vec<&str> =
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    texts.join(", ")
 }
 
 fn digest(path: &Path) -> Result<String> {

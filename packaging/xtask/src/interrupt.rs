@@ -19,7 +19,7 @@ use nix::{
 };
 
 /// Programs that are run one after the other and may be broken off; the supervisor ends by itself.
-const BREAKABLE: [&str; 3] = ["cloister", "cloister-mint", "cloister-tune"];
+const BREAKABLE: [&str; 5] = ["cloister", "cloister-mint", "cloister-tune", "python", "python3"];
 
 /// Hears the signals that ask this process to end.
 #[derive(Debug)]
@@ -41,19 +41,21 @@ impl Interrupts {
         mask.thread_block().context("blocking signals")?;
         let asked = Arc::new(AtomicBool::new(false));
         let (tell, heard) = channel();
-        let flag = Arc::clone(&asked);
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            while mask.wait().is_ok() {
-                flag.store(true, Ordering::SeqCst);
-                for child in children().unwrap_or_default() {
-                    // It may have ended already.
-                    kill(child, Signal::SIGKILL).unwrap_or_default();
+        for wait in [crate::wait_for_interrupt, wait_for_hangup] {
+            let (tell, flag) = (tell.clone(), Arc::clone(&asked));
+            thread::Builder::new().name("signals".to_owned()).spawn(move || {
+                while wait().is_ok() {
+                    flag.store(true, Ordering::SeqCst);
+                    for child in children().unwrap_or_default() {
+                        // It may have ended already.
+                        kill(child, Signal::SIGKILL).unwrap_or_default();
+                    }
+                    if tell.send(()).is_err() {
+                        return;
+                    }
                 }
-                if tell.send(()).is_err() {
-                    return;
-                }
-            }
-        })?;
+            })?;
+        }
         Ok(Self { asked, heard })
     }
 
@@ -80,6 +82,13 @@ impl Interrupts {
             self.heard.recv().unwrap_or_default();
         }
     }
+}
+
+/// Returns when the terminal is closed.
+fn wait_for_hangup() -> Result<()> {
+    let mut closed = SigSet::empty();
+    closed.add(Signal::SIGHUP);
+    closed.wait().map(drop).context("waiting for a signal")
 }
 
 /// The breakable programs that this process started and that still run.

@@ -1,7 +1,7 @@
 //! `./x prove [NAME]`: proofs that are too long for CI. Each is seeded and goes on where it was
 //! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
 
-mod kills;
+pub(crate) mod kills;
 mod mutations;
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use cloister_stage::{
     programs,
     release::{checkout, read_file},
@@ -39,7 +39,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 2] = [
+const PROOFS: [Proof; 3] = [
     Proof {
         name: "kills",
         shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
@@ -49,6 +49,11 @@ const PROOFS: [Proof; 2] = [
         name: "mutations",
         shows: "each step of the story, broken on purpose, makes the flow test of that step fail",
         run: mutations::run,
+    },
+    Proof {
+        name: "package",
+        shows: "the Debian package installs, upgrades, is removed and is purged in a clean root",
+        run: package,
     },
 ];
 
@@ -133,6 +138,30 @@ fn result(name: &str, progress: &Progress) -> Result<Value> {
     line.insert("rounds".to_owned(), json!(progress.done));
     line.insert("counts".to_owned(), json!(progress.counts));
     Ok(Value::Object(line))
+}
+
+/// Builds the package and puts it through its life in a clean root, once whatever the rounds.
+fn package(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    if progress.done > 0 {
+        return Ok(());
+    }
+    let scratch = tempfile::Builder::new().prefix("cloister-prove-").tempdir()?;
+    crate::deb::run(scratch.path())?;
+    let mut made = fs::read_dir(scratch.path())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<PathBuf>>>()?;
+    made.retain(|path| path.extension().is_some_and(|ending| ending == "deb"));
+    let [package] = made.as_slice() else { bail!("not one package was made, but {}", made.len()) };
+    let checked = Command::new(checkout().join("packaging/check-deb.sh")).arg(package).output()?;
+    let words = String::from_utf8_lossy(&checked.stdout);
+    ensure!(
+        checked.status.success(),
+        "{} {}",
+        words.trim_end(),
+        String::from_utf8_lossy(&checked.stderr).trim_end()
+    );
+    writeln!(out, "{}", words.trim_end())?;
+    progress.held(&["installed", "upgraded", "removed", "purged"])
 }
 
 fn said(command: &mut Command) -> Result<String> {

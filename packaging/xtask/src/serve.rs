@@ -5,13 +5,14 @@
 //! made up for the occasion, activated. Nothing of it stays when the command ends.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use cloister_domain::Sensitive;
 use cloister_stage::{
     Options, Unit, ask,
@@ -55,6 +56,7 @@ pub(crate) struct Wish {
 pub(crate) fn run(wish: &Wish, out: &mut dyn Write, log: &mut dyn Write) -> Result<()> {
     let interrupts = Interrupts::hear()?;
     let given = given_key(wish)?;
+    check_wish(wish)?;
     let scratch = tempfile::Builder::new().prefix("cloister-serve-").tempdir()?;
     let served = serve(wish, given, scratch.path(), &interrupts, out, log);
     scratch.close().context("removing the scratch root")?;
@@ -73,11 +75,13 @@ fn serve(
     log: &mut dyn Write,
 ) -> Result<()> {
     let listen = format!("127.0.0.1:{}", wish.port);
-    let mut facility = Facility::found(home, &Options { listen, ..Options::default() })?;
+    // A model alone brings no evaluation set; the record says so.
+    let extra = "\n[update]\nevaluation_required = false\n".to_owned();
+    let mut facility = Facility::found(home, &Options { listen, extra, ..Options::default() })?;
     interrupts.go_on()?;
     writeln!(log, "minting {}", wish.model.display())?;
     let volume = mint(&facility, wish, interrupts, log)?;
-    facility.stage.start()?;
+    facility.stage.start().map_err(|error| one_line(&error))?;
     facility.enrol()?;
     interrupts.go_on()?;
     writeln!(log, "importing and judging; no evaluation set is given")?;
@@ -108,12 +112,66 @@ fn serve(
     facility.stage.stop()
 }
 
+/// What would fail after minutes of minting is refused before it.
+fn check_wish(wish: &Wish) -> Result<()> {
+    let model = "give a Hugging Face folder or a GGUF file";
+    check_model("the model", &wish.model, model)?;
+    if let Some(embed) = &wish.embed {
+        let way = "give a Hugging Face folder";
+        check_model("the embedding model", embed, way)?;
+        ensure!(embed.is_dir(), "the embedding model {} is no folder; {way}", embed.display());
+    }
+    if let Some(template) = &wish.template {
+        let shown = template.display();
+        ensure!(
+            template.is_file(),
+            "the template {shown} is missing; give template.json or a Jinja file"
+        );
+    }
+    if let Some(file) = wish.key_file.as_ref().filter(|file| !file.exists()) {
+        // Only making it tells whether it can be made.
+        drop(create_key(file)?);
+        fs::remove_file(file)?;
+    }
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, wish.port)) {
+        Ok(_free) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "port {} is in use; give another with --port, or no --port for a free one",
+            wish.port
+        ),
+        Err(error) => bail!(
+            "port {} cannot be had ({error}); give another with --port, or no --port for a free one",
+            wish.port
+        ),
+    }
+}
+
+fn check_model(what: &str, path: &Path, way: &str) -> Result<()> {
+    let inside = ["config.json", "tokenizer.json", "model.safetensors"].map(|name| path.join(name));
+    let alone = [path.to_owned()];
+    let needed = if path.is_dir() { inside.as_slice() } else { alone.as_slice() };
+    if let Some(absent) = needed.iter().find(|file| !file.exists()) {
+        bail!("{what} cannot be used: {} is missing; {way}", absent.display());
+    }
+    Ok(())
+}
+
+/// An error of another program, whose words may end with an end of line.
+fn one_line(error: &anyhow::Error) -> anyhow::Error {
+    anyhow!("{}", format!("{error:#}").trim_end())
+}
+
 /// The key that the person brings, checked before anything is done.
 fn given_key(wish: &Wish) -> Result<Option<Sensitive<String>>> {
     let text = match (&wish.key, &wish.key_file) {
         (Some(key), _) => key.clone(),
         (None, Some(file)) if file.exists() => {
-            let text = String::from_utf8(read_file(file)?).context("the key is not ASCII")?;
+            let shown = file.display();
+            ensure!(!file.is_dir(), "the key file {shown} is a folder; name a file in it");
+            let bytes = read_file(file).with_context(|| {
+                format!("the key file {shown} cannot be read; name one that you may read")
+            })?;
+            let text = String::from_utf8(bytes).context("the key is not ASCII")?;
             text.trim().to_owned()
         }
         (None, _) => return Ok(None),
@@ -134,13 +192,18 @@ fn make_key(facility: &Facility, value: Option<Sensitive<String>>) -> Result<Sen
 }
 
 fn write_key(file: &Path, key: &Sensitive<String>) -> Result<()> {
-    let mut made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .with_context(|| format!("the key file {} cannot be written", file.display()))?;
-    Ok(writeln!(made, "{}", key.expose())?)
+    Ok(writeln!(create_key(file)?, "{}", key.expose())?)
+}
+
+/// A new file that only its owner may read.
+fn create_key(file: &Path) -> Result<File> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    made.with_context(|| {
+        format!(
+            "the key file {} cannot be written; name one in a folder that you may write to",
+            file.display()
+        )
+    })
 }
 
 /// Lays the model out as it is, signs it as a release of its own name, and admits it.
@@ -169,7 +232,15 @@ fn mint(
         let said = facility.mint(&words);
         interrupts.go_on().and(said)
     };
-    write!(log, "{}", mint(&words)?)?;
+    let prepared = mint(&words).map_err(|error| {
+        // The program's name says nothing to whoever gave the model.
+        let said = format!("{error:#}");
+        anyhow!(
+            "no release can be made of the model, which must be a Hugging Face folder or a GGUF file: {}",
+            said.trim_start_matches("cloister-mint: ")
+        )
+    })?;
+    write!(log, "{prepared}")?;
     let name = release_name(&wish.model);
     let trust = path(&facility.trust())?;
     let key = |person: &str| path(&facility.key(person));

@@ -4,10 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::Write,
     path::PathBuf,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,7 +15,6 @@ use cloister_domain::RecordIndex;
 use cloister_stage::{
     Options, Unit, ask,
     facility::{Facility, import_number},
-    programs,
     release::Recipe,
 };
 use cloister_wire::{
@@ -30,8 +27,6 @@ use crate::{bench::Dice, serve::said};
 
 /// A daemon that dies sooner counts as broken for its supervisor, which gives up after some of them.
 const LIFE: Duration = Duration::from_millis(2200);
-/// The latest moment of a kill: what a switch takes, and half as much again.
-const LATEST_MICROSECONDS: u64 = 80_000;
 /// How long a killed appliance may take until it answers and nothing is open.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// Records that are read at a time.
@@ -40,6 +35,7 @@ const PAGE: u32 = 64;
 pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("cloister-prove-").tempdir()?;
     let mut site = Site::found(scratch.path())?;
+    writeln!(out, "kills fall in the first {} ms of a command", site.latest.as_millis())?;
     let mut slowest = Duration::ZERO;
     while progress.done < progress.rounds {
         let round = progress.done;
@@ -58,13 +54,16 @@ struct Site {
     facility: Facility,
     imports: BTreeMap<PathBuf, String>,
     killed: Instant,
+    /// The latest moment of a kill, from the start of a command: one and a half times the longest of
+    /// this machine, so that some fall after the switch.
+    latest: Duration,
     /// The log's intents and outcomes up to the record after the last one read.
     log: Log,
 }
 
 /// What must never stand in the log.
 #[derive(Debug, thiserror::Error)]
-enum Breach {
+pub(crate) enum Breach {
     #[error("a record is not of its form")]
     Record,
     #[error("an activation has two intents")]
@@ -75,10 +74,11 @@ enum Breach {
     SecondOutcome,
 }
 
-#[derive(Default)]
-struct Log {
+/// The switches that the log tells of, each intent with at most one outcome.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
     next: u64,
-    /// By activation: the generation asked for, and the outcome once there is one.
+    /// By activation: the outcome, once there is one.
     switches: BTreeMap<u64, Option<String>>,
 }
 
@@ -90,16 +90,27 @@ impl Site {
         facility.stage.start()?;
         facility.enrol()?;
         let mut imports = BTreeMap::new();
+        let mut longest = Duration::ZERO;
+        let mut timed = |facility: &Facility, words: &[&str]| -> Result<()> {
+            let begun = Instant::now();
+            said(&facility.cloister(words)?)?;
+            longest = longest.max(begun.elapsed());
+            Ok(())
+        };
         for (counter, version) in [(1, "v1"), (2, "v2")] {
             let tree = Recipe::demo(version, None).lay_out(&facility, version)?;
             let volume = facility.publish(&tree, &format!("{counter}.0.0"), counter)?;
             let import = import_number(said(&facility.import(&volume)?)?)?;
             facility.approve(&import)?;
-            said(&facility.cloister(&["activate", &import])?)?;
-            imports.insert(active(&facility)?, import);
+            timed(&facility, &["activate", &import])?;
+            imports.insert(facility.active()?, import);
         }
-        let mut site = Self { facility, imports, killed: Instant::now(), log: Log::default() };
-        site.read()?;
+        for _back_and_forth in 0..2 {
+            timed(&facility, &["rollback"])?;
+        }
+        let (killed, latest, log) = (Instant::now(), longest * 3 / 2, Log::default());
+        let mut site = Self { facility, imports, killed, latest, log };
+        site.log.read(&site.facility)?;
         Ok(site)
     }
 
@@ -108,21 +119,22 @@ impl Site {
         while self.killed.elapsed() < LIFE {
             std::thread::park_timeout(LIFE.saturating_sub(self.killed.elapsed()));
         }
-        let old = active(&self.facility)?;
+        let old = self.facility.active()?;
         let other = self.imports.iter().find(|(generation, _)| **generation != old);
         let (new, import) = other.context("there is no other release")?;
         let (asked, mut child) = if dice.roll().is_multiple_of(2) {
-            ("activate", self.start(&["activate", import])?)
+            ("activate", self.facility.begin(&["activate", import])?)
         } else {
-            ("rollback", self.start(&["rollback"])?)
+            ("rollback", self.facility.begin(&["rollback"])?)
         };
-        std::thread::park_timeout(Duration::from_micros(dice.roll() % LATEST_MICROSECONDS));
+        let latest = u64::try_from(self.latest.as_micros())?;
+        std::thread::park_timeout(Duration::from_micros(dice.roll() % latest));
         self.facility.stage.kill_all()?;
         self.killed = Instant::now();
         child.wait()?;
         let (new, outcomes) = (new.clone(), self.settled()?);
         let recovery = self.killed.elapsed();
-        let now = active(&self.facility)?;
+        let now = self.facility.active()?;
         ensure!(now == old || now == new, "neither the old nor the new release is active");
         let ended = match outcomes.as_slice() {
             [] => "before the intent",
@@ -143,29 +155,17 @@ impl Site {
         Ok((vec![asked, ended], recovery))
     }
 
-    fn start(&self, words: &[&str]) -> Result<Child> {
-        Command::new(programs()?.join("cloister"))
-            .arg("--config")
-            .arg(self.facility.stage.config_path())
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting cloister")
-    }
-
     /// Waits until the appliance answers and no intent is open; the outcomes that are new.
     fn settled(&mut self) -> Result<Vec<String>> {
         let known: Vec<u64> = self.log.switches.keys().copied().collect();
         let known = known.last().copied();
         loop {
             let answers = self.facility.cloister(&["status"]).is_ok_and(|status| status.exit == 0);
-            let read = match self.read() {
+            let read = match self.log.read(&self.facility) {
                 Err(breach) if breach.is::<Breach>() => return Err(breach),
                 read => read.is_ok(),
             };
-            if answers && read && self.log.switches.values().all(Option::is_some) {
+            if answers && read && !self.log.is_open() {
                 let fresh = self.log.switches.iter().filter(|(number, _)| Some(**number) > known);
                 return Ok(fresh.filter_map(|(_, outcome)| outcome.clone()).collect());
             }
@@ -173,25 +173,44 @@ impl Site {
             std::thread::park_timeout(Duration::from_millis(100));
         }
     }
+}
 
+impl Log {
     /// Takes the records since the last time. A [`Breach`] is an error that no waiting cures; others
     /// come from a daemon that is not there yet.
-    fn read(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When recordd does not answer, or on a breach.
+    pub(crate) fn read(&mut self, facility: &Facility) -> Result<()> {
+        let socket = facility.stage.socket(Unit::Recordd);
         loop {
-            let request = Request::Read { from: RecordIndex(self.log.next), count: PAGE };
-            let reply: Reply<Answer> = ask(&self.facility.stage.socket(Unit::Recordd), &request)?;
+            let request = Request::Read { from: RecordIndex(self.next), count: PAGE };
+            let reply: Reply<Answer> = ask(&socket, &request)?;
             let Answer::Entries(entries) = reply? else { bail!("recordd gave no entries") };
             if entries.is_empty() {
                 return Ok(());
             }
             for entry in &entries {
-                self.log.take(entry)?;
+                self.take(entry)?;
             }
         }
     }
-}
 
-impl Log {
+    /// Whether an intent has no outcome yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.switches.values().any(Option::is_none)
+    }
+
+    /// How many intents there are.
+    pub(crate) fn intents(&self) -> usize {
+        self.switches.len()
+    }
+
+    /// The newest outcome, unless the newest intent is open.
+    pub(crate) fn last_outcome(&self) -> Option<&str> {
+        self.switches.values().next_back()?.as_deref()
+    }
+
     fn take(&mut self, entry: &str) -> Result<(), Breach> {
         let envelope = Envelope::parse(entry.as_bytes()).map_err(|_cause| Breach::Record)?;
         let statement = Statement::of(&envelope).map_err(|_cause| Breach::Record)?;
@@ -217,8 +236,4 @@ impl Log {
             _ => Err(Breach::Record),
         }
     }
-}
-
-fn active(facility: &Facility) -> Result<PathBuf> {
-    Ok(fs::read_link(facility.stage.config().paths.shelf().join("active"))?)
 }
