@@ -416,8 +416,9 @@ impl Engine {
 
     /// Asks the process to stop (SIGTERM) and waits for it.
     pub(crate) fn stop(self) -> Ended {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        // The shell's own `kill`: the program is not on every machine.
+        let kill = format!("kill {}", self.process.id());
+        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
         self.wait()
     }
 
