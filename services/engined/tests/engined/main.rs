@@ -128,14 +128,19 @@ fn closing_the_connection_ends_the_answer() {
     let generation = bench.generation("one");
     let engine = bench.start();
     engine.load(generation, false).unwrap();
-    let connection = engine.connect();
-    connection.write(&bench.chat(generation, "long", 200)).unwrap();
-    for _first_events in 0..2 {
-        connection.read::<Event>().unwrap().unwrap();
-    }
-    assert_eq!(engine.status().running, 1);
-    drop(connection);
-    bench::until("nobody is answered", || engine.status().running == 0);
+    // An answer may be over before it is seen to run; then the next one is looked at.
+    let was_running = |_try| {
+        let connection = engine.connect();
+        connection.write(&bench.chat(generation, "long", 200)).unwrap();
+        for _first_events in 0..2 {
+            connection.read::<Event>().unwrap().unwrap();
+        }
+        let was_running = engine.status().running == 1;
+        drop(connection);
+        bench::until("nobody is answered", || engine.status().running == 0);
+        was_running
+    };
+    assert!((0..100).any(was_running), "no answer was seen to run");
 }
 
 #[test]
@@ -305,8 +310,8 @@ fn the_busy_are_told() {
                                    context_tokens_max = 256\n",
     );
     engine.load(generation, false).unwrap();
-    // One runs and eight wait; the tenth is refused.
-    let connections: Vec<_> = (0..10)
+    // One runs and eight wait; the next is refused. Some end while the others ask, so many ask.
+    let connections: Vec<_> = (0..60)
         .map(|_asker| {
             let connection = engine.connect();
             connection.set_timeout(Some(Duration::from_secs(60)));
