@@ -35,6 +35,14 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// For releases that bring no evaluation set, such as a model alone; the record says so.
+    #[must_use]
+    pub fn no_evaluation_asked() -> Self {
+        Self { extra: "\n[update]\nevaluation_required = false\n".to_owned(), ..Self::default() }
+    }
+}
+
 /// A scratch root with its supervisor.
 #[derive(Debug)]
 pub struct Stage {

@@ -75,9 +75,8 @@ fn serve(
     log: &mut dyn Write,
 ) -> Result<()> {
     let listen = format!("127.0.0.1:{}", wish.port);
-    // A model alone brings no evaluation set; the record says so.
-    let extra = "\n[update]\nevaluation_required = false\n".to_owned();
-    let mut facility = Facility::found(home, &Options { listen, extra, ..Options::default() })?;
+    let mut facility =
+        Facility::found(home, &Options { listen, ..Options::no_evaluation_asked() })?;
     interrupts.go_on()?;
     writeln!(log, "minting {}", wish.model.display())?;
     let volume = mint(&facility, wish, interrupts, log)?;
