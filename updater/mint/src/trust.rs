@@ -79,7 +79,7 @@ impl Folder {
         let text = signed(&root(roles, version), signers)?;
         let name = format!("{version}.root.json");
         let meta = container::archive([(name.as_str(), text.as_slice())])?;
-        self.enrolled()?.refresh(&meta, None).context("this root would not be trusted")?;
+        self.enrolled()?.refresh(&meta).context("this root would not be trusted")?;
         self.write(&name, &text)?;
         Ok(Digest::of(&text))
     }
@@ -158,7 +158,7 @@ impl Folder {
 
     fn enrolled(&self) -> Result<TrustState> {
         let first = self.read("1.root.json")?;
-        Ok(enrol(&first, Digest::of(&first))?.refresh(&self.meta()?, None)?)
+        Ok(enrol(&first, Digest::of(&first))?.refresh(&self.meta()?)?)
     }
 
     fn root_version(&self) -> u64 {
@@ -213,7 +213,7 @@ impl Folder {
         let written = [("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)]
             .map(|(role, text)| (format!("{role}.json"), text));
         files.extend(written.clone());
-        let state = self.enrolled()?.refresh(&pack(&files)?, None);
+        let state = self.enrolled()?.refresh(&pack(&files)?);
         let state = state.context("this metadata would not be trusted")?;
         if let Some(release) = release {
             state.judge(release).context("this release would not be trusted")?;

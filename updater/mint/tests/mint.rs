@@ -150,7 +150,7 @@ fn an_admitted_volume_is_trusted_and_holds_the_tree() {
 
     let root = bytes(&folder.first_root());
     let volume = Volume::open(&volumes[0]).unwrap();
-    let state = enrol(&root, Digest::of(&root)).unwrap().refresh(&volume.meta, None).unwrap();
+    let state = enrol(&root, Digest::of(&root)).unwrap().refresh(&volume.meta).unwrap();
     let verified = state.judge(&volume.envelope).unwrap();
     assert_eq!(verified.signers().iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["vendor"]);
     let files = &verified.get().release().files;
@@ -249,7 +249,7 @@ fn a_root_rotates_with_old_and_new_officers() {
     folder.rotate_root(&next, &[key(1), key(2)]).unwrap();
     let root = bytes(&folder.first_root());
     let state = enrol(&root, Digest::of(&root)).unwrap();
-    assert_eq!(state.refresh(&folder.meta().unwrap(), None).unwrap().root_version(), 2);
+    assert_eq!(state.refresh(&folder.meta().unwrap()).unwrap().root_version(), 2);
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl Core {
 
     /// Persons who must approve: the root's number or the facility's, whichever is greater.
     pub(crate) fn approvals_needed(&self) -> u64 {
-        let of_root = self.enrolled().map_or(0, |trust| trust.approvals_needed());
+        // A root that names no approver lets nothing be approved, whatever number stands here.
+        let of_root = self.enrolled().and_then(|trust| trust.approvals_needed()).unwrap_or(0);
         of_root.max(u64::from(self.config.update.approvals_needed_min))
     }
 

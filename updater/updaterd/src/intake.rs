@@ -113,8 +113,7 @@ pub(crate) fn offer<'a>(
 fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     let trust = core.trust()?;
     let volume = VolumeHead::parse(&offer.head.0)?;
-    // No time is proven to have passed: nothing on this machine vouches for a clock.
-    let newer = trust.refresh(&offer.meta.0, None)?;
+    let newer = trust.refresh(&offer.meta.0)?;
     if !offer.inspect {
         // Kept even if the release is refused: revocations travel this way.
         core.keep_trust(&newer)?;

@@ -105,6 +105,10 @@ fn approved(core: &Core, held: &Import, generation: GenerationId) -> Result<Appr
     let (import, state) = (held.import, held.state);
     let needed = core.approvals_needed();
     let decisions = core.state().decisions(import)?;
+    if let Some(envelope) = &held.manifest {
+        // What was taken back since it came is not activated, whoever approved it.
+        core.trust()?.may_activate(envelope)?;
+    }
     match state {
         ImportState::Approved | ImportState::Activated => {}
         ImportState::AwaitingApproval => {
@@ -124,15 +128,14 @@ fn approved(core: &Core, held: &Import, generation: GenerationId) -> Result<Appr
     Ok(core.trust()?.approved(&envelopes, package, generation, needed)?)
 }
 
-/// The generation on the shelf, if it is not active and not below what its successors allow.
+/// The generation on the shelf, if it is not active, not taken back, and not below what its successors
+/// allow.
 fn allowed_target(core: &Core, generation: GenerationId) -> Result<Shelved, ActError> {
     if core.shelf.active()?.is_some_and(|active| active.id() == generation) {
         return Err(ActError::AlreadyActive { generation });
     }
     let target = core.shelf.shelved(generation)?.ok_or(ShelfError::Absent { generation })?;
-    let manifest = manifest(&target.manifest()?)?;
-    let release = manifest.release();
-    core.trust()?.may_activate(&release.name, release.release_counter)?;
+    core.trust()?.may_activate(&target.manifest()?)?;
     Ok(target)
 }
 

@@ -9,7 +9,10 @@ use cloister_attest::{
 };
 use cloister_domain::{Digest, GenerationId, Principal};
 
-use crate::{RoleName, TrustState, Verified, VerifyError, root::Root};
+use crate::{
+    RoleName, TrustState, Verified, VerifyError,
+    tuf::{Authority, Root, Strict},
+};
 
 /// Enough distinct persons approved one package. Only this crate can make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +53,24 @@ pub fn auditors_view(
 ) -> Result<(Digest, BTreeMap<PublicKey, Principal>), VerifyError> {
     let missing = VerifyError::Missing { role: RoleName::Root };
     let (first, later) = roots.split_first().ok_or(missing)?;
-    let mut root = Root::parse(first)?;
-    let (enrolled, mut persons) = (root.sha256, root.approvers.persons());
+    let mut root = Root::parse(first, &Strict)?;
+    let (enrolled, mut persons) = (root.sha256(), approvers(&root));
     for text in later {
-        root = root.followed_by(text)?;
-        persons.extend(root.approvers.persons());
+        root = root.followed_by(text, &Strict)?;
+        persons.extend(approvers(&root));
     }
     Ok((enrolled, persons))
+}
+
+fn approvers(root: &Root) -> BTreeMap<PublicKey, Principal> {
+    root.approvers.as_ref().map(Authority::persons).unwrap_or_default()
 }
 
 impl TrustState {
     /// Who may approve, by key: what an auditor checks the log's approvals against.
     #[must_use]
     pub fn approvers(&self) -> BTreeMap<PublicKey, Principal> {
-        self.root().approvers.persons()
+        approvers(self.root())
     }
 
     /// One person's decision, if the person is an approver and the key is that person's.
@@ -73,7 +80,8 @@ impl TrustState {
     /// [`VerifyError::Threshold`] for a bad signature of a known key, [`VerifyError::OtherPerson`].
     pub fn approval(&self, envelope_text: &[u8]) -> Result<Verified<Approval>, VerifyError> {
         let envelope = Envelope::parse(envelope_text).map_err(VerifyError::Approval)?;
-        let one = self.root().approvers.any_one();
+        let unknown = VerifyError::UnknownSigner { role: RoleName::Approver };
+        let one = self.root().approvers.as_ref().ok_or(unknown)?.any_one();
         let signers = one.signers(&envelope, RoleName::Approver)?;
         let approval = Approval::of(&envelope).map_err(VerifyError::Approval)?;
         // One envelope, one person: a second signature would speak for words that were not its own.
@@ -110,7 +118,9 @@ impl TrustState {
                 Decision::Approve => persons.insert(approval.person.clone()),
             };
         }
-        let needed = self.root().approvers.at_least(needed).threshold();
+        let unknown = VerifyError::UnknownSigner { role: RoleName::Approver };
+        let of_root = self.approvals_needed().ok_or(unknown)?;
+        let needed = of_root.max(needed);
         let good = u64::try_from(persons.len()).unwrap_or(u64::MAX);
         if good < needed {
             return Err(VerifyError::Threshold { role: RoleName::Approver, good, needed });

@@ -17,6 +17,8 @@ pub enum RoleName {
     Snapshot,
     /// The importer, on which releases may enter.
     Targets,
+    /// A role that targets, or another such role, delegates to.
+    Delegated,
     /// The maker of a release.
     Publisher,
     /// The persons who approve a release inside the enclave.
@@ -32,9 +34,15 @@ impl RoleName {
             Self::Timestamp => "timestamp",
             Self::Snapshot => "snapshot",
             Self::Targets => "targets",
+            Self::Delegated => "delegated targets",
             Self::Publisher => "publisher",
             Self::Approver => "approver",
         }
+    }
+
+    /// What `_type` says in a file of the role.
+    pub(crate) const fn file_type(self) -> &'static str {
+        if matches!(self, Self::Delegated) { Self::Targets.name() } else { self.name() }
     }
 }
 
@@ -135,6 +143,29 @@ pub enum VerifyError {
         /// Whose.
         role: RoleName,
     },
+    /// A snapshot no longer names a file that the one before it named.
+    #[error("the snapshot no longer names {role} metadata that it named before")]
+    Removed {
+        /// Whose.
+        role: RoleName,
+    },
+    /// The time that a timestamp states is too far ahead of what is proven to have passed.
+    #[error(
+        "the timestamp is {days} days ahead of what is known; beyond {max} the officers must vouch \
+         for it in a new root"
+    )]
+    TimeStep {
+        /// Days ahead.
+        days: u64,
+        /// Days allowed.
+        max: u64,
+    },
+    /// The importer revoked the release, or the release is below the least that was left valid.
+    #[error("the importer revoked this release; ask for one that replaces it")]
+    Revoked,
+    /// Too few of the publishers who signed still have a valid key.
+    #[error("the importer revoked a key that this release was signed with; have it signed again")]
+    RevokedKey,
     /// Metadata had expired at a time that is proven to have passed.
     #[error("the {role} metadata has expired; ask for a newer stick")]
     Expired {
@@ -193,6 +224,10 @@ impl Coded for VerifyError {
             | Self::Mixed { .. }
             | Self::OtherContent { .. }
             | Self::Expired { .. }
+            | Self::Removed { .. }
+            | Self::TimeStep { .. }
+            | Self::Revoked
+            | Self::RevokedKey
             | Self::NotListed
             | Self::OutOfScope
             | Self::Rollback { .. }
@@ -220,6 +255,10 @@ impl Coded for VerifyError {
             Self::Mixed { .. } => "bundle.trust.mixed",
             Self::OtherContent { .. } => "bundle.trust.other-content",
             Self::Expired { .. } => "bundle.trust.expired",
+            Self::Removed { .. } => "bundle.trust.removed",
+            Self::TimeStep { .. } => "bundle.trust.time-step",
+            Self::Revoked => "bundle.revoked",
+            Self::RevokedKey => "bundle.revoked.key",
             Self::NotListed => "bundle.trust.not-listed",
             Self::OutOfScope => "bundle.trust.scope",
             Self::Rollback { .. } => "bundle.rollback",

@@ -1,9 +1,9 @@
 //! Trust: who may bring what into the enclave.
 //!
-//! From an enrolled root it decides, by TUF 1.0.34 (a subset: Ed25519 keys, one level of terminating
-//! delegations, no clock), which metadata is current, whether a release may enter, and whether enough
-//! distinct persons approved it. What it accepts it hands out as [`Verified`], which only this crate
-//! can make.
+//! [`tuf`] is a client of The Update Framework. Above it, from an enrolled root, [`TrustState`] decides
+//! which metadata is current, whether a release may enter, whether it was taken back, and whether
+//! enough distinct persons approved it. What it accepts it hands out as [`Verified`], which only this
+//! crate can make.
 //!
 //! It never reads a clock or a file, and it takes the root as an argument, never from what it judges.
 //! Every ratchet is in [`Vector`], which the caller stores verbatim beside the files as received.
@@ -19,14 +19,15 @@
 
 mod approval;
 mod error;
-mod metadata;
-mod roles;
-mod root;
+mod facility;
+mod release;
+mod revoked;
 mod state;
 mod time;
+pub mod tuf;
 
 pub use approval::{Approved, auditors_view};
 pub use error::{RoleName, VerifyError};
-pub use root::target_path;
+pub use release::target_path;
 pub use state::{Accepted, Stored, TrustState, Vector, Verified, enrol};
 pub use time::{Instant, InstantError};

@@ -1,16 +1,19 @@
 //! The trust state: an enrolled root, the newest metadata, and every ratchet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cloister_attest::dsse::Envelope;
-use cloister_bundle::{BundleError, Manifest, container};
+use cloister_bundle::container;
 use cloister_domain::{Digest, GenerationId, Principal};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Instant, RoleName, VerifyError,
-    roles::{Snapshot, Targets, Timestamp},
-    root::{Root, target_path},
+    facility::{self, Stated},
+    revoked::Revoked,
+    tuf::{Root, Strict, TrustedSet},
 };
 
 /// Steps of the root chain that one stick may bring.
@@ -79,6 +82,12 @@ pub struct Vector {
     pub targets: u64,
     /// Promoted releases by name.
     pub releases: BTreeMap<String, Accepted>,
+    /// The latest time that is proven to have passed; it never falls.
+    #[serde(default)]
+    pub time_floor: Option<Instant>,
+    /// The number of the last stick under the timestamp's present keys.
+    #[serde(default)]
+    pub sequence: u64,
 }
 
 /// What the caller keeps: the files as received, and the vector. `root.json` is the newest root.
@@ -91,20 +100,21 @@ pub struct Stored {
 }
 
 /// A trusted root with the newest metadata that it vouches for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TrustState {
     stored: Stored,
-    root: Root,
-    current: Option<Current>,
+    set: TrustedSet,
+    revoked: Revoked,
 }
 
-/// The importer's metadata, as one consistent set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Current {
-    timestamp: Timestamp,
-    snapshot: Snapshot,
-    targets: Targets,
+impl PartialEq for TrustState {
+    fn eq(&self, other: &Self) -> bool {
+        // Everything else follows from what is stored.
+        self.stored == other.stored
+    }
 }
+
+impl Eq for TrustState {}
 
 /// Takes a root file that came by another way than any stick, whose SHA-256 the officers compared.
 ///
@@ -114,17 +124,20 @@ pub fn enrol(root_text: &[u8], confirmed: Digest) -> Result<TrustState, VerifyEr
     if Digest::of(root_text) != confirmed {
         return Err(VerifyError::Confirmed);
     }
-    let root = Root::parse(root_text)?;
+    let set = TrustedSet::new(root_text, Arc::new(Strict), None)?;
+    facility::check_root(set.root())?;
     let vector = Vector {
-        root: root.version,
-        root_sha256: root.sha256,
+        root: set.root().version(),
+        root_sha256: set.root().sha256(),
         timestamp: 0,
         snapshot: 0,
         targets: 0,
         releases: BTreeMap::new(),
+        time_floor: facility::officers_time(set.root())?,
+        sequence: 0,
     };
     let files = BTreeMap::from([("root.json".to_owned(), root_text.to_vec())]);
-    Ok(TrustState { stored: Stored { files, vector }, root, current: None })
+    Ok(TrustState { stored: Stored { files, vector }, set, revoked: Revoked::default() })
 }
 
 impl TrustState {
@@ -134,20 +147,21 @@ impl TrustState {
     /// [`VerifyError::Corrupt`] if files and vector disagree, else as for received metadata.
     pub fn load(stored: Stored) -> Result<Self, VerifyError> {
         let file = |name: &str| stored.files.get(name).map(Vec::as_slice);
-        let root = Root::parse(file("root.json").ok_or(VerifyError::Corrupt)?)?;
+        let root = file("root.json").ok_or(VerifyError::Corrupt)?;
+        let mut set = TrustedSet::new(root, Arc::new(Strict), None)?;
+        facility::check_root(set.root())?;
         let vector = &stored.vector;
-        if root.sha256 != vector.root_sha256 || root.version != vector.root {
+        if set.root().sha256() != vector.root_sha256 || set.root().version() != vector.root {
             return Err(VerifyError::Corrupt);
         }
-        let current = match vector.timestamp {
-            0 => None,
-            _ => Some(Current::parse(&file, &root, None)?),
+        let revoked = match vector.timestamp {
+            0 => Revoked::default(),
+            _ => take_again(&mut set, &stored.files)?,
         };
-        let versions = current.as_ref().map_or((0, 0, 0), Current::versions);
-        if versions != (vector.timestamp, vector.snapshot, vector.targets) {
+        if versions(&set) != (vector.timestamp, vector.snapshot, vector.targets) {
             return Err(VerifyError::Corrupt);
         }
-        Ok(Self { root, current, stored })
+        Ok(Self { stored, set, revoked })
     }
 
     /// What to keep, so that [`TrustState::load`] returns to this state.
@@ -159,59 +173,61 @@ impl TrustState {
     /// Version of the trusted root.
     #[must_use]
     pub const fn root_version(&self) -> u64 {
-        self.root.version
+        self.root().version()
     }
 
     /// SHA-256 of the trusted root file.
     #[must_use]
     pub const fn root_digest(&self) -> Digest {
-        self.root.sha256
+        self.root().sha256()
     }
 
-    /// Persons who must approve a release, by the root.
+    /// Persons who must approve a release, by the root; `None` if it names nobody who may.
     #[must_use]
-    pub const fn approvals_needed(&self) -> u64 {
-        self.root.approvers.threshold()
+    pub fn approvals_needed(&self) -> Option<u64> {
+        Some(self.root().approvers.as_ref()?.threshold())
     }
 
     pub(crate) const fn root(&self) -> &Root {
-        &self.root
+        self.set.root()
+    }
+
+    pub(crate) const fn set(&self) -> &TrustedSet {
+        &self.set
+    }
+
+    pub(crate) const fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    pub(crate) const fn vector_mut(&mut self) -> &mut Vector {
+        &mut self.stored.vector
     }
 
     /// The state after a stick's `clb/10-meta`: newer roots in an unbroken chain, then the importer's
     /// files where they are newer. Older ones change nothing. Keep the result even if the release
-    /// beside it is refused: revocations travel this way.
+    /// beside it is refused, or if there is none: revocations travel this way.
     ///
-    /// `floor` is the latest time that is proven to have passed, if any is.
+    /// No clock is read. What is proven to have passed is what the timestamp and the root state, and
+    /// that only rises ([`Vector::time_floor`]).
     ///
     /// # Errors
-    /// Those of the container, and of metadata that is malformed, badly signed, mixed or expired.
-    pub fn refresh(&self, meta: &[u8], floor: Option<&Instant>) -> Result<Self, VerifyError> {
+    /// Those of the container, and of metadata that is malformed, badly signed, mixed or expired, or
+    /// that states a time too far ahead ([`VerifyError::TimeStep`]).
+    pub fn refresh(&self, meta: &[u8]) -> Result<Self, VerifyError> {
         let files: BTreeMap<&str, &[u8]> = container::entries(meta)?.into_iter().collect();
         let file = |name: &str| files.get(name).copied();
         let mut next = self.clone();
-        next.check_same("root.json", file(&format!("{}.root.json", self.root.version)))?;
+        let held = format!("{}.root.json", self.root_version());
+        next.check_same("root.json", file(&held))?;
         for _step in 0..ROOT_STEPS_MAX {
-            let name = format!("{}.root.json", next.root.version.saturating_add(1));
+            let name = format!("{}.root.json", next.root_version().saturating_add(1));
             let Some(text) = file(&name) else { break };
-            let root = next.root.followed_by(text)?;
-            next.take_root(root, text);
+            next.take_root(text)?;
         }
-        next.root.unexpired(floor)?;
-        let offered = file("timestamp.json")
-            .map(|text| Timestamp::parse(text, &next.root, floor))
-            .transpose()?
-            .map(|timestamp| timestamp.version);
-        let held = next.stored.vector.timestamp;
-        if offered.is_some_and(|version| version > held) {
-            let current = Current::parse(&file, &next.root, floor)?;
-            next.check_ratchets(&current)?;
-            next.take_current(current, &file);
-        } else if offered == Some(held) {
-            for name in ["timestamp.json", "snapshot.json", "targets.json"] {
-                next.check_same(name, file(name))?;
-            }
-        }
+        next.set.set_now(next.stored.vector.time_floor.clone());
+        next.take_importers(&file)?;
+        next.set.set_now(None);
         Ok(next)
     }
 
@@ -224,138 +240,117 @@ impl TrustState {
         }
     }
 
-    fn take_root(&mut self, root: Root, text: &[u8]) {
-        let same_keys = self.root.importer_keys() == root.importer_keys();
-        // The same keys may have other persons or thresholds now: what is held is judged again.
-        let file = |name: &str| self.stored.files.get(name).map(Vec::as_slice);
-        self.current = self
-            .current
-            .take()
-            .filter(|_| same_keys)
-            .and_then(|_| Current::parse(&file, &root, None).ok());
-        let vector = &mut self.stored.vector;
-        if self.current.is_none() {
-            // Section 5.3.11, and the same for targets: versions are compared under the same keys
-            // only, so that a stolen key cannot push them out of reach for ever.
-            (vector.timestamp, vector.snapshot, vector.targets) = (0, 0, 0);
-            self.stored.files.clear();
+    fn take_root(&mut self, text: &[u8]) -> Result<(), VerifyError> {
+        let keys = self.root().ratchet_keys();
+        self.set.update_root(text)?;
+        facility::check_root(self.root())?;
+        let stated = facility::officers_time(self.root())?;
+        // Section 5.3.11, and the same for targets: versions are compared under the same keys only,
+        // so that a stolen key cannot push them out of reach for ever.
+        let same_keys = keys == self.root().ratchet_keys();
+        let kept = same_keys && self.stored.vector.timestamp > 0;
+        let kept = kept && take_again(&mut self.set, &self.stored.files).is_ok();
+        if !kept {
+            self.forget();
         }
-        (vector.root, vector.root_sha256) = (root.version, root.sha256);
+        let vector = &mut self.stored.vector;
+        (vector.root, vector.root_sha256) = (self.set.root().version(), self.set.root().sha256());
+        // The officers' word needs no bound: they could replace every key.
+        vector.time_floor = vector.time_floor.take().max(stated);
         self.stored.files.insert("root.json".to_owned(), text.to_vec());
-        self.root = root;
-    }
-
-    /// Sections 5.4.3, 5.5.5: no version below falls.
-    fn check_ratchets(&self, offered: &Current) -> Result<(), VerifyError> {
-        let vector = &self.stored.vector;
-        for (role, offered, held) in [
-            (RoleName::Snapshot, offered.snapshot.version, vector.snapshot),
-            (RoleName::Targets, offered.targets.version, vector.targets),
-        ] {
-            if offered < held {
-                return Err(VerifyError::Stale { role, offered, held });
-            }
-        }
         Ok(())
     }
 
-    fn take_current<'a>(&mut self, current: Current, file: &impl Fn(&str) -> Option<&'a [u8]>) {
-        for name in ["timestamp.json", "snapshot.json", "targets.json"] {
-            if let Some(text) = file(name) {
-                self.stored.files.insert(name.to_owned(), text.to_vec());
+    /// Nothing of the importer's is held any more.
+    fn forget(&mut self) {
+        let vector = &mut self.stored.vector;
+        (vector.timestamp, vector.snapshot, vector.targets, vector.sequence) = (0, 0, 0, 0);
+        self.set.forget();
+        self.stored.files.clear();
+        self.revoked = Revoked::default();
+    }
+
+    /// Takes timestamp, snapshot and targets if the timestamp is newer than the one held.
+    fn take_importers<'a>(
+        &mut self,
+        file: &impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<(), VerifyError> {
+        let Some(timestamp) = file("timestamp.json") else {
+            return self.set.root_in_time();
+        };
+        let held = self.stored.vector.clone();
+        match self.set.update_timestamp(timestamp) {
+            Ok(true) => {}
+            Ok(false) => {
+                return ["timestamp.json", "snapshot.json", "targets.json"]
+                    .into_iter()
+                    .try_for_each(|name| self.check_same(name, self.current(name, file)));
             }
+            // The stick is older than what is held, which stays.
+            Err(VerifyError::Stale { role: RoleName::Timestamp, .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let Stated { time, sequence } = facility::stated(&self.set, &held)?;
+        self.set.set_now(time.clone());
+        self.set.timestamp_in_time()?;
+        let text = |name, role| self.current(name, file).ok_or(VerifyError::Missing { role });
+        let snapshot = text("snapshot.json", RoleName::Snapshot)?;
+        self.set.update_snapshot(snapshot, false)?;
+        let targets = self.current("targets.json", file);
+        let targets = targets.ok_or(VerifyError::Missing { role: RoleName::Targets })?;
+        self.set.update_targets(targets)?;
+        let (timestamp_version, snapshot_version, targets_version) = versions(&self.set);
+        if targets_version < held.targets {
+            let (offered, held) = (targets_version, held.targets);
+            return Err(VerifyError::Stale { role: RoleName::Targets, offered, held });
+        }
+        self.revoked = facility::check_targets(&self.set)?;
+        for (name, text) in
+            [("timestamp.json", timestamp), ("snapshot.json", snapshot), ("targets.json", targets)]
+        {
+            self.stored.files.insert(name.to_owned(), text.to_vec());
         }
         let vector = &mut self.stored.vector;
-        (vector.timestamp, vector.snapshot, vector.targets) = current.versions();
-        self.current = Some(current);
-    }
-
-    /// Judges a release by `clb/20-manifest` as it lies on the medium.
-    ///
-    /// In this order: the publisher for its name signed it (threshold of persons), no later release
-    /// was promoted, the importer's current list holds exactly these bytes.
-    ///
-    /// # Errors
-    /// [`VerifyError::Bundle`] for its form; [`VerifyError::OutOfScope`],
-    /// [`VerifyError::UnknownSigner`], [`VerifyError::Threshold`], [`VerifyError::Rollback`],
-    /// [`VerifyError::NotListed`]; [`VerifyError::Missing`] before any importer's metadata came.
-    pub fn judge(&self, envelope_text: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
-        let missing = VerifyError::Missing { role: RoleName::Targets };
-        let targets = &self.current.as_ref().ok_or(missing)?.targets;
-        let envelope = Envelope::parse(envelope_text).map_err(BundleError::Manifest)?;
-        // The name is read before the signature, because it chooses whose signature must be there.
-        let manifest = Manifest::of(&envelope)?;
-        let release = manifest.release();
-        let path = target_path(&release.name, &release.version);
-        let publisher = targets.publisher(&path).ok_or(VerifyError::OutOfScope)?;
-        let signers = publisher.authority.signers(&envelope, RoleName::Publisher)?;
-        let already_promoted = self.check_counter(&manifest)?;
-        let listed = targets.targets.get(&path).ok_or(VerifyError::NotListed)?;
-        let sized = u64::try_from(envelope_text.len()) == Ok(listed.length);
-        if !sized || Digest::of(envelope_text) != listed.sha256 {
-            return Err(VerifyError::NotListed);
-        }
-        Ok(Verified::new(manifest, signers, already_promoted))
-    }
-
-    /// Equality of numbers is not newer: only the same release may come again.
-    fn check_counter(&self, manifest: &Manifest) -> Result<bool, VerifyError> {
-        let release = manifest.release();
-        let Some(held) = self.stored.vector.releases.get(&release.name) else { return Ok(false) };
-        let same = held.generation == manifest.generation();
-        if same || release.release_counter > held.counter {
-            return Ok(same);
-        }
-        Err(VerifyError::Rollback { offered: release.release_counter, held: held.counter })
-    }
-
-    /// The state after `manifest` was promoted: its counter is the least from now on, and so is its
-    /// floor. Both only rise; promoting an older retained release changes nothing.
-    #[must_use]
-    pub fn promoted(&self, manifest: &Manifest) -> Self {
-        let mut next = self.clone();
-        let release = manifest.release();
-        let held = next.stored.vector.releases.get(&release.name);
-        let floor = held.map_or(0, |held| held.floor).max(release.min_release_counter);
-        let newer = held.is_none_or(|held| held.counter < release.release_counter);
-        if newer {
-            let generation = manifest.generation();
-            let accepted = Accepted { counter: release.release_counter, generation, floor };
-            next.stored.vector.releases.insert(release.name.clone(), accepted);
-        }
-        next
-    }
-
-    /// Whether a retained release may be activated again.
-    ///
-    /// # Errors
-    /// [`VerifyError::Rollback`] below the floor of what was promoted under this name.
-    pub fn may_activate(&self, name: &str, counter: u64) -> Result<(), VerifyError> {
-        let floor = self.stored.vector.releases.get(name).map_or(0, |held| held.floor);
-        if counter < floor {
-            return Err(VerifyError::Rollback { offered: counter, held: floor });
-        }
+        (vector.timestamp, vector.snapshot, vector.targets) =
+            (timestamp_version, snapshot_version, targets_version);
+        (vector.time_floor, vector.sequence) = (time, sequence);
         Ok(())
+    }
+
+    /// The file called `name`, or by its version where the root says so (section 6.2).
+    fn current<'a>(
+        &self,
+        name: &str,
+        file: &impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Option<&'a [u8]> {
+        let version = match name {
+            "snapshot.json" => self.set.offered_snapshot(),
+            "targets.json" => self.set.offered_targets(RoleName::Targets.name()),
+            _ => None,
+        };
+        let versioned = version.filter(|_| self.root().consistent_snapshot());
+        let versioned = versioned.and_then(|version| file(&format!("{version}.{name}")));
+        versioned.or_else(|| file(name))
     }
 }
 
-impl Current {
-    fn parse<'a>(
-        file: &impl Fn(&str) -> Option<&'a [u8]>,
-        root: &Root,
-        floor: Option<&Instant>,
-    ) -> Result<Self, VerifyError> {
-        let text = |name: &str, role| file(name).ok_or(VerifyError::Missing { role });
-        let timestamp = text("timestamp.json", RoleName::Timestamp)?;
-        let timestamp = Timestamp::parse(timestamp, root, floor)?;
-        let snapshot = text("snapshot.json", RoleName::Snapshot)?;
-        let snapshot = Snapshot::parse(snapshot, root, &timestamp.snapshot, floor)?;
-        let targets = text("targets.json", RoleName::Targets)?;
-        let targets = Targets::parse(targets, root, &snapshot.targets, floor)?;
-        Ok(Self { timestamp, snapshot, targets })
-    }
+/// Takes files that were accepted before; gives what they take back.
+fn take_again(
+    set: &mut TrustedSet,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<Revoked, VerifyError> {
+    let file = |name: &str| files.get(name).ok_or(VerifyError::Corrupt);
+    set.update_timestamp(file("timestamp.json")?)?;
+    set.update_snapshot(file("snapshot.json")?, false)?;
+    set.update_targets(file("targets.json")?)?;
+    facility::check_targets(set)
+}
 
-    const fn versions(&self) -> (u64, u64, u64) {
-        (self.timestamp.version, self.snapshot.version, self.targets.version)
-    }
+/// Versions of timestamp, snapshot and targets; 0 for what is not held.
+fn versions(set: &TrustedSet) -> (u64, u64, u64) {
+    (
+        set.timestamp().map_or(0, |held| held.metadata.version),
+        set.snapshot().map_or(0, |held| held.metadata.version),
+        set.targets().map_or(0, |held| held.metadata.version),
+    )
 }

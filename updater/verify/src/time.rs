@@ -40,6 +40,66 @@ impl FromStr for Instant {
     }
 }
 
+impl Instant {
+    /// The time that is so many seconds after 1970-01-01T00:00:00Z; `None` beyond the years 0 to 9999.
+    #[must_use]
+    pub fn from_unix_seconds(seconds: i64) -> Option<Self> {
+        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        // Years begin in March, so that the day that some of them lack is their last; four hundred
+        // years have 146 097 days (the inverse of `days`).
+        let days = days.checked_add(719_468)?;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let leap_days = |day: i64| {
+            day.div_euclid(1460)
+                .saturating_sub(day.div_euclid(36_524))
+                .saturating_add(day.div_euclid(146_096))
+        };
+        let year = day.saturating_sub(leap_days(day)).div_euclid(365);
+        let before = year
+            .saturating_mul(365)
+            .saturating_add(year.div_euclid(4))
+            .saturating_sub(year.div_euclid(100));
+        let day = day.saturating_sub(before);
+        let month = day.saturating_mul(5).saturating_add(2).div_euclid(153);
+        let day = day
+            .saturating_sub(month.saturating_mul(153).saturating_add(2).div_euclid(5))
+            .saturating_add(1);
+        let (month, next) =
+            if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
+        let year = era.checked_mul(400)?.checked_add(year)?.checked_add(next)?;
+        let (hour, minute) = (second.div_euclid(3600), second.rem_euclid(3600).div_euclid(60));
+        let second = second.rem_euclid(60);
+        let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+        text.parse().ok()
+    }
+
+    /// Days since 1970-01-01, by the calendar of RFC 3339; a day that a month lacks runs over.
+    #[must_use]
+    pub fn days(&self) -> i64 {
+        let field = |from: usize, to: usize| {
+            self.0.get(from..to).and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(0)
+        };
+        let (year, month, day) = (field(0, 4), field(5, 7), field(8, 10));
+        // Years begin in March, so that the day that some of them lack is their last.
+        let (year, month) = if month > 2 {
+            (year, month.saturating_sub(3))
+        } else {
+            (year.saturating_sub(1), month.saturating_add(9))
+        };
+        let leap_days = year
+            .div_euclid(4)
+            .saturating_sub(year.div_euclid(100))
+            .saturating_add(year.div_euclid(400));
+        let of_months = month.saturating_mul(153).saturating_add(2).div_euclid(5);
+        // From 0000-03-01 to 1970-01-01 are 719 468 days, counted with the first of a month as 1.
+        year.saturating_mul(365)
+            .saturating_add(leap_days)
+            .saturating_add(of_months)
+            .saturating_add(day)
+            .saturating_sub(719_469)
+    }
+}
+
 impl TryFrom<String> for Instant {
     type Error = InstantError;
 
@@ -57,6 +117,27 @@ impl From<Instant> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (text, days) in [
+            ("1970-01-01", 0),
+            ("1969-12-31", -1),
+            ("1970-03-01", 59),
+            ("2000-02-29", 11_016),
+            ("2000-03-01", 11_017),
+            ("2026-11-21", 20_778),
+            ("2100-03-01", 47_541),
+            ("0000-03-01", -719_468),
+            ("1999-12-31", 10_956),
+            ("2024-02-29", 19_782),
+            ("9999-12-31", 2_932_896),
+        ] {
+            let at: Instant = format!("{text}T12:00:00Z").parse().expect("a time");
+            assert_eq!(at.days(), days, "{text}");
+            assert_eq!(Instant::from_unix_seconds(days * 86_400 + 43_200), Some(at), "{text}");
+        }
+    }
 
     #[test]
     fn times_have_one_spelling_and_an_order() {

@@ -1,172 +1,22 @@
 //! What the trust state accepts and refuses, with metadata written as TUF writes it.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
-use cloister_attest::{
-    SigningKey,
-    approval::{Approval, Decision},
-    dsse::Envelope,
-    json,
-};
-use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
-use cloister_domain::{Coded as _, Digest, Secret};
-use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view, enrol, target_path};
+mod approvals;
+mod delegations;
+mod revoked;
+mod support;
+mod time;
+
+use cloister_attest::json;
+use cloister_bundle::Manifest;
+use cloister_domain::{Coded as _, Digest};
+use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view, enrol};
 use serde_json::{Value, json};
 
-const ROOTS: [u8; 3] = [1, 2, 3];
-const IMPORTER: u8 = 4;
-const PUBLISHER: u8 = 5;
-const APPROVERS: [u8; 2] = [6, 7];
-const STRANGER: u8 = 99;
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
-}
-
-fn id(seed: u8) -> String {
-    key(seed).public().key_id()
-}
-
-fn role(seeds: &[u8], threshold: u64) -> Value {
-    json!({"keyids": seeds.iter().map(|seed| id(*seed)).collect::<Vec<_>>(), "threshold": threshold})
-}
-
-fn keys(seeds: &[u8]) -> Value {
-    seeds.iter().map(|seed| (id(*seed), key(*seed).public().to_object())).collect()
-}
-
-fn signed(signed: &Value, seeds: &[u8]) -> Vec<u8> {
-    let message = json::canonical_tuf(signed).unwrap();
-    let hex = |bytes: [u8; 64]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let signatures: Vec<Value> = seeds
-        .iter()
-        .map(|seed| json!({"keyid": id(*seed), "sig": hex(key(*seed).sign(&message))}))
-        .collect();
-    json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
-}
-
-fn root(version: u64) -> Value {
-    json!({
-        "_type": "root", "spec_version": "1.0.34", "version": version,
-        "expires": "2040-01-01T00:00:00Z", "consistent_snapshot": false,
-        "keys": keys(&[1, 2, 3, 4, 6, 7]),
-        "roles": {
-            "root": role(&ROOTS, 2), "targets": role(&[IMPORTER], 1),
-            "snapshot": role(&[IMPORTER], 1), "timestamp": role(&[IMPORTER], 1),
-        },
-        "x-cloister": {
-            "persons": {
-                id(1): "ada", id(2): "bob", id(3): "cyd", id(4): "imp", id(5): "pub",
-                id(6): "eve", id(7): "flo",
-            },
-            "approvers": role(&APPROVERS, 2),
-        },
-    })
-}
-
-fn enrolled(root: &Value) -> Result<TrustState, VerifyError> {
-    let text = signed(root, &[1, 2]);
-    enrol(&text, Digest::of(&text))
-}
-
-fn manifest(counter: u64) -> Manifest {
-    Manifest::new(Release {
-        name: "demo".to_owned(),
-        version: format!("{counter}.0.0"),
-        release_counter: counter,
-        min_release_counter: 1,
-        files: vec![FileEntry {
-            path: "a".parse().unwrap(),
-            size: counter,
-            sha256: Digest::of(&counter.to_le_bytes()),
-        }],
-        index: IndexEntry {
-            sha256: Digest::of(b"index"),
-            length: 136,
-            chunks: 1,
-            plain_bytes: counter,
-            stored_bytes: counter,
-            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
-        },
-        requires: Requires::default(),
-        licences: Vec::new(),
-        attestations: Vec::new(),
-        base: None,
-    })
-    .unwrap()
-}
-
-fn release(counter: u64, signer: u8) -> Vec<u8> {
-    manifest(counter).envelope().sign_with(&key(signer)).to_json()
-}
-
-fn listing(text: &[u8]) -> Value {
-    json!({"length": text.len(), "hashes": {"sha256": Digest::of(text).to_string()}})
-}
-
-/// The importer's three files of one version, listing `releases`; `extra` are further files.
-struct Meta {
-    version: u64,
-    releases: Vec<(u64, Vec<u8>)>,
-    signer: u8,
-    publisher: Value,
-    expires: &'static str,
-    extra: Vec<(String, Vec<u8>)>,
-}
-
-impl Meta {
-    fn new(version: u64, releases: Vec<(u64, Vec<u8>)>) -> Self {
-        let mut publisher = role(&[PUBLISHER], 1);
-        publisher["name"] = "publisher".into();
-        publisher["terminating"] = true.into();
-        publisher["paths"] = json!(["demo/*"]);
-        let expires = "2031-01-01T00:00:00Z";
-        Self { version, releases, signer: IMPORTER, publisher, expires, extra: Vec::new() }
-    }
-
-    fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let head = |kind: &str| json!({"_type": kind, "spec_version": "1.0.34", "version": self.version, "expires": self.expires});
-        let list: Value = self
-            .releases
-            .iter()
-            .map(|(counter, text)| (target_path("demo", &format!("{counter}.0.0")), listing(text)))
-            .collect();
-        let mut targets = head("targets");
-        targets["targets"] = list;
-        targets["delegations"] =
-            json!({"keys": keys(&[PUBLISHER, 1, 4, 6]), "roles": [self.publisher]});
-        let targets = signed(&targets, &[self.signer]);
-        let mut snapshot = head("snapshot");
-        let mut entry = listing(&targets);
-        entry["version"] = self.version.into();
-        snapshot["meta"] = json!({"targets.json": entry});
-        let snapshot = signed(&snapshot, &[self.signer]);
-        let mut timestamp = head("timestamp");
-        timestamp["meta"] = json!({"snapshot.json": {"version": self.version}});
-        let timestamp = signed(&timestamp, &[self.signer]);
-        let mut files = self.extra.clone();
-        files.extend([
-            ("snapshot.json".to_owned(), snapshot),
-            ("targets.json".to_owned(), targets),
-            ("timestamp.json".to_owned(), timestamp),
-        ]);
-        files.sort();
-        files
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        pack(&self.files())
-    }
-}
-
-fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let members = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
-    container::archive(members).unwrap()
-}
-
-fn with(releases: Vec<(u64, Vec<u8>)>) -> TrustState {
-    let state = enrolled(&root(1)).unwrap();
-    state.refresh(&Meta::new(1, releases).bytes(), None).unwrap()
-}
+use crate::support::{
+    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, id, key, keys, manifest, pack, release, role,
+    root, signed, with,
+};
 
 #[test]
 fn a_listed_release_of_the_right_publisher_is_verified() {
@@ -183,10 +33,14 @@ fn a_root_is_enrolled_only_with_the_digest_that_was_compared() {
     let text = signed(&root(1), &[1, 2]);
     assert_eq!(enrol(&text, Digest::of(b"other")), Err(VerifyError::Confirmed));
     let once = VerifyError::Threshold { role: RoleName::Root, good: 1, needed: 2 };
-    for signers in [vec![1], vec![1, 1], vec![1, STRANGER]] {
+    for signers in [vec![1], vec![1, STRANGER]] {
         let text = signed(&root(1), &signers);
         assert_eq!(enrol(&text, Digest::of(&text)), Err(once), "{signers:?}");
     }
+    // CVE-2020-15093, CVE-2026-6966: one key's signature, written twice.
+    let text = signed(&root(1), &[1, 1]);
+    let twice = VerifyError::Field { role: RoleName::Root, field: "signatures" };
+    assert_eq!(enrol(&text, Digest::of(&text)), Err(twice));
 }
 
 #[test]
@@ -233,7 +87,7 @@ fn maker_importer_and_approver_never_share_a_key() {
         let mut meta = Meta::new(1, Vec::new());
         meta.publisher["keyids"] = json!([id(shared)]);
         let state = enrolled(&root(1)).unwrap();
-        assert_eq!(state.refresh(&meta.bytes(), None), Err(VerifyError::SharedKey));
+        assert_eq!(state.refresh(&meta.bytes()), Err(VerifyError::SharedKey));
     }
 }
 
@@ -244,7 +98,7 @@ fn roots_follow_each_other_signed_by_both() {
     next["roles"]["root"] = role(&[1, 2, 8], 2);
     next["keys"] = keys(&[1, 2, 8, 4, 6, 7]);
     let refreshed =
-        |text: &[u8]| state.refresh(&pack(&[("2.root.json".to_owned(), text.to_vec())]), None);
+        |text: &[u8]| state.refresh(&pack(&[("2.root.json".to_owned(), text.to_vec())]));
     let after = refreshed(&signed(&next, &[1, 2])).unwrap();
     assert_eq!(after.root_version(), 2);
     // The importer's keys are the same, so its files are still held.
@@ -269,7 +123,7 @@ fn new_importer_keys_start_their_versions_anew() {
     let state = enrolled(&root(1)).unwrap();
     let mut far = Meta::new(1, Vec::new());
     far.version = (1 << 53) - 1;
-    let state = state.refresh(&far.bytes(), None).unwrap();
+    let state = state.refresh(&far.bytes()).unwrap();
     let mut next = root(2);
     next["keys"] = keys(&[1, 2, 3, 9, 6, 7]);
     for role_name in ["targets", "snapshot", "timestamp"] {
@@ -278,19 +132,18 @@ fn new_importer_keys_start_their_versions_anew() {
     let mut meta = Meta::new(1, vec![(1, release(1, PUBLISHER))]);
     meta.signer = 9;
     meta.extra = vec![("2.root.json".to_owned(), signed(&next, &[1, 2]))];
-    let state = state.refresh(&meta.bytes(), None).unwrap();
+    let state = state.refresh(&meta.bytes()).unwrap();
     assert_eq!(state.stored().vector.timestamp, 1);
     assert!(state.judge(&release(1, PUBLISHER)).is_ok());
-    assert!(state.refresh(&far.bytes(), None).is_err());
+    assert!(state.refresh(&far.bytes()).is_err());
 }
 
 #[test]
 fn an_older_stick_changes_nothing() {
     let state = with(vec![(1, release(1, PUBLISHER))]);
-    let newer = state.refresh(&Meta::new(2, Vec::new()).bytes(), None).unwrap();
+    let newer = state.refresh(&Meta::new(2, Vec::new()).bytes()).unwrap();
     assert_eq!(newer.stored().vector.targets, 2);
-    let again =
-        newer.refresh(&Meta::new(1, vec![(1, release(1, PUBLISHER))]).bytes(), None).unwrap();
+    let again = newer.refresh(&Meta::new(1, vec![(1, release(1, PUBLISHER))]).bytes()).unwrap();
     assert_eq!(again, newer);
     assert_eq!(again.judge(&release(1, PUBLISHER)), Err(VerifyError::NotListed));
 }
@@ -299,17 +152,17 @@ fn an_older_stick_changes_nothing() {
 fn a_held_version_has_one_content() {
     let held = with(Vec::new());
     let files = Meta::new(1, Vec::new()).files();
-    assert_eq!(held.refresh(&pack(&files), None).as_ref(), Ok(&held));
+    assert_eq!(held.refresh(&pack(&files)).as_ref(), Ok(&held));
     for (at, (name, _)) in files.iter().enumerate() {
         let mut changed = files.clone();
         // White space before the object: the same message with the same signatures.
         changed[at].1.insert(0, b' ');
-        let refused = held.refresh(&pack(&changed), None).unwrap_err();
+        let refused = held.refresh(&pack(&changed)).unwrap_err();
         assert_eq!(refused.code(), "bundle.trust.other-content", "{name}");
     }
     let mut other = signed(&root(1), &[1, 2]);
     other.push(b'\n');
-    let refused = held.refresh(&pack(&[("1.root.json".to_owned(), other)]), None).unwrap_err();
+    let refused = held.refresh(&pack(&[("1.root.json".to_owned(), other)])).unwrap_err();
     assert_eq!(refused, VerifyError::OtherContent { file: "root.json" });
 }
 
@@ -345,24 +198,12 @@ fn parts_of_two_sets_do_not_mix() {
             )
             .cloned()
             .collect();
-        let refusal = state.refresh(&pack(&mixed), None).unwrap_err();
+        let refusal = state.refresh(&pack(&mixed)).unwrap_err();
         assert_eq!(refusal.code(), "bundle.trust.mixed", "{name}");
         let without: Vec<_> = new.iter().filter(|file| file.0 != name).cloned().collect();
-        let refusal = state.refresh(&pack(&without), None).unwrap_err();
+        let refusal = state.refresh(&pack(&without)).unwrap_err();
         assert_eq!(refusal.code(), "bundle.trust.missing", "{name}");
     }
-}
-
-#[test]
-fn expiry_is_judged_by_proven_time_only() {
-    let state = enrolled(&root(1)).unwrap();
-    let meta = Meta::new(1, Vec::new()).bytes();
-    let at = |text: &str| Some(text.parse().unwrap());
-    assert!(state.refresh(&meta, at("2030-12-31T23:59:59Z").as_ref()).is_ok());
-    let late = state.refresh(&meta, at("2031-01-01T00:00:00Z").as_ref());
-    assert_eq!(late, Err(VerifyError::Expired { role: RoleName::Timestamp }));
-    let later = state.refresh(&meta, at("2041-01-01T00:00:00Z").as_ref());
-    assert_eq!(later, Err(VerifyError::Expired { role: RoleName::Root }));
 }
 
 #[test]
@@ -387,7 +228,7 @@ fn other_signers_are_refused_by_what_they_lack() {
     let state = enrolled(&root(1)).unwrap();
     let mut meta = Meta::new(1, Vec::new());
     meta.signer = PUBLISHER;
-    let refusal = state.refresh(&meta.bytes(), None).unwrap_err();
+    let refusal = state.refresh(&meta.bytes()).unwrap_err();
     assert_eq!(refusal, VerifyError::UnknownSigner { role: RoleName::Timestamp });
 }
 
@@ -396,7 +237,7 @@ fn a_publisher_is_held_to_its_paths_and_the_importer_to_its_list() {
     let text = release(1, PUBLISHER);
     let mut meta = Meta::new(1, vec![(1, text.clone())]);
     meta.publisher["paths"] = json!(["other/*"]);
-    let state = enrolled(&root(1)).unwrap().refresh(&meta.bytes(), None).unwrap();
+    let state = enrolled(&root(1)).unwrap().refresh(&meta.bytes()).unwrap();
     assert_eq!(state.judge(&text), Err(VerifyError::OutOfScope));
     let state = with(vec![(2, release(2, PUBLISHER))]);
     assert_eq!(state.judge(&text), Err(VerifyError::NotListed));
@@ -422,10 +263,17 @@ fn what_was_promoted_is_never_undercut() {
     let mut twin = manifest(2).release().clone();
     twin.licences = vec!["MIT".to_owned()];
     let twin = Manifest::new(twin).unwrap().envelope().sign_with(&key(PUBLISHER)).to_json();
-    let other = state.refresh(&Meta::new(2, vec![(2, twin.clone())]).bytes(), None).unwrap();
+    let other = state.refresh(&Meta::new(2, vec![(2, twin.clone())]).bytes()).unwrap();
     assert_eq!(other.judge(&twin), Err(VerifyError::Rollback { offered: 2, held: 2 }));
-    assert_eq!(other.may_activate("demo", 1), Ok(()));
-    assert_eq!(other.may_activate("demo", 0).unwrap_err().code(), "bundle.rollback");
+    assert_eq!(other.may_activate(&texts[0].1), Ok(()));
+    let mut raised = manifest(3).release().clone();
+    raised.min_release_counter = 2;
+    let raised = other.promoted(&Manifest::new(raised).unwrap());
+    assert_eq!(
+        raised.may_activate(&texts[0].1),
+        Err(VerifyError::Rollback { offered: 1, held: 2 })
+    );
+    assert_eq!(raised.may_activate(&texts[1].1), Ok(()));
 }
 
 #[test]
@@ -443,55 +291,11 @@ fn the_state_returns_from_what_was_stored() {
     assert_eq!(TrustState::load(other), Err(VerifyError::Corrupt));
 }
 
-fn approval(seed: u8, person: &str, package: &[u8], decision: Decision) -> Vec<u8> {
-    let approval = Approval {
-        package: Digest::of(package),
-        bundle: manifest(1).generation(),
-        decision,
-        person: person.parse().unwrap(),
-        comment: String::new(),
-    };
-    approval.sign(&key(seed)).unwrap().to_json()
-}
-
-#[test]
-fn two_distinct_approvers_are_needed_and_one_rejection_outweighs_them() {
-    use Decision::{Approve, Reject};
-    let state = enrolled(&root(1)).unwrap();
-    let judge = |texts: &[Vec<u8>], needed| {
-        state.approved(texts, Digest::of(b"p"), manifest(1).generation(), needed)
-    };
-    let eve = approval(6, "eve", b"p", Approve);
-    let flo = approval(7, "flo", b"p", Approve);
-    let both = judge(&[eve.clone(), flo.clone()], 0).unwrap();
-    assert_eq!(both.persons().len(), 2);
-    let few = |good, needed| VerifyError::Threshold { role: RoleName::Approver, good, needed };
-    assert_eq!(judge(&[eve.clone(), eve.clone()], 1), Err(few(1, 2)));
-    assert_eq!(judge(&[eve.clone(), flo.clone()], 3), Err(few(2, 3)));
-    let no = approval(7, "flo", b"p", Reject);
-    assert_eq!(judge(&[eve.clone(), flo, no], 0), Err(VerifyError::Rejected));
-    let other = approval(7, "flo", b"other", Approve);
-    assert_eq!(judge(&[eve, other], 0), Err(VerifyError::OtherPackage));
-    for (text, code) in [
-        (approval(6, "flo", b"p", Approve), "approval.person"),
-        (approval(STRANGER, "eve", b"p", Approve), "approval.unknown-signer"),
-        (approval(IMPORTER, "imp", b"p", Approve), "approval.unknown-signer"),
-        (b"{}".to_vec(), "approval.form"),
-    ] {
-        assert_eq!(state.approval(&text).unwrap_err().code(), code);
-    }
-    // A release signed by an approver is no approval.
-    let release = manifest(1).envelope().sign_with(&key(6)).to_json();
-    assert_eq!(state.approval(&release).unwrap_err().code(), "approval.form");
-    let two = Envelope::parse(&approval(6, "eve", b"p", Approve)).unwrap().sign_with(&key(7));
-    assert_eq!(state.approval(&two.to_json()), Err(VerifyError::OtherPerson));
-}
-
 #[test]
 fn truncated_metadata_is_refused_at_every_length() {
     let state = enrolled(&root(1)).unwrap();
     let bytes = Meta::new(1, Vec::new()).bytes();
     for length in 0..bytes.len() {
-        assert!(state.refresh(&bytes[..length], None).is_err(), "cut at {length}");
+        assert!(state.refresh(&bytes[..length]).is_err(), "cut at {length}");
     }
 }

@@ -1,0 +1,89 @@
+//! What a facility demands beyond TUF: roles that stay apart, thresholds that can be met, and time
+//! without a clock.
+
+use serde_json::Value;
+
+use crate::{
+    Instant, RoleName, Vector, VerifyError,
+    revoked::Revoked,
+    tuf::{Root, Strict, TrustedSet},
+};
+
+/// How far ahead of what is proven a timestamp may be, in days. A stolen importer's key cannot age
+/// everything at once; after a longer sleep the officers state the time in a new root.
+const STEP_DAYS_MAX: u64 = 400;
+
+/// Refuses a root under which nothing could go right.
+pub(crate) fn check_root(root: &Root) -> Result<(), VerifyError> {
+    root.possible()?;
+    // Who lets a release in does not also approve it.
+    let apart =
+        |approvers: &crate::tuf::Authority| approvers.keys().is_disjoint(&root.targets.keys());
+    if root.approvers.as_ref().is_some_and(|approvers| !apart(approvers)) {
+        return Err(VerifyError::SharedKey);
+    }
+    Ok(())
+}
+
+/// Refuses an importer's list whose publishers could not sign, or sign for others; gives what the
+/// list takes back.
+pub(crate) fn check_targets(set: &TrustedSet) -> Result<Revoked, VerifyError> {
+    let root = set.root();
+    let missing = VerifyError::Missing { role: RoleName::Targets };
+    let targets = set.targets().ok_or(missing)?;
+    for publisher in targets.all_delegations() {
+        publisher.authority.possible(RoleName::Publisher)?;
+        // Who makes a release neither lets it in nor approves it.
+        let own = publisher.authority.keys();
+        let approves = |approvers: &crate::tuf::Authority| !own.is_disjoint(&approvers.keys());
+        if !own.is_disjoint(&root.targets.keys()) || root.approvers.as_ref().is_some_and(approves) {
+            return Err(VerifyError::SharedKey);
+        }
+    }
+    let wrong = VerifyError::Field { role: RoleName::Targets, field: "x-cloister" };
+    let revoked = targets.extra("revoked").map(|list| Revoked::parse(list, &Strict).ok_or(wrong));
+    Ok(revoked.transpose()?.unwrap_or_default())
+}
+
+/// What a timestamp states beside its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stated {
+    /// The latest time that is proven to have passed, with this timestamp.
+    pub(crate) time: Option<Instant>,
+    /// The stick's number.
+    pub(crate) sequence: u64,
+}
+
+/// Reads `x-cloister.issued` and `x-cloister.sequence` of the timestamp just taken.
+pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyError> {
+    let role = RoleName::Timestamp;
+    let timestamp = set.timestamp().ok_or(VerifyError::Missing { role })?;
+    let wrong = VerifyError::Field { role, field: "x-cloister" };
+    let issued = timestamp.extra("issued").map(|value| instant(value).ok_or(wrong)).transpose()?;
+    let sequence = match timestamp.extra("sequence") {
+        None => held.sequence,
+        Some(value) => value.as_u64().ok_or(wrong)?,
+    };
+    if sequence < held.sequence {
+        let (offered, held) = (sequence, held.sequence);
+        return Err(VerifyError::Stale { role, offered, held });
+    }
+    if let Some((issued, floor)) = issued.as_ref().zip(held.time_floor.as_ref()) {
+        let ahead = issued.days().saturating_sub(floor.days());
+        let days = u64::try_from(ahead).unwrap_or(0);
+        if days > STEP_DAYS_MAX {
+            return Err(VerifyError::TimeStep { days, max: STEP_DAYS_MAX });
+        }
+    }
+    Ok(Stated { time: issued.max(held.time_floor.clone()), sequence })
+}
+
+/// The time that the officers vouch for: `x-cloister.issued` of the root.
+pub(crate) fn officers_time(root: &Root) -> Result<Option<Instant>, VerifyError> {
+    let wrong = root.wrong("x-cloister");
+    root.extra("issued").map(|value| instant(value).ok_or(wrong)).transpose()
+}
+
+fn instant(value: &Value) -> Option<Instant> {
+    value.as_str()?.parse().ok()
+}

@@ -1,0 +1,121 @@
+//! Releases: which may enter, which were promoted, which may be activated.
+
+use cloister_attest::dsse::Envelope;
+use cloister_bundle::{BundleError, Manifest};
+use cloister_domain::Digest;
+
+use crate::{Accepted, RoleName, TrustState, Verified, VerifyError, tuf::Targets};
+
+/// Where TUF's targets list the manifest of a release: `<name>/<version>.json`.
+#[must_use]
+pub fn target_path(name: &str, version: &str) -> String {
+    format!("{name}/{version}.json")
+}
+
+impl TrustState {
+    /// Judges a release by `clb/20-manifest` as it lies on the medium.
+    ///
+    /// In this order: a publisher for its name signed it (threshold of persons whose keys are not
+    /// revoked), it is not revoked itself, no later release was promoted, the importer's current list
+    /// holds exactly these bytes.
+    ///
+    /// # Errors
+    /// [`VerifyError::Bundle`] for its form; [`VerifyError::OutOfScope`],
+    /// [`VerifyError::UnknownSigner`], [`VerifyError::Threshold`], [`VerifyError::Revoked`],
+    /// [`VerifyError::Rollback`], [`VerifyError::NotListed`]; [`VerifyError::Missing`] before any
+    /// importer's metadata came.
+    pub fn judge(&self, envelope_text: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
+        let missing = VerifyError::Missing { role: RoleName::Targets };
+        let targets = self.set().targets().ok_or(missing)?;
+        let envelope = Envelope::parse(envelope_text).map_err(BundleError::Manifest)?;
+        // The name is read before the signature, because it chooses whose signature must be there.
+        let manifest = Manifest::of(&envelope)?;
+        let release = manifest.release();
+        let path = target_path(&release.name, &release.version);
+        let signers = self.publishers(targets, &path, &envelope)?;
+        self.revoked().check(&manifest)?;
+        let already_promoted = self.check_counter(&manifest)?;
+        let listed = targets.target(&path).ok_or(VerifyError::NotListed)?;
+        // A list without SHA-256 would say nothing that a release's identity hangs on.
+        if listed.sha256 != Some(Digest::of(envelope_text)) || !listed.is(envelope_text) {
+            return Err(VerifyError::NotListed);
+        }
+        Ok(Verified::new(manifest, signers, already_promoted))
+    }
+
+    /// The persons who signed `envelope` for one of the roles that cover `path`. Of several such
+    /// roles each is enough; the refusal is the first one's.
+    fn publishers(
+        &self,
+        targets: &Targets,
+        path: &str,
+        envelope: &Envelope,
+    ) -> Result<std::collections::BTreeSet<cloister_domain::Principal>, VerifyError> {
+        let revoked = self.revoked().keys();
+        let mut refusal = None;
+        for publisher in targets.delegations(path) {
+            let authority = publisher.authority.without(&revoked);
+            match authority.signers(envelope, RoleName::Publisher) {
+                Ok(signers) => return Ok(signers),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        match refusal {
+            None => Err(VerifyError::OutOfScope),
+            Some(_) if self.revoked().signed(envelope) => Err(VerifyError::RevokedKey),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Equality of numbers is not newer: only the same release may come again.
+    fn check_counter(&self, manifest: &Manifest) -> Result<bool, VerifyError> {
+        let release = manifest.release();
+        let Some(held) = self.stored().vector.releases.get(&release.name) else { return Ok(false) };
+        let same = held.generation == manifest.generation();
+        if same || release.release_counter > held.counter {
+            return Ok(same);
+        }
+        Err(VerifyError::Rollback { offered: release.release_counter, held: held.counter })
+    }
+
+    /// The state after `manifest` was promoted: its counter is the least from now on, and so is its
+    /// floor. Both only rise; promoting an older retained release changes nothing.
+    #[must_use]
+    pub fn promoted(&self, manifest: &Manifest) -> Self {
+        let mut next = self.clone();
+        let release = manifest.release();
+        let held = next.stored().vector.releases.get(&release.name);
+        let floor = held.map_or(0, |held| held.floor).max(release.min_release_counter);
+        let newer = held.is_none_or(|held| held.counter < release.release_counter);
+        if newer {
+            let generation = manifest.generation();
+            let accepted = Accepted { counter: release.release_counter, generation, floor };
+            next.vector_mut().releases.insert(release.name.clone(), accepted);
+        }
+        next
+    }
+
+    /// Whether a retained release, by its envelope as it was received, may be activated (again).
+    ///
+    /// # Errors
+    /// [`VerifyError::Rollback`] below the floor of what was promoted under its name;
+    /// [`VerifyError::Revoked`] if it was taken back; [`VerifyError::RevokedKey`] if a revoked key
+    /// signed it and those that are still valid are not enough.
+    pub fn may_activate(&self, envelope_text: &[u8]) -> Result<(), VerifyError> {
+        let envelope = Envelope::parse(envelope_text).map_err(BundleError::Manifest)?;
+        let manifest = Manifest::of(&envelope)?;
+        let release = manifest.release();
+        let floor = self.stored().vector.releases.get(&release.name).map_or(0, |held| held.floor);
+        if release.release_counter < floor {
+            return Err(VerifyError::Rollback { offered: release.release_counter, held: floor });
+        }
+        self.revoked().check(&manifest)?;
+        let path = target_path(&release.name, &release.version);
+        let enough = |targets: &Targets| self.publishers(targets, &path, &envelope);
+        // A publisher whose key was exchanged without revoking it leaves its releases valid.
+        match self.set().targets().map(enough) {
+            Some(Err(error @ VerifyError::RevokedKey)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

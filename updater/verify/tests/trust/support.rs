@@ -1,0 +1,209 @@
+//! Metadata as TUF writes it, and releases, with keys that follow from a seed.
+
+use cloister_attest::{SigningKey, json};
+use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
+use cloister_domain::{Digest, Secret};
+use cloister_verify::{TrustState, VerifyError, enrol, target_path};
+use serde_json::{Value, json};
+
+pub(crate) const ROOTS: [u8; 3] = [1, 2, 3];
+pub(crate) const IMPORTER: u8 = 4;
+pub(crate) const PUBLISHER: u8 = 5;
+pub(crate) const APPROVERS: [u8; 2] = [6, 7];
+pub(crate) const STRANGER: u8 = 99;
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
+}
+
+pub(crate) fn id(seed: u8) -> String {
+    key(seed).public().key_id()
+}
+
+pub(crate) fn role(seeds: &[u8], threshold: u64) -> Value {
+    json!({"keyids": seeds.iter().map(|seed| id(*seed)).collect::<Vec<_>>(), "threshold": threshold})
+}
+
+pub(crate) fn keys(seeds: &[u8]) -> Value {
+    seeds.iter().map(|seed| (id(*seed), key(*seed).public().to_object())).collect()
+}
+
+pub(crate) fn signed(signed: &Value, seeds: &[u8]) -> Vec<u8> {
+    let message = json::canonical_tuf(signed).unwrap();
+    let hex = |bytes: [u8; 64]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let signatures: Vec<Value> = seeds
+        .iter()
+        .map(|seed| json!({"keyid": id(*seed), "sig": hex(key(*seed).sign(&message))}))
+        .collect();
+    json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
+}
+
+pub(crate) fn root(version: u64) -> Value {
+    json!({
+        "_type": "root", "spec_version": "1.0.34", "version": version,
+        "expires": "2040-01-01T00:00:00Z", "consistent_snapshot": false,
+        "keys": keys(&[1, 2, 3, 4, 6, 7]),
+        "roles": {
+            "root": role(&ROOTS, 2), "targets": role(&[IMPORTER], 1),
+            "snapshot": role(&[IMPORTER], 1), "timestamp": role(&[IMPORTER], 1),
+        },
+        "x-cloister": {
+            "persons": {
+                id(1): "ada", id(2): "bob", id(3): "cyd", id(4): "imp", id(5): "pub",
+                id(6): "eve", id(7): "flo",
+            },
+            "approvers": role(&APPROVERS, 2),
+        },
+    })
+}
+
+pub(crate) fn enrolled(root: &Value) -> Result<TrustState, VerifyError> {
+    let text = signed(root, &[1, 2]);
+    enrol(&text, Digest::of(&text))
+}
+
+pub(crate) fn manifest(counter: u64) -> Manifest {
+    Manifest::new(Release {
+        name: "demo".to_owned(),
+        version: format!("{counter}.0.0"),
+        release_counter: counter,
+        min_release_counter: 1,
+        files: vec![FileEntry {
+            path: "a".parse().unwrap(),
+            size: counter,
+            sha256: Digest::of(&counter.to_le_bytes()),
+        }],
+        index: IndexEntry {
+            sha256: Digest::of(b"index"),
+            length: 136,
+            chunks: 1,
+            plain_bytes: counter,
+            stored_bytes: counter,
+            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
+        },
+        requires: Requires::default(),
+        licences: Vec::new(),
+        attestations: Vec::new(),
+        base: None,
+    })
+    .unwrap()
+}
+
+pub(crate) fn release(counter: u64, signer: u8) -> Vec<u8> {
+    manifest(counter).envelope().sign_with(&key(signer)).to_json()
+}
+
+pub(crate) fn listing(text: &[u8]) -> Value {
+    json!({"length": text.len(), "hashes": {"sha256": Digest::of(text).to_string()}})
+}
+
+/// The importer's three files of one version, listing `releases`; `extra` are further files.
+pub(crate) struct Meta {
+    pub(crate) version: u64,
+    pub(crate) releases: Vec<(u64, Vec<u8>)>,
+    pub(crate) signer: u8,
+    pub(crate) publisher: Value,
+    pub(crate) expires: &'static str,
+    pub(crate) extra: Vec<(String, Vec<u8>)>,
+    /// `x-cloister` of targets and of timestamp, where it is not null.
+    pub(crate) targets_extra: Value,
+    pub(crate) timestamp_extra: Value,
+    /// Delegations instead of the one to `publisher`.
+    pub(crate) roles: Option<Value>,
+    /// Delegated files that the snapshot lists, with their versions.
+    pub(crate) delegated: Vec<(String, u64)>,
+    /// What signatures call the importer's key.
+    pub(crate) importer_id: Option<&'static str>,
+}
+
+impl Meta {
+    pub(crate) fn new(version: u64, releases: Vec<(u64, Vec<u8>)>) -> Self {
+        let mut publisher = role(&[PUBLISHER], 1);
+        publisher["name"] = "publisher".into();
+        publisher["terminating"] = true.into();
+        publisher["paths"] = json!(["demo/*"]);
+        let expires = "2031-01-01T00:00:00Z";
+        Self {
+            version,
+            releases,
+            signer: IMPORTER,
+            publisher,
+            expires,
+            extra: Vec::new(),
+            targets_extra: Value::Null,
+            timestamp_extra: Value::Null,
+            roles: None,
+            delegated: Vec::new(),
+            importer_id: None,
+        }
+    }
+
+    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let head = |kind: &str| json!({"_type": kind, "spec_version": "1.0.34", "version": self.version, "expires": self.expires});
+        let list: Value = self
+            .releases
+            .iter()
+            .map(|(counter, text)| (target_path("demo", &format!("{counter}.0.0")), listing(text)))
+            .collect();
+        let mut targets = head("targets");
+        targets["targets"] = list;
+        let roles = self.roles.clone().unwrap_or_else(|| json!([self.publisher]));
+        targets["delegations"] =
+            json!({"keys": keys(&[PUBLISHER, 1, 4, 6, 8, STRANGER]), "roles": roles});
+        if !self.targets_extra.is_null() {
+            targets["x-cloister"] = self.targets_extra.clone();
+        }
+        let signed = |part: &Value| match self.importer_id {
+            None => signed(part, &[self.signer]),
+            Some(called) => renamed(&signed(part, &[self.signer]), &id(self.signer), called),
+        };
+        let targets = signed(&targets);
+        let mut snapshot = head("snapshot");
+        let mut entry = listing(&targets);
+        entry["version"] = self.version.into();
+        snapshot["meta"] = json!({"targets.json": entry});
+        for (name, version) in &self.delegated {
+            snapshot["meta"][format!("{name}.json")] = json!({"version": version});
+        }
+        let snapshot = signed(&snapshot);
+        let mut timestamp = head("timestamp");
+        timestamp["meta"] = json!({"snapshot.json": {"version": self.version}});
+        if !self.timestamp_extra.is_null() {
+            timestamp["x-cloister"] = self.timestamp_extra.clone();
+        }
+        let timestamp = signed(&timestamp);
+        let mut files = self.extra.clone();
+        files.extend([
+            ("snapshot.json".to_owned(), snapshot),
+            ("targets.json".to_owned(), targets),
+            ("timestamp.json".to_owned(), timestamp),
+        ]);
+        files.sort();
+        files
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        pack(&self.files())
+    }
+}
+
+pub(crate) fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let members = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+    container::archive(members).unwrap()
+}
+
+pub(crate) fn with(releases: Vec<(u64, Vec<u8>)>) -> TrustState {
+    let state = enrolled(&root(1)).unwrap();
+    state.refresh(&Meta::new(1, releases).bytes()).unwrap()
+}
+
+/// A signed file whose signatures call a key otherwise.
+fn renamed(text: &[u8], keyid: &str, called: &str) -> Vec<u8> {
+    let mut file: Value = serde_json::from_slice(text).unwrap();
+    for signature in file["signatures"].as_array_mut().unwrap() {
+        if signature["keyid"] == keyid {
+            signature["keyid"] = called.into();
+        }
+    }
+    file.to_string().into_bytes()
+}
