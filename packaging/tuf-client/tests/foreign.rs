@@ -1,0 +1,148 @@
+//! Another implementation, the Python package `tuf`, as judge of the verifier and as its partner.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use cloister_attest::SigningKey;
+use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
+use cloister_domain::{Digest, Secret};
+use cloister_mint::{
+    keys::Holder,
+    trust::{Folder, Roles},
+};
+use cloister_stage::outside;
+use cloister_verify::{enrol, target_path};
+
+/// Runs a script of `tests/clients` and returns what it wrote.
+fn script(name: &str, words: &[&str]) -> Output {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
+    let output = Command::new(outside::python().unwrap())
+        .arg(scripts.join(name))
+        .args(words)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}{failed}");
+    output
+}
+
+#[test]
+fn both_clients_judge_every_repository_alike() {
+    let output =
+        script("tuf_oracle.py", &[env!("CARGO_BIN_EXE_cloister-tuf-client"), "--seeds", "80"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let sum: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+    assert!(sum["cases"].as_u64().unwrap() > 100, "{said}");
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
+}
+
+fn release(signer: u8) -> Vec<u8> {
+    let file = FileEntry { path: "a".parse().unwrap(), size: 1, sha256: Digest::of(b"a") };
+    let manifest = Manifest::new(Release {
+        name: "demo".to_owned(),
+        version: "1.0.0".to_owned(),
+        release_counter: 1,
+        min_release_counter: 1,
+        files: vec![file],
+        index: IndexEntry {
+            sha256: Digest::of(b"index"),
+            length: 136,
+            chunks: 1,
+            plain_bytes: 1,
+            stored_bytes: 1,
+            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
+        },
+        requires: Requires::default(),
+        licences: Vec::new(),
+        attestations: Vec::new(),
+        base: None,
+    });
+    manifest.unwrap().envelope().sign_with(&key(signer)).to_json()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), read(&path)))
+        .collect();
+    files.sort();
+    files
+}
+
+#[expect(clippy::disallowed_methods, reason = "files that the test itself had written")]
+fn read(path: &PathBuf) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn a_repository_that_python_tuf_wrote_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, other) = (release(1), release(2));
+    let manifest = folder.path().join("manifest");
+    std::fs::write(&manifest, &good).unwrap();
+    let path = target_path("demo", "1.0.0");
+    let publisher = key(1).public().to_hex();
+    script(
+        "tuf_repository.py",
+        &["write", text(folder.path()), &path, text(&manifest), &publisher],
+    );
+    let root = read(&folder.path().join("1.root.json"));
+    let state = enrol(&root, Digest::of(&root)).unwrap();
+    assert_eq!(state.approvals_needed(), Some(2));
+    let files = files(folder.path());
+    let members = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+    let state = state.refresh(&container::archive(members).unwrap()).unwrap();
+    assert!(state.judge(&good).is_ok());
+    assert!(state.judge(&other).is_err());
+    // A bit of any of its files, and nothing is taken.
+    for at in 0..files.len() {
+        let mut damaged = files.clone();
+        let middle = damaged[at].1.len() / 2;
+        damaged[at].1[middle] ^= 1;
+        let members = damaged.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+        assert!(state.refresh(&container::archive(members).unwrap()).is_err(), "{}", files[at].0);
+    }
+}
+
+#[test]
+fn python_tuf_reads_what_mint_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust = Folder::at(folder.path()).unwrap();
+    let holder =
+        |name: &str, seed: u8| Holder { person: name.parse().unwrap(), key: key(seed).public() };
+    let roles = Roles {
+        root: vec![holder("ada", 1), holder("bob", 2), holder("cyd", 3)],
+        root_threshold: 2,
+        importers: vec![holder("imp", 4)],
+        approvers: vec![holder("eve", 6), holder("flo", 7)],
+        approvals: 2,
+        publishers: vec![holder("pub", 5)],
+        expires: "2099-01-01T00:00:00Z".to_owned(),
+    };
+    trust.create_root(&roles, &[key(1), key(2)]).unwrap();
+    let expires = "2098-01-01T00:00:00Z";
+    trust
+        .delegate("publisher", &[holder("pub", 5)], 1, &["demo/*".to_owned()], &key(4), expires)
+        .unwrap();
+    trust.rotate_root(&roles, &[key(1), key(3)]).unwrap();
+    let envelope = release(5);
+    trust.admit(&envelope, &key(4), expires).unwrap();
+    let path = target_path("demo", "1.0.0");
+    let output = script("tuf_repository.py", &["read", text(folder.path()), &path]);
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(listed["hashes"]["sha256"], Digest::of(&envelope).to_string());
+    assert_eq!(listed["length"], envelope.len());
+}
