@@ -9,7 +9,7 @@ use base64::{
 use cloister_domain::Digest;
 use serde_json::{Map, Value};
 
-use crate::{AttestError, PublicKey, SigningKey, json};
+use crate::{AnyKey, AttestError, PublicKey, SignError, Signer, SigningKey, json, sign_checked};
 
 /// The payload type of in-toto statements.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -133,7 +133,42 @@ impl Envelope {
         self
     }
 
-    /// The keys of `known` that made a good signature, each once however often it signed.
+    /// The same envelope with one more signature, made by whatever holds the key.
+    ///
+    /// # Errors
+    /// Those of [`sign_checked`].
+    pub fn sign_by(mut self, signer: &dyn Signer) -> Result<Self, SignError> {
+        let sig = sign_checked(signer, &self.pae())?;
+        self.signatures.push(Signature { keyid: signer.public().key_id(), sig });
+        Ok(self)
+    }
+
+    /// The keys of `known`, of any algorithm, that made a good signature, each once however often it
+    /// signed. Who must have signed with which algorithms is the caller's to demand; a half that was
+    /// stripped is simply not here.
+    ///
+    /// A key id that names a known key has that key tried, an empty one every key; another is
+    /// passed over.
+    #[must_use]
+    pub fn good_any<'k>(
+        &self,
+        known: impl IntoIterator<Item = &'k AnyKey>,
+    ) -> BTreeSet<&'k AnyKey> {
+        let message = self.pae();
+        let named: Vec<(String, &AnyKey)> =
+            known.into_iter().map(|key| (key.key_id(), key)).collect();
+        let mut good = BTreeSet::new();
+        for Signature { keyid, sig } in self.signatures.iter().take(SIGNATURES_MAX) {
+            for (_, key) in named.iter().filter(|(id, _)| keyid.is_empty() || id == keyid) {
+                if !good.contains(key) && key.verify(&message, sig).is_ok() {
+                    good.insert(*key);
+                }
+            }
+        }
+        good
+    }
+
+    /// The Ed25519 keys of `known` that made a good signature, each once however often it signed.
     ///
     /// A key id that names a known key has that key tried, an empty one every key; another is
     /// passed over.
@@ -189,6 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mldsa::{MlDsaSigningKey, ParameterSet};
 
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_seed(&Secret::new(vec![seed; 32])).expect("32 bytes")
@@ -224,6 +260,49 @@ mod tests {
         let known = [key(1).public(), key(2).public()];
         assert_eq!(twice.good_keys(&known), BTreeSet::from([key(1).public()]));
         assert!(twice.good_keys(&[key(2).public()]).is_empty());
+    }
+
+    fn quantum(seed: u8) -> MlDsaSigningKey {
+        let seed = Secret::new(vec![seed; 32]);
+        MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &seed).expect("32 bytes")
+    }
+
+    #[test]
+    fn both_halves_are_seen_and_a_stripped_one_is_missed() {
+        let known = [AnyKey::from(key(1).public()), quantum(1).public().clone().into()];
+        let envelope = Envelope::unsigned(PAYLOAD_TYPE, b"x".to_vec());
+        let both = envelope.sign_by(&key(1)).and_then(|half| half.sign_by(&quantum(1)));
+        let both = both.expect("signatures");
+        assert_eq!(Envelope::parse(&both.to_json()).as_ref(), Ok(&both));
+        assert_eq!(both.good_any(&known), known.iter().collect());
+        for (stripped, left) in [(0, 1), (1, 0)] {
+            let mut half = both.clone();
+            half.signatures.remove(stripped);
+            assert_eq!(half.good_any(&known), BTreeSet::from([&known[left]]));
+            // Nor does one half stand in for the other under the other's name, or under none.
+            for keyid in [known[stripped].key_id(), String::new()] {
+                let mut renamed = half.clone();
+                renamed.signatures.push(Signature { keyid, ..half.signatures[0].clone() });
+                assert_eq!(renamed.good_any(&known), BTreeSet::from([&known[left]]));
+            }
+        }
+        let other = Envelope { payload: b"y".to_vec(), ..both };
+        assert!(other.good_any(&known).is_empty());
+    }
+
+    #[test]
+    fn a_signature_of_another_key_than_promised_is_thrown_away() {
+        struct Swapped;
+        impl Signer for Swapped {
+            fn public(&self) -> AnyKey {
+                key(1).public().into()
+            }
+            fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+                Signer::sign(&key(2), message)
+            }
+        }
+        let envelope = Envelope::unsigned(PAYLOAD_TYPE, b"x".to_vec());
+        assert!(matches!(envelope.sign_by(&Swapped), Err(SignError::Misfit)));
     }
 
     #[test]

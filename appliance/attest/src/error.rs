@@ -17,13 +17,27 @@ pub enum AttestError {
     /// A key object names another type or scheme than `ed25519`, or lacks a field.
     #[error("a key object is not an ed25519 key")]
     KeyObject,
+    /// A key object names a type or scheme that is none of ours.
+    #[error("a key object names an algorithm that is not supported")]
+    KeyScheme,
+    /// An ML-DSA key has another length than its parameter set says.
+    #[error("an ML-DSA key has {bytes} bytes instead of {needed}")]
+    KeyLength {
+        /// Bytes given.
+        bytes: usize,
+        /// Bytes of a key of the parameter set.
+        needed: usize,
+    },
+    /// An ML-DSA key's text is not the one PEM spelling of a key of its scheme.
+    #[error("an ML-DSA key is not the PEM text of a key of its scheme")]
+    KeyPem,
     /// A seed is not 32 bytes.
     #[error("a signing key's seed has {bytes} bytes instead of 32")]
     Seed {
         /// Bytes given.
         bytes: usize,
     },
-    /// A signature is not 64 bytes, or one of its halves is not canonical.
+    /// A signature has not the length of its scheme, or a part of it is not canonical.
     #[error("a signature is not in canonical form")]
     SignatureEncoding,
     /// A signature is well formed and does not fit key and message.
@@ -100,6 +114,9 @@ impl Coded for AttestError {
             Self::KeyEncoding => "attest.key.encoding",
             Self::KeySmallOrder => "attest.key.small-order",
             Self::KeyObject => "attest.key.object",
+            Self::KeyScheme => "attest.key.scheme",
+            Self::KeyLength { .. } => "attest.key.length",
+            Self::KeyPem => "attest.key.pem",
             Self::Seed { .. } => "attest.key.seed",
             Self::SignatureEncoding => "attest.signature.encoding",
             Self::SignatureWrong => "attest.signature.wrong",

@@ -23,11 +23,12 @@ const OWNERS: [(&str, &[&str]); 11] = [
 ];
 
 /// What a pure crate may name beside other pure crates: crates that compute and touch nothing.
-const PURE_MAY_NAME: [&str; 14] = [
+const PURE_MAY_NAME: [&str; 15] = [
     "base64",
     "bytes",
     "ed25519-dalek",
     "half",
+    "ml-dsa",
     "serde",
     "serde_json",
     "sha2",
