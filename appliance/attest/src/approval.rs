@@ -47,11 +47,19 @@ struct Predicate {
 }
 
 impl Approval {
-    /// The approval in an envelope, signed by the person's key.
+    /// The approval in an envelope, signed by the person's Ed25519 key.
     ///
     /// # Errors
     /// [`AttestError::TooLong`] for a comment beyond 4096 bytes.
     pub fn sign(&self, key: &SigningKey) -> Result<Envelope, AttestError> {
+        Ok(self.unsigned()?.sign_with(key))
+    }
+
+    /// The approval in an envelope that nobody signed yet; [`Envelope::sign_by`] adds each half.
+    ///
+    /// # Errors
+    /// [`AttestError::TooLong`] for a comment beyond 4096 bytes.
+    pub fn unsigned(&self) -> Result<Envelope, AttestError> {
         check_comment(&self.comment)?;
         let predicate = Predicate {
             decision: self.decision,
@@ -66,7 +74,7 @@ impl Approval {
             predicate_type: predicate_type("approval"),
             predicate: serde_json::to_value(predicate).expect("strings only"),
         };
-        Ok(statement.envelope()?.sign_with(key))
+        statement.envelope()
     }
 
     /// Reads the statement of an approval; whether its signature holds, and whose it is, is

@@ -58,6 +58,16 @@ impl Signer for SigningKey {
     }
 }
 
+impl<S: Signer + ?Sized> Signer for Box<S> {
+    fn public(&self) -> AnyKey {
+        (**self).public()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        (**self).sign(message)
+    }
+}
+
 /// Signs with whatever holds the key and hands the signature out only if it verifies.
 ///
 /// # Errors

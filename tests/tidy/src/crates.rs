@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Finding;
 
 /// The crates that may name a dependency, where that is a rule.
-const OWNERS: [(&str, &[&str]); 11] = [
+const OWNERS: [(&str, &[&str]); 13] = [
     ("rusqlite", &["cloister-corpus-store", "cloister-state"]),
     ("tantivy", &["cloister-corpus-store"]),
     ("burn", &["cloister-model", "cloister-tune"]),
@@ -18,6 +18,9 @@ const OWNERS: [(&str, &[&str]); 11] = [
     ("axum", &["cloister-gatewayd"]),
     ("tokio", &["cloister-gatewayd"]),
     ("memmap2", &["cloister-weights"]),
+    // It loads a token's driver into its process: for tools that a person starts, never for a daemon.
+    ("cloister-signer", &["cloister-cli", "cloister-mint"]),
+    ("cryptoki", &["cloister-signer"]),
     ("systemd", &["cloister-daemon", "cloister-stage"]),
     ("tracing-journald", &["cloister-daemon"]),
 ];

@@ -1,0 +1,112 @@
+//! Key files: read, and written under a passphrase or a TPM's seal.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use cloister_attest::keyfile::{KEY_FILE_BYTES_MAX, KeyFile};
+use cloister_domain::Secret;
+use zeroize::Zeroizing;
+
+use crate::{Opened, Passphrases, SignerError, sealed, tpm};
+
+/// The shortest new passphrase, in bytes.
+const PASSPHRASE_BYTES_MIN: usize = 12;
+
+/// Opens a key file, plain or under a passphrase.
+pub(crate) fn open(path: &Path, passphrases: &mut Passphrases) -> Result<Opened, SignerError> {
+    let file = File::open(path).map_err(SignerError::File)?;
+    let text = read(&file)?;
+    // A sealed file may lie about; one in the clear may not.
+    let exposed = file.metadata().map_err(SignerError::File)?.mode() & 0o077 != 0;
+    if exposed && !sealed::is_sealed(text.expose()) {
+        return Err(SignerError::Exposed);
+    }
+    opened(&text, path, passphrases)
+}
+
+/// Opens a key file that systemd laid into `$CREDENTIALS_DIRECTORY` and guards itself.
+pub(crate) fn open_credential(
+    name: &str,
+    passphrases: &mut Passphrases,
+) -> Result<Opened, SignerError> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SignerError::Credential)?;
+    let path = PathBuf::from(folder).join(name);
+    let file = File::open(&path).map_err(|_absent| SignerError::Credential)?;
+    opened(&read(&file)?, &path, passphrases)
+}
+
+fn opened(
+    text: &Secret,
+    path: &Path,
+    passphrases: &mut Passphrases,
+) -> Result<Opened, SignerError> {
+    if sealed::is_sealed(text.expose()) {
+        let passphrase = passphrases.ask(&format!("Passphrase of {}", path.display()))?;
+        return ready(&sealed::open(text.expose(), &passphrase)?);
+    }
+    ready(&KeyFile::parse(text.expose()).map_err(SignerError::KeyFile)?)
+}
+
+/// The key of a file's content.
+pub(crate) fn ready(file: &KeyFile) -> Result<Opened, SignerError> {
+    let key = file.key().map_err(SignerError::KeyFile)?;
+    Ok(Opened { person: file.person.clone(), signer: Box::new(key) })
+}
+
+/// Reads at most a key file's bytes into memory that is wiped.
+pub(crate) fn read(mut file: impl std::io::Read) -> Result<Secret, SignerError> {
+    // Room for all of it at once, so that growing leaves no copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 << 10));
+    let reading = file.by_ref().take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    reading.map_err(SignerError::File)?;
+    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+        return Err(SignerError::TooLong { max: KEY_FILE_BYTES_MAX });
+    }
+    Ok(Secret::new(bytes.to_vec()))
+}
+
+/// Writes a new file that only its owner may read; never over another.
+///
+/// # Errors
+/// [`SignerError::File`].
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SignerError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(SignerError::File)
+}
+
+/// Writes `file` to the new file `out` under a passphrase that is asked for.
+///
+/// # Errors
+/// [`SignerError::PassphraseShort`] below 12 bytes, and what asking and writing can come to.
+pub fn protect(
+    file: &KeyFile,
+    out: &Path,
+    passphrases: &mut Passphrases,
+) -> Result<(), SignerError> {
+    let passphrase = passphrases.ask_new(&format!("{}", out.display()))?;
+    if passphrase.expose().len() < PASSPHRASE_BYTES_MIN {
+        return Err(SignerError::PassphraseShort { min: PASSPHRASE_BYTES_MIN });
+    }
+    write_new(out, sealed::seal(file, &passphrase)?.as_bytes())
+}
+
+/// Writes `file` to the new file `out`, sealed by this machine's TPM (`systemd-creds encrypt`) so that
+/// no other machine opens it.
+///
+/// # Errors
+/// [`SignerError::Tpm`], [`SignerError::File`].
+pub fn protect_with_tpm(
+    file: &KeyFile,
+    out: &Path,
+    device: Option<&str>,
+) -> Result<(), SignerError> {
+    write_new(out, &tpm::seal(&file.print(), device)?)
+}
