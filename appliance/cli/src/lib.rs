@@ -20,8 +20,10 @@ use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
 use cloister_domain::{GenerationId, ImportId};
 use cloister_wire::Reply;
-pub use failure::Failure;
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use approve::Approve;
+pub use failure::Failure;
 
 /// Run and keep current a private AI appliance.
 #[derive(Debug, Parser)]
@@ -65,16 +67,7 @@ pub enum Verb {
         id: u64,
     },
     /// Sign an approval with your own key, which stays with you.
-    Approve {
-        /// The import.
-        id: u64,
-        /// Your key file.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// Reject instead: a veto.
-        #[arg(long)]
-        reject: bool,
-    },
+    Approve(Approve),
     /// Switch to an approved release.
     Activate {
         /// The import.
@@ -203,9 +196,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Import { path, inspect } => import::import(&config, &path, inspect, json, out),
         Verb::Status => supply::status(&config, json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
-        Verb::Approve { id, key, reject } => {
-            approve::approve(&config, ImportId(id), &key, reject, json, out)
-        }
+        Verb::Approve(said) => approve::approve(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
         Verb::Rollback { to } => supply::rollback(&config, to, json, out),
         Verb::Key(verb) => keys::keys(&config, verb, json, out),

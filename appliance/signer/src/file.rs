@@ -16,8 +16,12 @@ use crate::{Opened, Passphrases, SignerError, sealed, tpm};
 /// The shortest new passphrase, in bytes.
 const PASSPHRASE_BYTES_MIN: usize = 12;
 
-/// Opens a key file, plain or under a passphrase.
-pub(crate) fn open(path: &Path, passphrases: &mut Passphrases) -> Result<Opened, SignerError> {
+/// Reads a key file, plain or under a passphrase.
+///
+/// # Errors
+/// [`SignerError::Exposed`] if it holds the key in the clear and others may read it, and what
+/// reading and asking can come to.
+pub fn key_file(path: &Path, passphrases: &mut Passphrases) -> Result<KeyFile, SignerError> {
     let file = File::open(path).map_err(SignerError::File)?;
     let text = read(&file)?;
     // A sealed file may lie about; one in the clear may not.
@@ -25,7 +29,7 @@ pub(crate) fn open(path: &Path, passphrases: &mut Passphrases) -> Result<Opened,
     if exposed && !sealed::is_sealed(text.expose()) {
         return Err(SignerError::Exposed);
     }
-    opened(&text, path, passphrases)
+    parsed(&text, path, passphrases)
 }
 
 /// Opens a key file that systemd laid into `$CREDENTIALS_DIRECTORY` and guards itself.
@@ -36,19 +40,19 @@ pub(crate) fn open_credential(
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SignerError::Credential)?;
     let path = PathBuf::from(folder).join(name);
     let file = File::open(&path).map_err(|_absent| SignerError::Credential)?;
-    opened(&read(&file)?, &path, passphrases)
+    ready(&parsed(&read(&file)?, &path, passphrases)?)
 }
 
-fn opened(
+fn parsed(
     text: &Secret,
     path: &Path,
     passphrases: &mut Passphrases,
-) -> Result<Opened, SignerError> {
+) -> Result<KeyFile, SignerError> {
     if sealed::is_sealed(text.expose()) {
         let passphrase = passphrases.ask(&format!("Passphrase of {}", path.display()))?;
-        return ready(&sealed::open(text.expose(), &passphrase)?);
+        return sealed::open(text.expose(), &passphrase);
     }
-    ready(&KeyFile::parse(text.expose()).map_err(SignerError::KeyFile)?)
+    KeyFile::parse(text.expose()).map_err(SignerError::KeyFile)
 }
 
 /// The key of a file's content.
@@ -91,7 +95,7 @@ pub fn protect(
     out: &Path,
     passphrases: &mut Passphrases,
 ) -> Result<(), SignerError> {
-    let passphrase = passphrases.ask_new(&format!("{}", out.display()))?;
+    let passphrase = passphrases.ask_new(&out.display().to_string())?;
     if passphrase.expose().len() < PASSPHRASE_BYTES_MIN {
         return Err(SignerError::PassphraseShort { min: PASSPHRASE_BYTES_MIN });
     }

@@ -18,7 +18,7 @@ use cloister_attest::Signer;
 use cloister_domain::Principal;
 
 pub use error::SignerError;
-pub use file::{protect, protect_with_tpm, write_new};
+pub use file::{key_file, protect, protect_with_tpm, write_new};
 pub use passphrase::Passphrases;
 pub use spec::{Spec, TokenKey};
 
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Opened {
 /// [`SignerError`], which says what the person can do about it.
 pub fn open(spec: &Spec, passphrases: &mut Passphrases) -> Result<Opened, SignerError> {
     match spec {
-        Spec::File(path) => file::open(path, passphrases),
+        Spec::File(path) => file::ready(&key_file(path, passphrases)?),
         Spec::Credential(name) => file::open_credential(name, passphrases),
         Spec::Tpm { path, device } => tpm::open(path, device.as_deref()),
         Spec::Token(key) => token::open(key, passphrases),

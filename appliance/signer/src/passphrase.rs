@@ -118,8 +118,10 @@ impl Drop for Hidden<'_> {
 }
 
 fn prompt(terminal: &mut File, what: &str) -> Result<Secret, SignerError> {
-    write!(terminal, "{what}: ").map_err(SignerError::File)?;
+    // Hidden first: what a script or a quick hand types on seeing the prompt is neither shown nor
+    // thrown away.
     let hidden = Hidden::new(terminal).map_err(SignerError::File)?;
+    write!(hidden.terminal, "{what}: ").map_err(SignerError::File)?;
     let typed = typed(hidden.terminal);
     drop(hidden);
     writeln!(terminal).map_err(SignerError::File)?;
@@ -163,18 +165,10 @@ mod tests {
     fn the_terminal_shows_nothing_of_what_is_typed() {
         let pty = openpty(None, None).expect("a terminal");
         let (mut person, mut terminal) = (File::from(pty.master), File::from(pty.slave));
-        // The flush on entering throws away what was typed before the prompt, so type after it.
         let typing = std::thread::spawn(move || {
             let mut shown = [0; 5];
             person.read_exact(&mut shown).expect("the prompt");
             assert_eq!(&shown, b"PIN: ");
-            let hidden = || {
-                let flags = termios::tcgetattr(person.as_fd()).expect("flags").local_flags;
-                !flags.contains(LocalFlags::ECHO)
-            };
-            while !hidden() {
-                std::thread::yield_now();
-            }
             person.write_all("wrong\x15se\u{e4}\x7fcret!\x7f\n".as_bytes()).expect("typed");
             let mut after = [0; 2];
             person.read_exact(&mut after).expect("what follows");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use cloister_attest::SigningKey;
+use cloister_attest::Signer;
 use cloister_bundle::{
     Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
     container, limits, volume_file_name,
@@ -59,10 +59,10 @@ impl Package {
     ///
     /// # Errors
     /// When a file cannot be read, a path breaks a rule, or the release is not of the accepted form.
-    pub fn build(
+    pub fn build<S: Signer>(
         tree: &Path,
         spec: &Spec,
-        publishers: &[SigningKey],
+        publishers: &[S],
         spool_folder: &Path,
     ) -> Result<Self> {
         let mut spool = tempfile::tempfile_in(spool_folder).context("no place for the chunks")?;
@@ -77,7 +77,8 @@ impl Package {
         attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
         let manifest = Manifest::new(release(spec, entries, &index, &attestations))?;
         let unsigned = manifest.envelope();
-        let envelope = publishers.iter().fold(unsigned, |envelope, key| envelope.sign_with(key));
+        let envelope =
+            publishers.iter().try_fold(unsigned, |envelope, key| envelope.sign_by(key))?;
         let attestations = attestations.into_iter().map(|(_, bytes)| bytes).collect();
         Ok(Self { manifest, envelope: envelope.to_json(), attestations, index, spool })
     }

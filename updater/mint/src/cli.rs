@@ -1,16 +1,21 @@
 //! The words of `cloister-mint`.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cloister_attest::SigningKey;
-use cloister_domain::{Principal, Secret};
+use cloister_attest::{Algorithm, Signer};
+use cloister_domain::{Digest, Principal, Secret};
+use cloister_signer::{Passphrases, Spec as Key};
 
 use crate::{
     build::{Package, Spec, VOLUME_BYTES},
+    ceremony::Draft,
     files, inspect,
-    keys::{self, Holder},
+    keys::{self, Guard, Holders},
     prepare::{Order, prepare},
     trust::{Folder, Roles},
     volume::{Volume, replace_meta},
@@ -24,6 +29,10 @@ const EXPIRES: &str = "2036-01-01T00:00:00Z";
 #[derive(Debug, Parser)]
 #[command(name = "cloister-mint", version)]
 pub struct Arguments {
+    /// A file with one passphrase or PIN a line, in the order in which keys ask, instead of the terminal;
+    /// /dev/fd/3 reads descriptor 3.
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,23 +73,115 @@ enum KeyCommand {
         /// Who holds the key.
         #[arg(long)]
         person: Principal,
+        /// ed25519, ml-dsa-65 or ml-dsa-87.
+        #[arg(long, default_value = "ed25519", value_parser = algorithm)]
+        algorithm: Algorithm,
         /// A file of 32 bytes to derive the key from, instead of random bytes.
         #[arg(long)]
         seed_file: Option<PathBuf>,
+        /// What keeps the file from whoever finds it.
+        #[arg(long, value_enum, default_value_t = Protection::Mode)]
+        protect: Protection,
+        /// The TPM to seal with, as systemd-creds(1) names it.
+        #[arg(long)]
+        tpm_device: Option<String>,
     },
-    /// Print the public half of a key file.
+    /// Print the public half of a key.
     Show {
+        /// The key: PATH, tpm:PATH, credential:NAME or pkcs11:…
+        key: Key,
+    },
+    /// Write a copy of a key file under a passphrase or a TPM's seal.
+    Protect {
         /// The key file.
         key: PathBuf,
+        /// The key file to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// What keeps the new file from whoever finds it.
+        #[arg(long, value_enum, default_value_t = Protection::Passphrase)]
+        protect: Protection,
+        /// The TPM to seal with, as systemd-creds(1) names it.
+        #[arg(long)]
+        tpm_device: Option<String>,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Protection {
+    /// Nothing but its mode, 0600.
+    Mode,
+    /// A passphrase, asked for.
+    Passphrase,
+    /// This machine's TPM.
+    Tpm,
+}
+
+impl Protection {
+    fn guard(self, tpm_device: Option<String>) -> Guard {
+        match self {
+            Self::Mode => Guard::Mode,
+            Self::Passphrase => Guard::Passphrase,
+            Self::Tpm => Guard::Tpm(tpm_device),
+        }
+    }
+}
+
+fn algorithm(word: &str) -> Result<Algorithm> {
+    Algorithm::of_word(word).context("the algorithms are ed25519, ml-dsa-65 and ml-dsa-87")
 }
 
 #[derive(Debug, Subcommand)]
 enum RootCommand {
-    /// Write 1.root.json.
+    /// Write 1.root.json, with all officers' keys at hand.
     Create(Root),
     /// Write the root that follows; old and new officers sign it.
     Rotate(Root),
+    /// Write a root that nobody signed yet, for officers who sign apart.
+    Draft {
+        #[command(flatten)]
+        persons: Persons,
+        /// The trust folder, where the root follows another.
+        #[arg(long)]
+        trust: Option<PathBuf>,
+        /// The draft to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Show what a draft or a root says, with its digest in words.
+    Show {
+        /// The file.
+        file: PathBuf,
+    },
+    /// As an officer: add your signature to a copy of a draft.
+    Sign {
+        /// The draft.
+        draft: PathBuf,
+        /// Your key: PATH, tpm:PATH, credential:NAME or pkcs11:…; several for both halves.
+        #[arg(long, required = true)]
+        key: Vec<Key>,
+        /// The digest that the officers compared; without it the draft is shown and not signed.
+        #[arg(long, value_name = "SHA256")]
+        confirm: Option<Digest>,
+        /// The root that this one replaces, where you are an officer of that one.
+        #[arg(long, value_name = "FILE")]
+        previous: Option<PathBuf>,
+        /// The signed copy to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Join the officers' signed copies and write the root into the trust folder.
+    Finish {
+        /// The trust folder.
+        #[arg(long)]
+        trust: PathBuf,
+        /// What happened, for the files of the facility.
+        #[arg(long)]
+        transcript: PathBuf,
+        /// The signed copies.
+        #[arg(required = true)]
+        copies: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -88,30 +189,51 @@ struct Root {
     /// The trust folder.
     #[arg(long)]
     trust: PathBuf,
-    /// An officer, as PERSON=PUBLICKEY; three are usual.
-    #[arg(long = "root", required = true)]
-    root: Vec<Holder>,
+    #[command(flatten)]
+    persons: Persons,
+    /// Key of an officer who signs.
+    #[arg(long, required = true)]
+    sign: Vec<Key>,
+}
+
+/// Who holds which role. A holder is PERSON=PUBLICKEY, or @FILE with such lines.
+#[derive(Debug, Args)]
+struct Persons {
+    /// An officer; three are usual.
+    #[arg(long = "root", required = true, value_name = "HOLDER")]
+    root: Vec<Holders>,
     /// Officers who must sign.
     #[arg(long, default_value_t = 2)]
     threshold: u64,
-    /// The facility's importer, as PERSON=PUBLICKEY.
-    #[arg(long, required = true)]
-    importer: Vec<Holder>,
-    /// A person who approves, as PERSON=PUBLICKEY.
-    #[arg(long, required = true)]
-    approver: Vec<Holder>,
+    /// The facility's importer.
+    #[arg(long, required = true, value_name = "HOLDER")]
+    importer: Vec<Holders>,
+    /// A person who approves.
+    #[arg(long, required = true, value_name = "HOLDER")]
+    approver: Vec<Holders>,
     /// Approvals that a release needs.
     #[arg(long, default_value_t = 2)]
     approvals: u64,
-    /// A publisher's name and key, as PERSON=PUBLICKEY.
-    #[arg(long)]
-    publisher: Vec<Holder>,
-    /// Key file of an officer who signs.
-    #[arg(long, required = true)]
-    sign: Vec<PathBuf>,
+    /// A publisher, so that releases show the name.
+    #[arg(long, value_name = "HOLDER")]
+    publisher: Vec<Holders>,
     /// When the root expires.
     #[arg(long, default_value = EXPIRES)]
     expires: String,
+}
+
+impl Persons {
+    fn roles(self) -> Roles {
+        Roles {
+            root: keys::all(self.root),
+            root_threshold: self.threshold,
+            importers: keys::all(self.importer),
+            approvers: keys::all(self.approver),
+            approvals: self.approvals,
+            publishers: keys::all(self.publisher),
+            expires: self.expires,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -119,15 +241,15 @@ struct Delegate {
     /// The trust folder.
     #[arg(long)]
     trust: PathBuf,
-    /// Key file of the importer.
+    /// Key of the importer.
     #[arg(long)]
-    key: PathBuf,
+    key: Key,
     /// Name of the delegation.
     #[arg(long, default_value = "publisher")]
     name: String,
-    /// A publisher, as PERSON=PUBLICKEY.
-    #[arg(long, required = true)]
-    publisher: Vec<Holder>,
+    /// A publisher, as PERSON=PUBLICKEY or @FILE.
+    #[arg(long, required = true, value_name = "HOLDER")]
+    publisher: Vec<Holders>,
     /// Publishers who must sign a release.
     #[arg(long, default_value_t = 1)]
     threshold: u64,
@@ -187,9 +309,9 @@ struct Build {
     /// Memory that the release needs, in bytes.
     #[arg(long, default_value_t = 0)]
     ram_bytes: u64,
-    /// Key file of a publisher.
+    /// Key of a publisher.
     #[arg(long, required = true)]
-    key: Vec<PathBuf>,
+    key: Vec<Key>,
     /// The folder for the volumes.
     #[arg(long)]
     out: PathBuf,
@@ -203,9 +325,9 @@ struct Admit {
     /// The trust folder.
     #[arg(long)]
     trust: PathBuf,
-    /// Key file of the importer.
+    /// Key of the importer.
     #[arg(long)]
-    key: PathBuf,
+    key: Key,
     /// When the metadata expires.
     #[arg(long, default_value = EXPIRES)]
     expires: String,
@@ -219,24 +341,16 @@ struct Admit {
 /// # Errors
 /// What went wrong, for a person.
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
+    let file = arguments.passphrase_file.as_deref();
+    let ask = &mut Passphrases::from_file_or_terminal(file)?;
     match arguments.command {
-        Command::Key(KeyCommand::Create { out: path, person, seed_file }) => {
-            let seed = match seed_file {
-                Some(file) => Some(Secret::new(files::read_limited(&file, 32)?)),
-                None => None,
-            };
-            writeln!(out, "{}", keys::create(&path, &person, seed)?)?;
-        }
-        Command::Key(KeyCommand::Show { key }) => {
-            writeln!(out, "{}", keys::holder(&keys::load(&key)?))?;
-        }
-        Command::Root(RootCommand::Create(root)) => make_root(root, Folder::create_root, out)?,
-        Command::Root(RootCommand::Rotate(root)) => make_root(root, Folder::rotate_root, out)?,
+        Command::Key(command) => key_command(command, ask, out)?,
+        Command::Root(command) => root_command(command, ask, out)?,
         Command::Delegate(delegate) => {
-            let key = keys::load(&delegate.key)?.key;
-            let Delegate { name, publisher, threshold, paths, expires, .. } = &delegate;
-            let folder = Folder::at(&delegate.trust)?;
-            folder.delegate(name, publisher, *threshold, paths, &key, expires)?;
+            let key = keys::open(&delegate.key, ask)?.signer;
+            let Delegate { trust, name, publisher, threshold, paths, expires, .. } = delegate;
+            let publishers = keys::all(publisher);
+            Folder::at(&trust)?.delegate(&name, &publishers, threshold, &paths, &key, &expires)?;
         }
         Command::Prepare(Prepare { tree, model, quantise, template, embedding }) => {
             let quantise = matches!(quantise, Some(Quantised::Q8_0));
@@ -253,9 +367,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
                 )?;
             }
         }
-        Command::Build(build) => make_volumes(*build, out)?,
+        Command::Build(build) => make_volumes(*build, ask, out)?,
         Command::Admit(admit) => {
-            let key = keys::load(&admit.key)?.key;
+            let key = keys::open(&admit.key, ask)?.signer;
             let folder = Folder::at(&admit.trust)?;
             for path in &admit.volumes {
                 folder.admit(&Volume::open(path)?.envelope, &key, &admit.expires)?;
@@ -271,30 +385,106 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn make_root(
-    root: Root,
-    make: fn(&Folder, &Roles, &[SigningKey]) -> Result<cloister_domain::Digest>,
+fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
+    match command {
+        KeyCommand::Create { out: path, person, algorithm, seed_file, protect, tpm_device } => {
+            let seed = match seed_file {
+                Some(file) => Some(Secret::new(files::read_limited(&file, 32)?)),
+                None => None,
+            };
+            let guard = protect.guard(tpm_device);
+            writeln!(out, "{}", keys::create(&path, &person, algorithm, seed, &guard, ask)?)?;
+        }
+        KeyCommand::Show { key } => {
+            writeln!(out, "{}", keys::holder(&keys::open(&key, ask)?))?;
+        }
+        KeyCommand::Protect { key, out: path, protect, tpm_device } => {
+            keys::protect(&key, &path, &protect.guard(tpm_device), ask)?;
+            writeln!(out, "wrote {}; destroy {} when it opens", path.display(), key.display())?;
+        }
+    }
+    Ok(())
+}
+
+fn root_command(command: RootCommand, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
+    match command {
+        RootCommand::Create(root) => {
+            let signers = open_all(&root.sign, ask)?;
+            let digest = Folder::at(&root.trust)?.create_root(&root.persons.roles(), &signers)?;
+            show_root(&digest, out)
+        }
+        RootCommand::Rotate(root) => {
+            let signers = open_all(&root.sign, ask)?;
+            let digest = Folder::at(&root.trust)?.rotate_root(&root.persons.roles(), &signers)?;
+            show_root(&digest, out)
+        }
+        RootCommand::Draft { persons, trust, out: path } => {
+            let signed = match trust {
+                Some(trust) => Folder::at(&trust)?.next_root(&persons.roles()),
+                None => Folder::first(&persons.roles()),
+            };
+            write_draft(&Draft::new(signed), &path, out)
+        }
+        RootCommand::Show { file } => {
+            write!(out, "{}", Draft::read(&file)?.describe()?)?;
+            show_root(&Digest::of(&files::read_limited(&file, 1 << 20)?), out)
+        }
+        RootCommand::Sign { draft, key, confirm, previous, out: path } => {
+            let mut draft = Draft::read(&draft)?;
+            let previous = previous.as_deref().map(Draft::read).transpose()?;
+            let Some(confirmed) = confirm else {
+                write!(out, "{}", draft.describe()?)?;
+                writeln!(out, "not signed: compare the words with the others, then --confirm")?;
+                return Ok(());
+            };
+            ensure!(confirmed == draft.digest()?, "this is not the draft that was compared");
+            for key in &key {
+                draft.sign(&keys::open(key, ask)?, previous.as_ref())?;
+            }
+            write_draft(&draft, &path, out)?;
+            write!(out, "{}", draft.check(previous.as_ref())?)?;
+            Ok(())
+        }
+        RootCommand::Finish { trust, transcript, copies } => {
+            finish_root(&Folder::at(&trust)?, &transcript, &copies, out)
+        }
+    }
+}
+
+fn write_draft(draft: &Draft, path: &Path, out: &mut dyn Write) -> Result<()> {
+    let text = draft.text()?;
+    files::write_whole(path, |file| Ok(file.write_all(&text)?))?;
+    write!(out, "{}", draft.describe()?)?;
+    Ok(())
+}
+
+fn finish_root(
+    folder: &Folder,
+    transcript: &Path,
+    copies: &[PathBuf],
     out: &mut dyn Write,
 ) -> Result<()> {
-    let signers = load_all(&root.sign)?;
-    let folder = Folder::at(&root.trust)?;
-    let roles = Roles {
-        root: root.root,
-        root_threshold: root.threshold,
-        importers: root.importer,
-        approvers: root.approver,
-        approvals: root.approvals,
-        publishers: root.publisher,
-        expires: root.expires,
-    };
-    let digest = make(&folder, &roles, &signers)?;
-    writeln!(out, "root        {digest}")?;
+    let copies = copies.iter().map(|path| Draft::read(path)).collect::<Result<Vec<_>>>()?;
+    let whole = Draft::join(copies)?;
+    let expected = folder.root_version() + 1;
+    ensure!(whole.version() == expected, "the root that comes next has version {expected}");
+    let previous = folder.newest_root().map(|path| Draft::read(&path)).transpose()?;
+    let mut told = Vec::new();
+    write!(told, "{}{}", whole.describe()?, whole.check(previous.as_ref())?)?;
+    show_root(&folder.adopt_root(&whole.text()?)?, &mut told)?;
+    files::write_whole(transcript, |file| Ok(file.write_all(&told)?))?;
+    Ok(out.write_all(&told)?)
+}
+
+/// The digest of a root file: what is enrolled, or carried to the enclave.
+fn show_root(digest: &Digest, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "root file   {digest}")?;
     writeln!(out, "in words    {}", digest.words(16))?;
     Ok(())
 }
 
-fn make_volumes(build: Build, out: &mut dyn Write) -> Result<()> {
-    let publishers = load_all(&build.key)?;
+fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
+    let publishers = open_all(&build.key, ask)?;
     std::fs::create_dir_all(&build.out)
         .with_context(|| format!("cannot make {}", build.out.display()))?;
     let spec = Spec {
@@ -316,6 +506,6 @@ fn make_volumes(build: Build, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn load_all(paths: &[PathBuf]) -> Result<Vec<SigningKey>> {
-    paths.iter().map(|path| Ok(keys::load(path)?.key)).collect()
+fn open_all(specs: &[Key], ask: &mut Passphrases) -> Result<Vec<Box<dyn Signer>>> {
+    specs.iter().map(|spec| Ok(keys::open(spec, ask)?.signer)).collect()
 }

@@ -1,9 +1,8 @@
 //! Reading within bounds, and writing so that a file is there whole or not at all.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{BufWriter, Read as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -35,15 +34,6 @@ pub(crate) fn write_whole(
         .and_then(|file| file.sync_all())
         .with_context(shown)?;
     fs::rename(&partial, path).with_context(shown)
-}
-
-/// Writes a file that only its owner may read; never over another.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = opened.with_context(|| format!("cannot create {}", path.display()))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(())
 }
 
 /// All regular files under `root` with their paths relative to it, `/` between components, ascending

@@ -1,23 +1,28 @@
-//! Key files: made, read, and shown by their public half.
+//! Keys of persons: made, guarded, opened, and shown by their public half.
 
 use std::{fmt, path::Path, str::FromStr};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use cloister_attest::{
-    PublicKey, SigningKey,
-    keyfile::{KEY_FILE_BYTES_MAX, KeyFile},
+    Algorithm, AnyKey, PublicKey, Signer as _,
+    keyfile::KeyFile,
+    mldsa::{MlDsaKey, ParameterSet},
 };
 use cloister_domain::{Principal, Secret};
+use cloister_signer::{Opened, Passphrases, Spec};
 
 use crate::files;
 
-/// A person's public key, written `ada=<64 hexadecimal digits>`.
+/// The largest file of public halves, in bytes.
+const HOLDERS_BYTES_MAX: u64 = 64 << 10;
+
+/// A person's public key: `ada=<64 hexadecimal digits>`, or `ada=ml-dsa-65:<its digits>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Who holds the key.
     pub person: Principal,
     /// The public half.
-    pub key: PublicKey,
+    pub key: AnyKey,
 }
 
 impl FromStr for Holder {
@@ -26,14 +31,79 @@ impl FromStr for Holder {
     fn from_str(text: &str) -> Result<Self> {
         let (person, key) =
             text.split_once('=').ok_or_else(|| anyhow!("a holder is written PERSON=PUBLICKEY"))?;
-        Ok(Self { person: person.parse()?, key: PublicKey::from_hex(key)? })
+        Ok(Self { person: person.parse()?, key: public(key)? })
     }
+}
+
+fn public(text: &str) -> Result<AnyKey> {
+    let Some((word, digits)) = text.split_once(':') else {
+        return Ok(PublicKey::from_hex(text)?.into());
+    };
+    let set = match Algorithm::of_word(word) {
+        Some(Algorithm::Ed25519) => return Ok(PublicKey::from_hex(digits)?.into()),
+        Some(Algorithm::MlDsa65) => ParameterSet::MlDsa65,
+        Some(Algorithm::MlDsa87) => ParameterSet::MlDsa87,
+        None => return Err(anyhow!("a key's algorithm is ed25519, ml-dsa-65 or ml-dsa-87")),
+    };
+    let bytes = unhex(digits).context("a public key is lower-case hexadecimal digits")?;
+    Ok(MlDsaKey::parse(set, &bytes)?.into())
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let plain = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(plain) {
+        return None;
+    }
+    digits
+        .as_bytes()
+        .chunks_exact(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.person, self.key.to_hex())
+        write!(f, "{}=", self.person)?;
+        if self.key.algorithm() != Algorithm::Ed25519 {
+            write!(f, "{}:", self.key.algorithm())?;
+        }
+        f.write_str(&self.key.to_hex())
     }
+}
+
+/// What a person writes to name holders: one, or `@FILE` with one a line, such as the two halves of
+/// one person.
+#[derive(Clone, Debug)]
+pub struct Holders(Vec<Holder>);
+
+impl FromStr for Holders {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some(path) = text.strip_prefix('@') else { return Ok(Self(vec![text.parse()?])) };
+        let bytes = files::read_limited(Path::new(path), HOLDERS_BYTES_MAX)?;
+        let lines = String::from_utf8(bytes).with_context(|| format!("{path} is no text"))?;
+        let holders: Vec<Holder> = lines.lines().map(str::parse).collect::<Result<_>>()?;
+        ensure!(!holders.is_empty(), "{path} names nobody");
+        Ok(Self(holders))
+    }
+}
+
+/// All holders of several arguments.
+#[must_use]
+pub fn all(arguments: Vec<Holders>) -> Vec<Holder> {
+    arguments.into_iter().flat_map(|holders| holders.0).collect()
+}
+
+/// What keeps a key file from whoever finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing but its mode, 0600.
+    Mode,
+    /// A passphrase, asked for.
+    Passphrase,
+    /// This machine's TPM, or the one that is named.
+    Tpm(Option<String>),
 }
 
 /// Writes a new key file, readable by its owner only, and returns the public half.
@@ -42,7 +112,14 @@ impl fmt::Display for Holder {
 ///
 /// # Errors
 /// When the file exists already or cannot be written, or the seed has not 32 bytes.
-pub fn create(path: &Path, person: &Principal, seed: Option<Secret>) -> Result<Holder> {
+pub fn create(
+    path: &Path,
+    person: &Principal,
+    algorithm: Algorithm,
+    seed: Option<Secret>,
+    guard: &Guard,
+    passphrases: &mut Passphrases,
+) -> Result<Holder> {
     let seed = match seed {
         Some(seed) => seed,
         None => {
@@ -51,22 +128,74 @@ pub fn create(path: &Path, person: &Principal, seed: Option<Secret>) -> Result<H
             Secret::new(bytes)
         }
     };
-    let key = SigningKey::from_seed(&seed)?.public();
-    files::write_private(path, KeyFile::print(person, &seed).as_bytes())?;
+    let file = KeyFile { person: person.clone(), algorithm, seed };
+    let key = file.key()?.public();
+    write(path, &file, guard, passphrases)?;
     Ok(Holder { person: person.clone(), key })
 }
 
-/// Reads a key file.
+/// Writes a copy of the key file `from` under another guard; the old one is the person's to destroy.
 ///
 /// # Errors
-/// When it cannot be read or is not a key file.
-pub fn load(path: &Path) -> Result<KeyFile> {
-    let text = Secret::new(files::read_limited(path, KEY_FILE_BYTES_MAX)?);
-    KeyFile::parse(text.expose()).with_context(|| format!("{} is no key file", path.display()))
+/// When the one cannot be opened or the other not written.
+pub fn protect(
+    from: &Path,
+    out: &Path,
+    guard: &Guard,
+    passphrases: &mut Passphrases,
+) -> Result<()> {
+    write(out, &cloister_signer::key_file(from, passphrases)?, guard, passphrases)
 }
 
-/// The public half of a key file's content.
+fn write(path: &Path, file: &KeyFile, guard: &Guard, passphrases: &mut Passphrases) -> Result<()> {
+    match guard {
+        Guard::Mode => cloister_signer::write_new(path, file.print().as_bytes()),
+        Guard::Passphrase => cloister_signer::protect(file, path, passphrases),
+        Guard::Tpm(device) => cloister_signer::protect_with_tpm(file, path, device.as_deref()),
+    }
+    .with_context(|| format!("cannot write the key {}", path.display()))
+}
+
+/// Opens a key wherever it is kept.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(spec: &Spec, passphrases: &mut Passphrases) -> Result<Opened> {
+    cloister_signer::open(spec, passphrases).with_context(|| format!("cannot use {spec}"))
+}
+
+/// The public half of an opened key.
 #[must_use]
-pub fn holder(file: &KeyFile) -> Holder {
-    Holder { person: file.person.clone(), key: file.key.public() }
+pub fn holder(opened: &Opened) -> Holder {
+    Holder { person: opened.person.clone(), key: opened.signer.public() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_returns_from_its_text_and_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut lines = String::new();
+        for algorithm in Algorithm::ALL {
+            let path = folder.path().join(algorithm.word());
+            let person = "ada".parse().expect("a name");
+            let seed = Some(Secret::new(vec![1; 32]));
+            let made =
+                create(&path, &person, algorithm, seed, &Guard::Mode, &mut Passphrases::Nobody);
+            let made = made.expect("a key");
+            assert_eq!(made.to_string().parse::<Holder>().expect("its own text"), made);
+            let opened = open(&Spec::File(path), &mut Passphrases::Nobody).expect("its own file");
+            assert_eq!(holder(&opened), made);
+            lines.push_str(&format!("{made}\n"));
+        }
+        let list = folder.path().join("ada.pub");
+        files::write_whole(&list, |out| Ok(out.write_all(lines.as_bytes())?)).expect("written");
+        let named: Holders = format!("@{}", list.display()).parse().expect("three lines");
+        assert_eq!(all(vec![named]).len(), 3);
+        for broken in ["ada", "ada=00", "ada=rsa:00", "ada=ml-dsa-65:0g", "ada=ml-dsa-65:00"] {
+            assert!(broken.parse::<Holder>().is_err(), "{broken}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! brought.
 
 pub mod build;
+pub mod ceremony;
 pub mod cli;
 mod cut;
 mod files;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cloister_attest::{SigningKey, json};
+use cloister_attest::{Signer, json, sign_checked};
 use cloister_bundle::container;
 use cloister_domain::Digest;
 use cloister_verify::{TrustState, enrol, target_path};
@@ -62,26 +62,49 @@ impl Folder {
     ///
     /// # Errors
     /// When a root is there already, or the result would not be trusted.
-    pub fn create_root(&self, roles: &Roles, signers: &[SigningKey]) -> Result<Digest> {
+    pub fn create_root<S: Signer>(&self, roles: &Roles, signers: &[S]) -> Result<Digest> {
         ensure!(self.root_version() == 0, "the folder holds a root already; rotate it");
-        let text = signed(&root(roles, 1), signers)?;
-        enrol(&text, Digest::of(&text)).context("this root would not be trusted")?;
-        self.write("1.root.json", &text)?;
-        Ok(Digest::of(&text))
+        self.adopt_root(&signed(&root(roles, 1), signers)?)
     }
 
     /// Writes the root that follows, signed by `signers`: enough of the old and of the new officers.
     ///
     /// # Errors
     /// When there is no root yet, or the result would not be trusted.
-    pub fn rotate_root(&self, roles: &Roles, signers: &[SigningKey]) -> Result<Digest> {
+    pub fn rotate_root<S: Signer>(&self, roles: &Roles, signers: &[S]) -> Result<Digest> {
+        let version = self.root_version();
+        ensure!(version > 0, "the folder holds no root yet; create it");
+        self.adopt_root(&signed(&root(roles, version + 1), signers)?)
+    }
+
+    /// The signed part of the root that comes next, for officers who sign apart.
+    #[must_use]
+    pub fn next_root(&self, roles: &Roles) -> Value {
+        root(roles, self.root_version() + 1)
+    }
+
+    /// The signed part of a first root, for officers who sign apart.
+    #[must_use]
+    pub fn first(roles: &Roles) -> Value {
+        root(roles, 1)
+    }
+
+    /// Writes a root that its officers signed: the first, or the one that follows.
+    ///
+    /// # Errors
+    /// When it would not be trusted.
+    pub fn adopt_root(&self, text: &[u8]) -> Result<Digest> {
         let version = self.root_version() + 1;
-        let text = signed(&root(roles, version), signers)?;
         let name = format!("{version}.root.json");
-        let meta = container::archive([(name.as_str(), text.as_slice())])?;
-        self.enrolled()?.refresh(&meta).context("this root would not be trusted")?;
-        self.write(&name, &text)?;
-        Ok(Digest::of(&text))
+        let distrusted = "this root would not be trusted";
+        if version == 1 {
+            enrol(text, Digest::of(text)).context(distrusted)?;
+        } else {
+            let meta = container::archive([(name.as_str(), text)])?;
+            self.enrolled()?.refresh(&meta).context(distrusted)?;
+        }
+        self.write(&name, text)?;
+        Ok(Digest::of(text))
     }
 
     /// Lets `publishers`, of whom `threshold` must sign, make the releases whose path matches one of
@@ -95,7 +118,7 @@ impl Folder {
         publishers: &[Holder],
         threshold: u64,
         paths: &[String],
-        importer: &SigningKey,
+        importer: &impl Signer,
         expires: &str,
     ) -> Result<()> {
         let mut targets = self.targets()?;
@@ -117,7 +140,7 @@ impl Folder {
     ///
     /// # Errors
     /// When the files cannot be read or written, or the release would not be trusted.
-    pub fn admit(&self, envelope: &[u8], importer: &SigningKey, expires: &str) -> Result<()> {
+    pub fn admit(&self, envelope: &[u8], importer: &impl Signer, expires: &str) -> Result<()> {
         let manifest = crate::volume::manifest(envelope)?;
         let release = manifest.release();
         let mut targets = self.targets()?;
@@ -156,12 +179,21 @@ impl Folder {
         self.path.join("1.root.json")
     }
 
+    /// Path of the newest root, if there is one.
+    #[must_use]
+    pub fn newest_root(&self) -> Option<PathBuf> {
+        let version = self.root_version();
+        (version > 0).then(|| self.path.join(format!("{version}.root.json")))
+    }
+
     fn enrolled(&self) -> Result<TrustState> {
         let first = self.read("1.root.json")?;
         Ok(enrol(&first, Digest::of(&first))?.refresh(&self.meta()?)?)
     }
 
-    fn root_version(&self) -> u64 {
+    /// The version of the newest root; 0 before the first.
+    #[must_use]
+    pub fn root_version(&self) -> u64 {
         let exists = |version: &u64| self.path.join(format!("{version}.root.json")).exists();
         (1..).take_while(exists).last().unwrap_or(0)
     }
@@ -182,7 +214,7 @@ impl Folder {
     fn publish(
         &self,
         mut targets: Value,
-        importer: &SigningKey,
+        importer: &impl Signer,
         expires: &str,
         release: Option<&[u8]>,
     ) -> Result<()> {
@@ -266,12 +298,12 @@ fn root(roles: &Roles, version: u64) -> Value {
 }
 
 /// A TUF file: the signed part with its signatures, as canonical text.
-fn signed(part: &Value, signers: &[SigningKey]) -> Result<Vec<u8>> {
+fn signed<S: Signer>(part: &Value, signers: &[S]) -> Result<Vec<u8>> {
     let message = json::canonical_tuf(part)?;
-    let hex = |bytes: [u8; 64]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut signatures = BTreeMap::new();
     for key in signers {
-        signatures.insert(key.public().key_id(), hex(key.sign(&message)));
+        signatures.insert(key.public().key_id(), hex(sign_checked(key, &message)?));
     }
     let signatures: Vec<Value> =
         signatures.into_iter().map(|(keyid, sig)| json!({"keyid": keyid, "sig": sig})).collect();

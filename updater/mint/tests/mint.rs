@@ -25,7 +25,7 @@ fn key(seed: u8) -> SigningKey {
 }
 
 fn holder(person: &str, seed: u8) -> Holder {
-    Holder { person: person.parse().unwrap(), key: key(seed).public() }
+    Holder { person: person.parse().unwrap(), key: key(seed).public().into() }
 }
 
 const OFFICERS: [u8; 3] = [1, 2, 3];

@@ -1,0 +1,184 @@
+//! A root whose officers sign apart, each on a machine of their own.
+//!
+//! A draft is a root file that too few have signed. It is made once, carried to each officer, who sees
+//! what it says, compares its digest aloud with the others and adds one signature, and carried back;
+//! the signatures are joined and the root is written. No machine ever holds two officers' keys.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cloister_attest::{AnyKey, json, sign_checked};
+use cloister_domain::Digest;
+use cloister_signer::Opened;
+use serde_json::{Value, json};
+
+use crate::files;
+
+/// The largest root file that is read, in bytes.
+const ROOT_BYTES_MAX: u64 = 1 << 20;
+/// Words of a digest that people compare: 16 bytes.
+const WORDS: usize = 16;
+
+/// A root with the signatures that it has so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    signed: Value,
+    /// By key id, as lower-case hexadecimal digits.
+    signatures: BTreeMap<String, String>,
+}
+
+impl Draft {
+    /// A root that nobody signed yet.
+    #[must_use]
+    pub const fn new(signed: Value) -> Self {
+        Self { signed, signatures: BTreeMap::new() }
+    }
+
+    /// Reads a draft, or a finished root.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no root.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = files::read_limited(path, ROOT_BYTES_MAX)?;
+        Self::parse(&text).with_context(|| format!("{} is no root", path.display()))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self> {
+        let mut file = json::parse_strict(text, json::DEPTH_MAX)?;
+        let mut signatures = BTreeMap::new();
+        for signature in file["signatures"].as_array().context("it has no signatures")? {
+            let text = |field: &str| signature[field].as_str().map(str::to_owned);
+            let (Some(keyid), Some(sig)) = (text("keyid"), text("sig")) else {
+                bail!("a signature has no keyid or sig");
+            };
+            ensure!(signatures.insert(keyid, sig).is_none(), "a key has signed twice");
+        }
+        let signed = file["signed"].take();
+        ensure!(signed["_type"] == "root", "its type is not root");
+        Ok(Self { signed, signatures })
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn text(&self) -> Result<Vec<u8>> {
+        let signatures: Vec<Value> = self
+            .signatures
+            .iter()
+            .map(|(keyid, sig)| json!({"keyid": keyid, "sig": sig}))
+            .collect();
+        Ok(json::canonical(&json!({"signatures": signatures, "signed": self.signed}))?)
+    }
+
+    /// The digest of what is signed: the same before and after every signature.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn digest(&self) -> Result<Digest> {
+        Ok(Digest::of(&json::canonical_tuf(&self.signed)?))
+    }
+
+    /// The version that the root will have.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.signed["version"].as_u64().unwrap_or(0)
+    }
+
+    /// Adds the signature of an officer of this root, or of `previous`, which it replaces.
+    ///
+    /// # Errors
+    /// When the key is no officer's, or does not sign.
+    pub fn sign(&mut self, officer: &Opened, previous: Option<&Self>) -> Result<()> {
+        let id = officer.signer.public().key_id();
+        let is_officer = self.is_officer(&id) || previous.is_some_and(|root| root.is_officer(&id));
+        ensure!(is_officer, "the key of {} is no officer's of this root", officer.person);
+        let signature = sign_checked(&officer.signer, &json::canonical_tuf(&self.signed)?)?;
+        let hex = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.signatures.insert(id, hex);
+        Ok(())
+    }
+
+    /// Joins the signatures that officers added to copies of one draft.
+    ///
+    /// # Errors
+    /// When there are none, or one is a copy of another draft.
+    pub fn join(copies: impl IntoIterator<Item = Self>) -> Result<Self> {
+        let mut copies = copies.into_iter();
+        let mut whole = copies.next().context("no signed draft was given")?;
+        for copy in copies {
+            ensure!(copy.signed == whole.signed, "these are signatures of different drafts");
+            whole.signatures.extend(copy.signatures);
+        }
+        Ok(whole)
+    }
+
+    /// What the root says, for people: who holds which role, and the digest of it all.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn describe(&self) -> Result<String> {
+        let mut text = String::new();
+        let expires = self.signed["expires"].as_str().unwrap_or("no time");
+        writeln!(text, "root        version {}, expires {expires}", self.version())?;
+        for role in ["root", "targets", "snapshot", "timestamp"] {
+            self.describe_role(role, &self.signed["roles"][role], &mut text)?;
+        }
+        self.describe_role("approvers", &self.signed["x-cloister"]["approvers"], &mut text)?;
+        let digest = self.digest()?;
+        writeln!(text, "digest      {digest}")?;
+        writeln!(text, "in words    {}", digest.words(WORDS))?;
+        Ok(text)
+    }
+
+    fn describe_role(&self, name: &str, role: &Value, text: &mut String) -> Result<()> {
+        let threshold = role["threshold"].as_u64().unwrap_or(0);
+        writeln!(text, "{name:<11} {threshold} of")?;
+        for id in role["keyids"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            writeln!(text, "            {}", self.named(id))?;
+        }
+        Ok(())
+    }
+
+    /// Which signatures are good, for people; `previous` is the root that this one replaces.
+    ///
+    /// # Errors
+    /// When one is not, or is of a key that is no officer's.
+    pub fn check(&self, previous: Option<&Self>) -> Result<String> {
+        let message = json::canonical_tuf(&self.signed)?;
+        let mut text = String::new();
+        for (id, sig) in &self.signatures {
+            let mut roots = [Some(self), previous].into_iter().flatten();
+            let root = roots.find(|root| root.is_officer(id));
+            let root = root.context("a signature is of a key that is no officer's")?;
+            let key = root.key(id).context("an officer's key is missing")?;
+            let bytes = unhex(sig).context("a signature is no hexadecimal digits")?;
+            key.verify(&message, &bytes)
+                .with_context(|| format!("the signature of {} is not good", root.named(id)))?;
+            writeln!(text, "signed by   {}", root.named(id))?;
+        }
+        Ok(text)
+    }
+
+    fn is_officer(&self, id: &str) -> bool {
+        let officers = self.signed["roles"]["root"]["keyids"].as_array();
+        officers.is_some_and(|ids| ids.iter().any(|officer| officer == id))
+    }
+
+    fn key(&self, id: &str) -> Option<AnyKey> {
+        AnyKey::from_object(self.signed["keys"].get(id)?).ok()
+    }
+
+    /// A key as people know it: its holder, its algorithm, and the first digits of its id.
+    fn named(&self, id: &str) -> String {
+        let person = self.signed["x-cloister"]["persons"][id].as_str().unwrap_or("nobody");
+        let algorithm = self.key(id).map_or("unknown", |key| key.algorithm().word());
+        let short: String = id.chars().take(16).collect();
+        format!("{person} ({algorithm}, {short})")
+    }
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
