@@ -18,9 +18,12 @@ impl Paths {
         assert_ne!(role, Role::Engined, "an engine's socket is named by its slot");
         match role {
             Role::Gatewayd => self.runtime.join("gatewayd-admin.sock"),
-            Role::Recordd | Role::Intaked | Role::Updaterd | Role::Engined | Role::Corpusd => {
-                self.runtime.join(format!("{role}.sock"))
-            }
+            Role::Recordd
+            | Role::Intaked
+            | Role::Updaterd
+            | Role::Inspectd
+            | Role::Engined
+            | Role::Corpusd => self.runtime.join(format!("{role}.sock")),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One of the appliance's daemons. `engined` runs once for each slot.
+/// One of the appliance's daemons. `engined` runs once for each slot, `inspectd` once
+/// for each artefact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The keeper of the log.
@@ -11,6 +12,8 @@ pub enum Role {
     Intaked,
     /// The keeper of trust, quarantine and shelf.
     Updaterd,
+    /// The judge of one artefact; a process for each.
+    Inspectd,
     /// The language model.
     Engined,
     /// The keeper of the documents.
@@ -21,10 +24,11 @@ pub enum Role {
 
 impl Role {
     /// All daemons, in the order in which they start.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Recordd,
         Self::Updaterd,
         Self::Intaked,
+        Self::Inspectd,
         Self::Engined,
         Self::Corpusd,
         Self::Gatewayd,
@@ -37,6 +41,7 @@ impl Role {
             Self::Recordd => "recordd",
             Self::Intaked => "intaked",
             Self::Updaterd => "updaterd",
+            Self::Inspectd => "inspectd",
             Self::Engined => "engined",
             Self::Corpusd => "corpusd",
             Self::Gatewayd => "gatewayd",

@@ -226,6 +226,8 @@ sections! {
         intaked: Vec<User> = "[]";
         /// Users of intaked and of the operators.
         updaterd: Vec<User> = "[]";
+        /// User of updaterd.
+        inspectd: Vec<User> = "[]";
         /// Users of updaterd, corpusd and gatewayd.
         engined: Vec<User> = "[]";
         /// Users of updaterd, gatewayd and the operators.
@@ -243,6 +245,7 @@ impl Peers {
             Role::Recordd => &self.recordd,
             Role::Intaked => &self.intaked,
             Role::Updaterd => &self.updaterd,
+            Role::Inspectd => &self.inspectd,
             Role::Engined => &self.engined,
             Role::Corpusd => &self.corpusd,
             Role::Gatewayd => &self.gatewayd,

@@ -164,7 +164,13 @@ impl Cage {
                 // address space that they do not use.
                 memory_bytes: 4 << 30,
             }),
-            Role::Recordd | Role::Updaterd | Role::Engined | Role::Corpusd | Role::Gatewayd => None,
+            // That of inspectd is stricter, and is shut when it has its question.
+            Role::Inspectd
+            | Role::Recordd
+            | Role::Updaterd
+            | Role::Engined
+            | Role::Corpusd
+            | Role::Gatewayd => None,
         }
     }
 
@@ -205,7 +211,7 @@ impl Cage {
 }
 
 /// Lowers a limit to `most`; one that is lower already stays.
-fn limit(resource: Resource, most: u64) -> Result<(), StartError> {
+pub(crate) fn limit(resource: Resource, most: u64) -> Result<(), StartError> {
     let failed = StartError::system("limit the process");
     let set = getrlimit(resource)
         .and_then(|(soft, hard)| setrlimit(resource, soft.min(most), hard.min(most)));

@@ -47,6 +47,9 @@ pub enum FrameError {
     /// The other end did not answer, or did not read, in time.
     #[error("the other process did not go on in time")]
     TimedOut,
+    /// A message that a descriptor belongs to came without one.
+    #[error("a message came without the file that belongs to it")]
+    Descriptor,
     /// The connection ended inside a frame.
     #[error("the connection ended inside a message")]
     CutOff,
@@ -72,7 +75,7 @@ impl Coded for FrameError {
         match self {
             Self::Connect(_) | Self::Broken(_) | Self::TimedOut | Self::CutOff => Class::Fault,
             Self::Stopping => Class::Busy,
-            Self::TooLong { .. } | Self::Form { .. } => Class::Refused,
+            Self::TooLong { .. } | Self::Form { .. } | Self::Descriptor => Class::Refused,
             Self::TurnedAway(problem) => problem.class,
         }
     }
@@ -83,6 +86,7 @@ impl Coded for FrameError {
             Self::Broken(_) => "socket.broken",
             Self::Stopping => "socket.stopping",
             Self::TimedOut => "socket.timeout",
+            Self::Descriptor => "socket.descriptor",
             Self::CutOff => "socket.cut-off",
             Self::TooLong { .. } => "socket.frame.too-long",
             Self::Form { .. } => "socket.frame.form",
@@ -92,7 +96,7 @@ impl Coded for FrameError {
 }
 
 impl FrameError {
-    fn broken(source: io::Error) -> Self {
+    pub(crate) fn broken(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut,
             _ => Self::Broken(source),
@@ -299,6 +303,11 @@ impl Connection {
                 "a connection that was turned away did not hear why"
             );
         }
+    }
+
+    /// The socket itself, for what frames do not carry.
+    pub(crate) const fn stream(&self) -> &UnixStream {
+        &self.stream
     }
 
     /// The same socket, to be shut from another thread.

@@ -1,4 +1,5 @@
-//! Adopts the sockets that a service manager opened for this process (sd_listen_fds(3)).
+//! Adopts descriptors that arrive by number: the sockets that a service manager opened for this
+//! process (sd_listen_fds(3)), and files that another process passed over a socket (unix(7)).
 #![expect(unsafe_code, reason = "taking ownership of descriptors that arrived by number")]
 
 use std::{
@@ -55,6 +56,13 @@ pub(crate) fn adopt_once() -> Result<Vec<Inherited>, StartError> {
         inherited.push(Inherited { name, fd });
     }
     Ok(inherited)
+}
+
+/// Takes a descriptor that the kernel has just made for this process out of a message (`SCM_RIGHTS`).
+pub(crate) fn adopt_received(raw: RawFd) -> OwnedFd {
+    // SAFETY: `raw` is open and nobody else owns it: recvmsg(2) made it for this call's message, and
+    // each number in a message is handed over once.
+    unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
 /// How many descriptors were promised to process `pid`, and the name of each.

@@ -24,6 +24,8 @@
 
 mod arguments;
 mod cage;
+pub mod caged;
+mod cell;
 pub mod clock;
 mod connection;
 pub mod credentials;
@@ -33,6 +35,7 @@ mod inherited;
 mod listen;
 mod log;
 mod notify;
+mod passing;
 mod process;
 mod serve;
 mod stop;

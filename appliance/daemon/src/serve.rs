@@ -153,7 +153,7 @@ impl Daemon {
 
 /// Whether `peer` may talk to a daemon of user `own`: root always, else those configured, and
 /// without configuration the daemon's own user.
-fn admits(configured: &[u32], own: u32, peer: Peer) -> bool {
+pub(crate) fn admits(configured: &[u32], own: u32, peer: Peer) -> bool {
     peer.uid == 0
         || if configured.is_empty() { peer.uid == own } else { configured.contains(&peer.uid) }
 }

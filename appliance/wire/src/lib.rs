@@ -11,6 +11,7 @@
 pub mod corpus;
 pub mod engine;
 pub mod gateway;
+pub mod inspect;
 pub mod intake;
 mod problem;
 pub mod record;

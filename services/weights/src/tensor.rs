@@ -76,23 +76,11 @@ impl Tensor {
     ///
     /// [`WeightsError::NotFinite`].
     pub fn check_finite(&self) -> Result<(), WeightsError> {
-        let finite = match self.dtype {
-            // An exponent of all ones is what NaN and the infinities have in common.
-            DType::F32 => {
-                self.bytes.as_chunks::<4>().0.iter().all(|&w| f32::from_le_bytes(w).is_finite())
-            }
-            DType::F16 => self.halves().all(|word| f16::from_le_bytes(word).is_finite()),
-            DType::Bf16 => self.halves().all(|word| bf16::from_le_bytes(word).is_finite()),
-            DType::Q8_0 => {
-                let mut blocks = self.bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0.iter();
-                blocks.all(|block| f16::from_le_bytes([block[0], block[1]]).is_finite())
-            }
-        };
-        if finite { Ok(()) } else { Err(WeightsError::NotFinite { name: self.name.clone() }) }
-    }
-
-    fn halves(&self) -> impl Iterator<Item = [u8; 2]> {
-        self.bytes.as_chunks::<2>().0.iter().copied()
+        if self.dtype.all_finite(&self.bytes) {
+            Ok(())
+        } else {
+            Err(WeightsError::NotFinite { name: self.name.clone() })
+        }
     }
 }
 

@@ -97,7 +97,7 @@ fn codes_of(source: &Source) -> Vec<(String, Vec<String>)> {
     let mut inside = false;
     let mut variants = Vec::new();
     for (_, line) in source.production_lines() {
-        if line.contains("fn code(&self) -> &'static str") {
+        if line.contains("fn code") && line.contains("&'static str") {
             inside = true;
         } else if inside && line == "    }" {
             inside = false;
@@ -109,8 +109,11 @@ fn codes_of(source: &Source) -> Vec<(String, Vec<String>)> {
             rest.chars().take_while(|letter| letter.is_alphanumeric()).collect::<String>()
         });
         variants.extend(named.filter(|name| name.chars().next().is_some_and(char::is_uppercase)));
-        for text in line.split('"').skip(1).step_by(2).filter(|text| is_code(text)) {
-            codes.push((text.to_owned(), std::mem::take(&mut variants)));
+        let here: Vec<&str> =
+            line.split('"').skip(1).step_by(2).filter(|text| is_code(text)).collect();
+        codes.extend(here.iter().map(|text| ((*text).to_owned(), variants.clone())));
+        if !here.is_empty() {
+            variants.clear();
         }
     }
     codes

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
+    de::{self, IgnoredAny, MapAccess, Visitor},
 };
 
 use crate::{DType, Entry, Name, WeightsError, header};
@@ -31,11 +31,21 @@ pub struct Header {
 ///
 /// # Errors
 ///
-/// [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Syntax`], [`WeightsError::Count`], and what the layout
-/// of the tensors is refused for.
+/// [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Syntax`], [`WeightsError::Count`],
+/// [`WeightsError::NoName`], and what the layout of the tensors is refused for.
 pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
     let file_bytes = u64::try_from(file.len()).map_err(|_too_large| WeightsError::Truncated)?;
-    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+    parse_front(file, file_bytes)
+}
+
+/// Reads and checks the header of a file of `file_bytes` of which only the `front` is at hand: its
+/// first eight bytes say how long the header behind them is.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_front(front: &[u8], file_bytes: u64) -> Result<Header, WeightsError> {
+    let Some((length, rest)) = front.split_first_chunk::<8>() else {
         return Err(WeightsError::Truncated);
     };
     let header_bytes = u64::from_le_bytes(*length);
@@ -45,14 +55,14 @@ pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
     let header_end = usize::try_from(header_bytes).map_err(|_too_large| WeightsError::Truncated)?;
     let json = rest.get(..header_end).ok_or(WeightsError::Truncated)?;
     let raw: RawHeader = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
-    let count = u64::try_from(raw.0.len()).unwrap_or(u64::MAX);
+    let count = raw.count;
     if count > header::TENSORS_MAX {
         return Err(WeightsError::Count { what: "tensors", count, count_max: header::TENSORS_MAX });
     }
     let data_start = header_bytes.checked_add(8).ok_or(WeightsError::Truncated)?;
-    let mut entries = Vec::with_capacity(raw.0.len());
+    let mut entries = Vec::with_capacity(raw.entries.len());
     let mut integers = Vec::new();
-    for (name, raw) in raw.0 {
+    for (name, raw) in raw.entries {
         let integer = integer_bytes(&raw.dtype);
         let entry = entry(name, &raw, data_start, integer)?;
         if integer.is_some() {
@@ -82,6 +92,9 @@ fn entry(
             count: u64::try_from(name.len()).unwrap_or(u64::MAX),
             count_max: header::NAME_BYTES_MAX,
         });
+    }
+    if name.is_empty() {
+        return Err(WeightsError::NoName);
     }
     let printable = || Name::of(&name);
     let dtype = match raw.dtype.as_str() {
@@ -135,8 +148,13 @@ struct RawEntry {
     data_offsets: (u64, u64),
 }
 
-/// All entries in the order of the file; a name that comes twice is an error.
-struct RawHeader(Vec<(String, RawEntry)>);
+/// The entries in the order of the file; a name that comes twice is an error.
+struct RawHeader {
+    /// No more than are allowed.
+    entries: Vec<(String, RawEntry)>,
+    /// How many there are.
+    count: u64,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -156,6 +174,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
         let mut names = BTreeSet::new();
         let mut entries = Vec::new();
+        let mut count = 0u64;
         while let Some(name) = map.next_key::<String>()? {
             if !names.insert(name.clone()) {
                 return Err(de::Error::custom("a name occurs twice"));
@@ -163,11 +182,16 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if name == "__metadata__" {
                 // Free text about the file's maker; nothing here depends on it.
                 let _text: std::collections::BTreeMap<String, String> = map.next_value()?;
+                continue;
+            }
+            count = count.saturating_add(1);
+            if count > header::TENSORS_MAX {
+                let _only_counted: IgnoredAny = map.next_value()?;
             } else {
                 entries.push((name, map.next_value()?));
             }
         }
-        Ok(RawHeader(entries))
+        Ok(RawHeader { entries, count })
     }
 }
 

@@ -53,6 +53,9 @@ pub enum WeightsError {
     /// A text in the header is not UTF-8.
     #[error("a text in the header is not UTF-8")]
     Text,
+    /// A key or a tensor has an empty name.
+    #[error("a key or a tensor has no name")]
+    NoName,
     /// A metadata value is of a kind that the format does not have, or is nested.
     #[error("the metadata value {key} has an unknown kind")]
     ValueKind {
@@ -148,6 +151,7 @@ impl Coded for WeightsError {
             Self::Syntax { .. } => "weights.header.syntax",
             Self::Count { .. } => "weights.count",
             Self::Text => "weights.text",
+            Self::NoName => "weights.no-name",
             Self::ValueKind { .. } => "weights.value.kind",
             Self::Value { .. } => "weights.value",
             Self::Duplicate { .. } => "weights.duplicate",

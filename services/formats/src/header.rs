@@ -10,6 +10,11 @@ pub const Q8_0_BLOCK: usize = 32;
 /// Bytes in a block of Q8_0: an f16 scale, then 32 signed bytes (ggml-common.h, `block_q8_0`).
 pub const Q8_0_BLOCK_BYTES: usize = 34;
 
+/// The exponent's bits of a binary16.
+const F16_EXPONENT: u16 = 0x7c00;
+/// The exponent's bits of the upper half of a binary32.
+const BF16_EXPONENT: u16 = 0x7f80;
+
 /// Most tensors in a file. Mixture models with separate experts have about 50 000.
 pub(crate) const TENSORS_MAX: u64 = 65_536;
 /// Longest name of a tensor or key, in bytes.
@@ -48,6 +53,41 @@ impl DType {
                     None => None,
                 }
             }
+        }
+    }
+
+    /// Bytes that are read together: an element, or a block.
+    #[must_use]
+    pub const fn unit_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q8_0 => Q8_0_BLOCK_BYTES,
+        }
+    }
+
+    /// Whether no element in `bytes`, which are whole units, is NaN or infinite. Of a block only the
+    /// scale can be.
+    #[must_use]
+    pub fn all_finite(self, bytes: &[u8]) -> bool {
+        // An exponent of all ones is what NaN and the infinities have in common. No early end inside a
+        // slice, so that it is done with vectors.
+        let halves = |ones: u16| {
+            let words = bytes.as_chunks::<2>().0.iter();
+            !words.fold(false, |bad, word| bad | (u16::from_le_bytes(*word) & ones == ones))
+        };
+        match self {
+            Self::F32 => {
+                let ones = f32::INFINITY.to_bits();
+                let words = bytes.as_chunks::<4>().0.iter();
+                !words.fold(false, |bad, word| bad | (u32::from_le_bytes(*word) & ones == ones))
+            }
+            Self::F16 => halves(F16_EXPONENT),
+            Self::Bf16 => halves(BF16_EXPONENT),
+            Self::Q8_0 => bytes.as_chunks::<Q8_0_BLOCK_BYTES>().0.iter().all(|block| {
+                let [low, high, ..] = *block;
+                u16::from_le_bytes([low, high]) & F16_EXPONENT != F16_EXPONENT
+            }),
         }
     }
 

@@ -8,7 +8,7 @@
 use crate::{DType, Entry, Metadata, Name, Value, WeightsError, header};
 
 /// The first four bytes.
-pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
+pub const MAGIC: [u8; 4] = *b"GGUF";
 /// The version that is read and written.
 pub(crate) const VERSION: u32 = 3;
 /// Tensors start at multiples of this unless `general.alignment` says otherwise.
@@ -16,12 +16,13 @@ pub(crate) const ALIGNMENT: u64 = 32;
 
 /// Most metadata keys.
 const KEYS_MAX: u64 = 4096;
-/// Most elements of a metadata array; the largest vocabularies have 2¹⁸ tokens, merges come beside.
-const ARRAY_MAX: u64 = 1 << 21;
+/// Most elements of all metadata arrays together; the largest vocabularies have 2¹⁸ tokens, and scores,
+/// types and merges come beside.
+const ELEMENTS_MAX: u64 = 1 << 21;
 /// Longest text, in bytes; chat templates reach some 20 kB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// Longest header, in bytes; a vocabulary of 2¹⁸ tokens takes about 10 MiB.
-const HEADER_BYTES_MAX: u64 = 64 << 20;
+pub const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 /// A checked header.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,11 +48,21 @@ pub(crate) const fn dtype_number(dtype: DType) -> u32 {
 /// # Errors
 ///
 /// [`WeightsError::Magic`], [`WeightsError::Version`], [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Count`],
-/// [`WeightsError::Text`], [`WeightsError::ValueKind`], [`WeightsError::Duplicate`], [`WeightsError::Alignment`], and what the layout
-/// of the tensors is refused for.
+/// [`WeightsError::Text`], [`WeightsError::NoName`], [`WeightsError::ValueKind`], [`WeightsError::Duplicate`], [`WeightsError::Alignment`],
+/// and what the layout of the tensors is refused for.
 pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
     let file_bytes = u64::try_from(file.len()).map_err(|_too_large| WeightsError::Truncated)?;
-    let mut cursor = Cursor { rest: file, taken: 0 };
+    parse_front(file, file_bytes)
+}
+
+/// Reads and checks the header of a file of `file_bytes` of which only the `front` is at hand. A front
+/// that ends inside the header is refused as truncated; with [`HEADER_BYTES_MAX`] bytes none does.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_front(front: &[u8], file_bytes: u64) -> Result<Header, WeightsError> {
+    let mut cursor = Cursor { rest: front, taken: 0, elements: 0 };
     if cursor.take::<4>()? != MAGIC {
         return Err(WeightsError::Magic);
     }
@@ -63,7 +74,7 @@ pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
     let keys = cursor.count("metadata keys", KEYS_MAX)?;
     let mut metadata = Metadata::default();
     for _ in 0..keys {
-        let key = cursor.text(header::NAME_BYTES_MAX)?;
+        let key = cursor.name()?;
         let value = cursor.value(&key)?;
         metadata.insert(key, value)?;
     }
@@ -124,6 +135,8 @@ impl Described {
 struct Cursor<'a> {
     rest: &'a [u8],
     taken: u64,
+    /// Elements of all arrays so far.
+    elements: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -168,6 +181,11 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_quotes| WeightsError::Text)
     }
 
+    fn name(&mut self) -> Result<String, WeightsError> {
+        let name = self.text(header::NAME_BYTES_MAX)?;
+        if name.is_empty() { Err(WeightsError::NoName) } else { Ok(name) }
+    }
+
     fn value(&mut self, key: &str) -> Result<Value, WeightsError> {
         let kind = self.u32()?;
         if kind == ARRAY { self.array(key) } else { self.scalar(kind, key) }
@@ -199,7 +217,8 @@ impl<'a> Cursor<'a> {
     fn array(&mut self, key: &str) -> Result<Value, WeightsError> {
         let wrong = || WeightsError::ValueKind { key: Name::of(key) };
         let kind = self.u32()?;
-        let count = self.count("elements of an array", ARRAY_MAX)?;
+        let count = self.count("elements of arrays", ELEMENTS_MAX.saturating_sub(self.elements))?;
+        self.elements = self.elements.saturating_add(count);
         let mut array = match kind {
             TEXT => Value::Texts(Vec::new()),
             F32 | F64 => Value::Floats(Vec::new()),
@@ -223,7 +242,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn tensor(&mut self) -> Result<Described, WeightsError> {
-        let name = self.text(header::NAME_BYTES_MAX)?;
+        let name = self.name()?;
         let rank = self.u32()?;
         if rank > 4 {
             return Err(WeightsError::Shape { name: Name::of(&name) });
@@ -347,6 +366,37 @@ mod tests {
         for length in 0..whole.len() - 34 {
             assert!(parse(&whole[..length]).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn a_front_is_enough_and_too_short_a_one_is_told_apart() {
+        let whole = sample();
+        let size = u64::try_from(whole.len()).unwrap();
+        // All but the last tensor's bytes.
+        let front = whole.len() - 64;
+        assert_eq!(parse_front(&whole[..front], size).unwrap(), parse(&whole).unwrap());
+        let short = parse_front(&whole[..100], size).expect_err("refused");
+        assert_eq!(short.code(), "weights.truncated");
+    }
+
+    #[test]
+    fn nothing_is_nameless() {
+        let mut writer = Writer::new();
+        writer.text("", "x");
+        assert_eq!(code(&writer.to_bytes().unwrap()), "weights.no-name");
+        let mut writer = Writer::new();
+        writer.tensor("", DType::F16, &[16], Source::Bytes(vec![0; 32]));
+        assert_eq!(code(&writer.to_bytes().unwrap()), "weights.no-name");
+    }
+
+    #[test]
+    fn all_arrays_together_have_a_bound() {
+        let elements = vec![0; usize::try_from(ELEMENTS_MAX / 2).unwrap()];
+        let mut writer = Writer::new();
+        writer.integers("a", &elements).integers("b", &elements);
+        assert!(parse(&writer.to_bytes().unwrap()).is_ok());
+        writer.integers("c", &[1]);
+        assert_eq!(code(&writer.to_bytes().unwrap()), "weights.count");
     }
 
     #[test]

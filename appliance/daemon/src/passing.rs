@@ -1,0 +1,114 @@
+//! Files that travel over a connection, each as one byte with a descriptor (unix(7), `SCM_RIGHTS`).
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg},
+};
+
+use crate::{Connection, FrameError, inherited::adopt_received};
+
+impl Connection {
+    /// Sends `file`; the other end gets a descriptor of its own.
+    ///
+    /// # Errors
+    /// [`FrameError::Broken`] and [`FrameError::TimedOut`].
+    pub fn pass(&self, file: BorrowedFd<'_>) -> Result<(), FrameError> {
+        let descriptors = [file.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let byte = [IoSlice::new(b"f")];
+        let socket = self.stream().as_raw_fd();
+        // A peer that is gone is an error here, not a signal.
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<UnixAddr>(socket, &byte, &rights, flags, None) {
+                Ok(_one) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(FrameError::broken(errno.into())),
+            }
+        }
+    }
+
+    /// Takes the file that the other end sends next.
+    ///
+    /// # Errors
+    /// [`FrameError::Descriptor`] if something else comes, [`FrameError::CutOff`] if nothing does.
+    pub fn take(&self) -> Result<OwnedFd, FrameError> {
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        let mut space = cmsg_space!(RawFd);
+        let socket = self.stream().as_raw_fd();
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = loop {
+            match recvmsg::<UnixAddr>(socket, &mut slices, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                other => break other.map_err(|errno| FrameError::broken(errno.into()))?,
+            }
+        };
+        if message.bytes == 0 {
+            return Err(FrameError::CutOff);
+        }
+        let mut received = Vec::new();
+        for control in message.cmsgs().map_err(|_cut| FrameError::Descriptor)? {
+            if let ControlMessageOwned::ScmRights(descriptors) = control {
+                received.extend(descriptors.into_iter().map(adopt_received));
+            }
+        }
+        // Exactly one; others are closed here.
+        match <[OwnedFd; 1]>::try_from(received) {
+            Ok([file]) => Ok(file),
+            Err(_none_or_many) => Err(FrameError::Descriptor),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read as _, Seek as _, Write as _},
+        os::{fd::AsFd as _, unix::net::UnixStream},
+    };
+
+    use cloister_domain::Coded as _;
+
+    use super::*;
+
+    fn pair() -> (Connection, Connection) {
+        let (one, other) = UnixStream::pair().expect("a pair");
+        (Connection::over(one).expect("credentials"), Connection::over(other).expect("credentials"))
+    }
+
+    #[test]
+    fn a_file_follows_a_message() {
+        let (here, there) = pair();
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"weights").expect("written");
+        here.write("first").expect("written");
+        here.pass(file.as_fd()).expect("passed");
+        here.write("last").expect("written");
+        assert_eq!(there.expect::<String>().expect("read"), "first");
+        let mut taken = File::from(there.take().expect("a file"));
+        assert_eq!(there.expect::<String>().expect("read"), "last");
+        let mut content = String::new();
+        taken.rewind().expect("rewound");
+        taken.read_to_string(&mut content).expect("read");
+        assert_eq!(content, "weights");
+    }
+
+    #[test]
+    fn a_message_without_a_file_is_refused() {
+        let (here, there) = pair();
+        here.write("x").expect("written");
+        assert_eq!(there.take().expect_err("no file").code(), "socket.descriptor");
+        drop(here);
+        let (here, there) = pair();
+        drop(here);
+        assert_eq!(there.take().expect_err("nobody").code(), "socket.cut-off");
+    }
+}

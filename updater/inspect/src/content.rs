@@ -1,0 +1,265 @@
+//! What an artefact is, by what it begins with.
+//!
+//! Numbers and offsets are those of the formats' own documents, as file(1) collects them
+//! (`Magdir/{elf,msdos,mach,python,java,wasm,hdf5,archive,compress}`).
+
+use crate::{Foreign, Kind, Refusal, document::is_control, pickle};
+
+/// Bytes at the end in which the end of a zip archive lies: its record and the longest comment
+/// (APPNOTE.TXT 4.3.16).
+pub(crate) const TAIL_BYTES: u64 = 22 + 65_535;
+
+/// What a release may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The magic number of GGUF.
+    Gguf,
+    /// A length and the brace of a safetensors header.
+    Safetensors,
+    /// What may be text; the whole of it says.
+    Other,
+}
+
+impl Content {
+    /// In words.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gguf => "gguf",
+            Self::Safetensors => "safetensors",
+            Self::Other => "text",
+        }
+    }
+
+    /// Whether content and promise agree.
+    pub(crate) const fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Gguf => matches!(kind, Kind::Gguf),
+            Self::Safetensors => matches!(kind, Kind::Safetensors),
+            Self::Other => !matches!(kind, Kind::Gguf | Kind::Safetensors),
+        }
+    }
+}
+
+/// Decides by the `front` of a file of `bytes`.
+pub(crate) fn of(front: &[u8], bytes: u64) -> Result<Content, Refusal> {
+    if front.starts_with(b"GGUF") {
+        return Ok(Content::Gguf);
+    }
+    if let Some(foreign) = foreign(front) {
+        return Err(Refusal::Foreign(foreign));
+    }
+    // After the magic numbers: a header's length may look like the first bytes of a pickle, whose
+    // instructions then do not go on.
+    if is_safetensors(front, bytes) {
+        return Ok(Content::Safetensors);
+    }
+    if pickle::is_one(front, bytes) {
+        return Err(Refusal::Foreign(Foreign::Pickle));
+    }
+    if front.iter().copied().any(is_control) {
+        return Err(Refusal::Unknown);
+    }
+    Ok(Content::Other)
+}
+
+/// A length that fits the file, and the brace that the header must begin with.
+fn is_safetensors(front: &[u8], bytes: u64) -> bool {
+    let Some((length, rest)) = front.split_first_chunk::<8>() else { return false };
+    let end = u64::from_le_bytes(*length).checked_add(8);
+    rest.first() == Some(&b'{') && end.is_some_and(|end| end <= bytes)
+}
+
+/// Magic numbers at the beginning. Texts that begin with the letters of one are none of it.
+const MAGIC: [(&[u8], Foreign); 31] = [
+    (b"\x7fELF", Foreign::Elf),
+    (b"\xfe\xed\xfa\xce", Foreign::MachO),
+    (b"\xfe\xed\xfa\xcf", Foreign::MachO),
+    (b"\xce\xfa\xed\xfe", Foreign::MachO),
+    (b"\xcf\xfa\xed\xfe", Foreign::MachO),
+    (b"#!", Foreign::Script),
+    (b"\xef\xbb\xbf#!", Foreign::Script),
+    (b"\0asm", Foreign::Wasm),
+    (b"BC\xc0\xde", Foreign::Bitcode),
+    (b"\xde\xc0\x17\x0b", Foreign::Bitcode),
+    (b"dex\n03", Foreign::JavaClass),
+    (b"\x89HDF\r\n\x1a\n", Foreign::Hdf5),
+    (b"7z\xbc\xaf\x27\x1c", Foreign::Archive),
+    (b"\x1f\x8b", Foreign::Archive),
+    (b"\x1f\x9d", Foreign::Archive),
+    (b"\x1f\xa0", Foreign::Archive),
+    (b"BZh", Foreign::Archive),
+    (b"\xfd7zXZ\0", Foreign::Archive),
+    (b"\x5d\0\0", Foreign::Archive),
+    (b"\x28\xb5\x2f\xfd", Foreign::Archive),
+    (b"\x04\x22\x4d\x18", Foreign::Archive),
+    (b"LZIP\x01", Foreign::Archive),
+    (b"Rar!\x1a\x07", Foreign::Archive),
+    (b"MSCF\0\0\0\0", Foreign::Archive),
+    (b"!<arch>\n", Foreign::Archive),
+    (b"070701", Foreign::Archive),
+    (b"070702", Foreign::Archive),
+    (b"070707", Foreign::Archive),
+    (b"\xc7\x71", Foreign::Archive),
+    (b"hsqs", Foreign::Archive),
+    (b"xar!", Foreign::Archive),
+];
+
+/// Where the user block of an HDF5 file may end (HDF5 file format, II.A).
+const HDF5_PLACES: [usize; 6] = [0, 512, 1024, 2048, 4096, 8192];
+
+fn foreign(front: &[u8]) -> Option<Foreign> {
+    let by_magic = MAGIC.iter().find(|(magic, _)| front.starts_with(magic));
+    if let Some((_, foreign)) = by_magic {
+        return Some(*foreign);
+    }
+    let at =
+        |place: usize, magic: &[u8]| front.get(place..).is_some_and(|rest| rest.starts_with(magic));
+    if [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|magic| at(0, *magic)) {
+        return Some(if holds_pickle(front) { Foreign::Pickle } else { Foreign::Archive });
+    }
+    // A skippable frame of zstd may stand before the first one (RFC 8878, 3.1.2).
+    let skippable = matches!(front, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+    if skippable || at(257, b"ustar") || is_old_tar(front) {
+        return Some(Foreign::Archive);
+    }
+    if HDF5_PLACES.iter().any(|place| at(*place, b"\x89HDF\r\n\x1a\n")) {
+        return Some(Foreign::Hdf5);
+    }
+    match front {
+        // The same four bytes begin a class and a Mach-O file of several architectures: then comes the
+        // version, at least 45, or the number of architectures.
+        [0xca, 0xfe, 0xba, 0xbe, a, b, c, d, ..] => {
+            let number = u32::from_be_bytes([*a, *b, *c, *d]);
+            Some(if number < 40 && number > 0 { Foreign::MachO } else { Foreign::JavaClass })
+        }
+        // Python 3.0 to 3.27: a magic number of 3000 and up, then a line break (import.c).
+        [_, 0x0b..=0x0f, b'\r', b'\n', ..] => Some(Foreign::PythonBytecode),
+        [_, 0xf2 | 0xf3, b'\r', b'\n', ..] => Some(Foreign::PythonBytecode),
+        [b'M', b'Z', ..] if front.iter().copied().any(is_control) => Some(Foreign::Pe),
+        _ => None,
+    }
+}
+
+/// Whether the names in the front of a zip archive are those of `torch.save`, or of another pickle.
+fn holds_pickle(front: &[u8]) -> bool {
+    let names = [b".pkl".as_slice(), b".pickle", b".npy", b".joblib"];
+    names.iter().any(|name| front.windows(name.len()).any(|window| window == *name))
+}
+
+/// A tar header from before POSIX has no magic number, but a checksum (tar(5), old-style archive).
+fn is_old_tar(front: &[u8]) -> bool {
+    let Some(header) = front.first_chunk::<512>() else { return false };
+    let Some((before, rest)) = header.split_at_checked(148) else { return false };
+    let Some((sum, after)) = rest.split_at_checked(8) else { return false };
+    let text: String =
+        sum.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
+    let Ok(said) = u32::from_str_radix(text.trim_matches(' '), 8) else { return false };
+    let bytes = before.iter().chain(after).map(|byte| u32::from(*byte));
+    // The checksum counts as eight spaces.
+    said == bytes.sum::<u32>().saturating_add(8 * 32)
+}
+
+/// Refuses a file whose `tail` ends as a zip archive does, whatever it begins with: readers of
+/// archives look at the end only, so weights could be both.
+pub(crate) fn no_archive_at_the_end(tail: &[u8]) -> Result<(), Refusal> {
+    let ends = tail.windows(22).enumerate().any(|(at, record)| {
+        let [b'P', b'K', 5, 6, .., low, high] = record else { return false };
+        let comment = usize::from(u16::from_le_bytes([*low, *high]));
+        at.checked_add(22).and_then(|end| end.checked_add(comment)) == Some(tail.len())
+    });
+    if ends { Err(Refusal::Foreign(Foreign::Archive)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloister_domain::Coded as _;
+
+    use super::*;
+
+    fn code(front: &[u8]) -> &'static str {
+        match of(front, 1 << 20) {
+            Ok(content) => content.name(),
+            Err(refusal) => refusal.code(),
+        }
+    }
+
+    #[test]
+    fn what_runs_or_unpacks_is_known_by_its_beginning() {
+        let mut tar = vec![0; 512];
+        if let Some(magic) = tar.get_mut(257..262) {
+            magic.copy_from_slice(b"ustar");
+        }
+        let mut user_block = vec![0; 512];
+        user_block.extend(b"\x89HDF\r\n\x1a\n");
+        for (front, expected) in [
+            (&b"\x7fELF\x02\x01\x01"[..], "inspect.elf"),
+            (b"MZ\x90\0\x03", "inspect.pe"),
+            (b"\xcf\xfa\xed\xfe\x07\0\0\x01", "inspect.macho"),
+            (b"\xca\xfe\xba\xbe\0\0\0\x02", "inspect.macho"),
+            (b"\xca\xfe\xba\xbe\0\0\0\x3d", "inspect.java-class"),
+            (b"dex\n035\0", "inspect.java-class"),
+            (b"#!/bin/sh\n", "inspect.script"),
+            (b"\xef\xbb\xbf#!/bin/sh\n", "inspect.script"),
+            (b"\0asm\x01\0\0\0", "inspect.wasm"),
+            (b"BC\xc0\xde\x35", "inspect.bitcode"),
+            (b"\xa7\x0d\r\n\0\0\0\0", "inspect.python-bytecode"),
+            (b"\x03\xf3\r\n\0\0", "inspect.python-bytecode"),
+            (b"\x89HDF\r\n\x1a\n\0", "inspect.hdf5"),
+            (&user_block, "inspect.hdf5"),
+            (b"PK\x03\x04\x14\0\0\0", "inspect.archive"),
+            (b"PK\x03\x04\x14\0archive/data.pkl", "inspect.pickle"),
+            (b"7z\xbc\xaf\x27\x1c\0\x04", "inspect.archive"),
+            (b"\x1f\x8b\x08\0", "inspect.archive"),
+            (b"\xfd7zXZ\0\0\x04", "inspect.archive"),
+            (b"\x28\xb5\x2f\xfd\x04", "inspect.archive"),
+            (b"\x52\x2a\x4d\x18\x01\0\0\0", "inspect.archive"),
+            (b"BZh91AY&SY", "inspect.archive"),
+            (&tar, "inspect.archive"),
+            (b"!<arch>\ndebian-binary", "inspect.archive"),
+            (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0", "inspect.pickle"),
+            (b"\x93NUMPY\x01\0v\0", "inspect.unknown"),
+            (b"\0\0\0\0", "inspect.unknown"),
+        ] {
+            assert_eq!(code(front), expected, "{front:?}");
+        }
+    }
+
+    #[test]
+    fn a_tar_without_a_magic_number_is_known_by_its_checksum() {
+        let mut header = b"file".to_vec();
+        header.resize(512, 0);
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 256;
+        header.splice(148..156, format!("{sum:06o}\0 ").into_bytes());
+        assert_eq!(code(&header), "inspect.archive");
+    }
+
+    #[test]
+    fn weights_and_texts_are_what_they_are() {
+        for (front, expected) in [
+            (&b"GGUF\x03\0\0\0"[..], "gguf"),
+            (b"\x28\0\0\0\0\0\0\0{\"a\":", "safetensors"),
+            // A header of 640 bytes begins like a pickle of protocol 2.
+            (b"\x80\x02\0\0\0\0\0\0{\"a\":", "safetensors"),
+            (b"MZ is the mark of a DOS program.", "text"),
+            (b"Pumps\n=====\n", "text"),
+            (b"", "text"),
+            (b"7z and PK are archives", "text"),
+        ] {
+            assert_eq!(code(front), expected, "{front:?}");
+        }
+        // Longer than the file: not safetensors.
+        assert!(matches!(of(b"\xff\0\0\0\0\0\0\0{", 20), Err(Refusal::Unknown)));
+    }
+
+    #[test]
+    fn an_archive_at_the_end_is_found() {
+        let mut tail = vec![7; 100];
+        assert!(no_archive_at_the_end(&tail).is_ok());
+        tail.extend(b"PK\x05\x06");
+        tail.resize(tail.len() + 16, 0);
+        tail.extend(3u16.to_le_bytes());
+        assert!(no_archive_at_the_end(&tail).is_ok(), "the comment is missing");
+        tail.extend(b"abc");
+        assert!(no_archive_at_the_end(&tail).is_err());
+    }
+}
