@@ -7,6 +7,7 @@
 //!
 //! It never ships: on the appliance systemd does this work.
 
+mod accepting;
 mod client;
 pub mod facility;
 pub mod journal;

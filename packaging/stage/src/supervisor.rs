@@ -29,7 +29,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Unit;
+use crate::{Unit, accepting::Accepting};
 
 /// A unit that dies this often within [`QUICK`] of its start is given up.
 const QUICK_DEATHS_MAX: u32 = 8;
@@ -67,10 +67,12 @@ pub fn run(root: &Path, config_path: &Path, config: &Config) -> Result<()> {
     for unit in Unit::ALL {
         kept.push(site.bind(unit, config).with_context(|| format!("socket of {}", unit.name()))?);
     }
+    let mut accepting = Accepting::bind(root, config_path, config)?;
     for one in &mut kept {
         site.spawn(one)?;
     }
-    let outcome = watch(&site, &signals, &mut kept);
+    let outcome = watch(&site, &signals, &mut kept, &mut accepting);
+    accepting.stop();
     stop(&mut kept);
     outcome
 }
@@ -157,10 +159,18 @@ impl Site {
 }
 
 /// Waits for signals and readiness until told to stop.
-fn watch(site: &Site, signals: &SignalFd, kept: &mut [Kept]) -> Result<()> {
+fn watch(
+    site: &Site,
+    signals: &SignalFd,
+    kept: &mut [Kept],
+    accepting: &mut Accepting,
+) -> Result<()> {
     let mut announced = false;
     loop {
-        let mut watched = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut watched = vec![
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(accepting.socket(), PollFlags::POLLIN),
+        ];
         watched.extend(kept.iter().map(|one| PollFd::new(one.notify.as_fd(), PollFlags::POLLIN)));
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -173,7 +183,8 @@ fn watch(site: &Site, signals: &SignalFd, kept: &mut [Kept]) -> Result<()> {
                 return Ok(());
             }
         }
-        reap(site, kept)?;
+        accepting.accept()?;
+        reap(site, kept, accepting)?;
         for one in kept.iter_mut() {
             let mut message = [0u8; 4096];
             while let Ok(length) = one.notify.recv(&mut message) {
@@ -189,13 +200,14 @@ fn watch(site: &Site, signals: &SignalFd, kept: &mut [Kept]) -> Result<()> {
 }
 
 /// Starts again what died.
-fn reap(site: &Site, kept: &mut [Kept]) -> Result<()> {
+fn reap(site: &Site, kept: &mut [Kept], accepting: &mut Accepting) -> Result<()> {
     loop {
         let Ok(WaitStatus::Exited(dead, _) | WaitStatus::Signaled(dead, _, _)) =
             waitpid(None, Some(WaitPidFlag::WNOHANG))
         else {
             return Ok(());
         };
+        accepting.ended(dead);
         let owner = kept.iter_mut().find(|one| {
             one.child
                 .as_ref()

@@ -4,6 +4,7 @@ mod bench;
 mod deb;
 mod demo;
 mod http;
+mod inspect;
 mod interrupt;
 mod parity;
 mod prove;
@@ -44,6 +45,8 @@ enum Verb {
         /// The folder for it.
         out: PathBuf,
     },
+    /// Judge files as the artefacts of a release are judged, in the same caged process.
+    Inspect(inspect::Wish),
     /// Compare our forward passes with reference outputs.
     Parity {
         /// The folder of cases.
@@ -79,6 +82,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Deb { out: folder } => deb::run(&folder)?,
         Verb::Demo { stay } => demo::run(stay, &mut out)?,
+        Verb::Inspect(wish) => {
+            if !inspect::run(&wish, &mut out)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Verb::Parity { folder, names } => {
             if !parity::run(&folder, &names, &mut out)? {
                 return Ok(ExitCode::FAILURE);

@@ -134,21 +134,19 @@ pub fn unit_files(tree: &Tree) -> Vec<Finding> {
     let mut seen = 0;
     for unit in units {
         seen += 1;
-        let wanted = [
-            "PrivateNetwork=yes",
-            "LimitCORE=0",
-            "MemoryMax=",
-            "NoNewPrivileges=yes",
-            "Type=notify",
-        ];
-        for line in wanted {
-            if !unit.text.lines().any(|has| has.starts_with(line)) {
-                findings.push(format!("{}: no `{line}`", unit.path));
-            }
+        let wanted = ["PrivateNetwork=yes", "LimitCORE=0", "MemoryMax=", "NoNewPrivileges=yes"];
+        let has = |line: &str| unit.text.lines().any(|has| has.starts_with(line));
+        for line in wanted.into_iter().filter(|line| !has(line)) {
+            findings.push(format!("{}: no `{line}`", unit.path));
+        }
+        // A program for one connection answers and ends; every other says when it is ready.
+        if !has("Type=notify") && !has("StandardInput=socket") {
+            findings.push(format!("{}: no `Type=notify`", unit.path));
         }
     }
-    if seen < 6 {
-        findings.push(format!("packaging/units holds {seen} services; six daemons need one each"));
+    if seen < 7 {
+        findings
+            .push(format!("packaging/units holds {seen} services; seven daemons need one each"));
     }
     findings
 }
