@@ -85,6 +85,7 @@ fn follow(config: &Config, id: ImportId, json: bool, out: &mut dyn Write) -> Res
                 if json {
                     return print_json(&import, out);
                 }
+                supply::show_inspection(&import, out)?;
                 supply::show_figures(&import.figures, out)?;
                 say!(
                     out,
@@ -94,6 +95,7 @@ fn follow(config: &Config, id: ImportId, json: bool, out: &mut dyn Write) -> Res
             }
             ImportState::Refused => {
                 if !json {
+                    supply::show_inspection(&import, out)?;
                     supply::show_figures(&import.figures, out)?;
                 }
                 let problem = import.problem;

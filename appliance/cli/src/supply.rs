@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use cloister_config::{Config, Role};
 use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId};
-use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Status};
+use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
 
 use crate::{Failure, ask_daemon, print_json, records, say};
 
@@ -136,6 +136,7 @@ pub(crate) fn review(
     if let Some(summary) = &import.summary {
         show_summary(summary, out)?;
     }
+    show_inspection(&import, out)?;
     if let Some(package) = import.package {
         say!(out, "package     {package}");
     }
@@ -163,6 +164,30 @@ pub(crate) fn show_summary(
         summary.stored_bytes,
         summary.present_bytes
     );
+    Ok(())
+}
+
+/// What the inspection said: one line, and one for each file that was refused or not scanned.
+pub(crate) fn show_inspection(import: &Import, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(inspection) = &import.inspection else { return Ok(()) };
+    say!(
+        out,
+        "inspected   {} accepted, {} refused, {} not scanned, by {}",
+        inspection.accepted,
+        inspection.refused,
+        inspection.not_scanned,
+        inspection.tool
+    );
+    let files = import.summary.as_ref().map(|summary| summary.files.as_slice()).unwrap_or_default();
+    for file in &inspection.files {
+        let name = usize::try_from(file.file).ok().and_then(|number| files.get(number));
+        let name = name.map_or("evidence", |(path, _bytes)| path.as_str());
+        if let Some(code) = &file.code {
+            say!(out, "  refused   {name}  [{code}]");
+        } else if matches!(file.scan, Scan::TooLarge | Scan::Failed) {
+            say!(out, "  {}   {name}", file.scan.words());
+        }
+    }
     Ok(())
 }
 

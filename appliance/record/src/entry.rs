@@ -36,6 +36,7 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::MediaSeen => "media-seen",
         Event::ImportAccepted => "import-accepted",
         Event::ImportRefused => "import-refused",
+        Event::Inspection => "inspection",
         Event::Evaluation => "evaluation",
         Event::Approval => "approval",
         Event::ActivationIntent => "activation-intent",
@@ -49,11 +50,12 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 13] = [
+const EVENTS: [Event; 14] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
     Event::ImportRefused,
+    Event::Inspection,
     Event::Evaluation,
     Event::Approval,
     Event::ActivationIntent,

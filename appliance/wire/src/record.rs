@@ -15,6 +15,8 @@ pub enum Event {
     ImportAccepted,
     /// A bundle, or a volume that claims to be one, was refused.
     ImportRefused,
+    /// Every file of a release was inspected, before the release became a candidate.
+    Inspection,
     /// A candidate was judged on this machine.
     Evaluation,
     /// A person approved or rejected a candidate (the person's own envelope).

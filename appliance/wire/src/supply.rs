@@ -56,6 +56,71 @@ pub struct Figure {
     pub passed: bool,
 }
 
+/// What a scanner said about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scan {
+    /// No scanner is configured.
+    Off,
+    /// It found nothing.
+    Clean,
+    /// It found something.
+    Infected,
+    /// The file is larger than what the scanner is given.
+    TooLarge,
+    /// It did not come to a verdict.
+    Failed,
+}
+
+impl Scan {
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Off => "no scanner",
+            Self::Clean => "clean",
+            Self::Infected => "infected",
+            Self::TooLarge => "not scanned: too large",
+            Self::Failed => "not scanned: the scanner failed",
+        }
+    }
+}
+
+/// How one file of a release was inspected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// Its number: the release's files from 0 on in the order of the manifest, then its evidence.
+    pub file: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// What it is: `gguf`, `tokenizer`, `text`, …; unknown if it was refused.
+    pub kind: Option<String>,
+    /// Why it was refused.
+    pub code: Option<String>,
+    /// What the scanner said.
+    pub scan: Scan,
+}
+
+/// The inspection of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The inspecting program and its version.
+    pub tool: String,
+    /// Files that nothing was found against.
+    pub accepted: u64,
+    /// Files that were refused.
+    pub refused: u64,
+    /// Files that no scanner looked at, though one is configured.
+    pub not_scanned: u64,
+    /// The files, refused ones first; at most [`Inspection::LISTED_MAX`].
+    pub files: Vec<Inspected>,
+}
+
+impl Inspection {
+    /// Files that are listed by name; so many fit a record.
+    pub const LISTED_MAX: usize = 100;
+}
+
 /// An import as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
@@ -65,6 +130,8 @@ pub struct Import {
     pub state: ImportState,
     /// What it holds; absent if the head was refused.
     pub summary: Option<Summary>,
+    /// The inspection of its files, once there is one.
+    pub inspection: Option<Inspection>,
     /// The evaluation, once there is one.
     pub figures: Vec<Figure>,
     /// Principals who approved.

@@ -63,6 +63,18 @@ impl Shelf {
         }
     }
 
+    /// The bytes of an object, for reading.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when it cannot be opened.
+    pub fn open_object(&self, object: &Object) -> Result<File, ShelfError> {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(self.object_path(object.digest))
+            .map_err(ShelfError::io("open an object"))
+    }
+
     /// Takes a finished file of the quarantine: hashes it once more and names it by its content.
     ///
     /// A file that this process owns is linked, exactly the inode that was hashed; a file of

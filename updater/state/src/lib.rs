@@ -11,6 +11,7 @@ mod activations;
 mod error;
 mod evaluations;
 mod imports;
+mod inspections;
 mod schema;
 mod trust;
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::StateError;
 
 /// The version of the tables below; `PRAGMA user_version` holds it.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Readers and the writer are threads of one process; a wait longer than this is a fault.
 const BUSY: Duration = Duration::from_secs(5);
@@ -88,6 +88,15 @@ CREATE TABLE activations (
 CREATE UNIQUE INDEX one_activation_under_way ON activations ((1)) WHERE outcome IS NULL;
 ";
 
+/// What version 2 added.
+const INSPECTIONS: &str = "
+CREATE TABLE inspections (
+  import INTEGER PRIMARY KEY REFERENCES imports,
+  inspection TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+";
+
 /// Opens the database at `path` and makes its tables when there are none.
 pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     let failed = StateError::sqlite("open");
@@ -102,8 +111,12 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
         made.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
     match found {
         VERSION => {}
-        0 => {
-            made.execute_batch(TABLES).map_err(StateError::sqlite("make its tables"))?;
+        0 | 1 => {
+            let failed = StateError::sqlite("make its tables");
+            if found == 0 {
+                made.execute_batch(TABLES).map_err(&failed)?;
+            }
+            made.execute_batch(INSPECTIONS).map_err(&failed)?;
             made.pragma_update(None, "user_version", VERSION).map_err(&failed)?;
         }
         found => return Err(StateError::Newer { found, known: VERSION }),

@@ -1,7 +1,9 @@
 //! Why an act of the supply flow did not happen.
 
 use cloister_bundle::BundleError;
-use cloister_daemon::{FrameError, ListenError, ServeError, StartError, files::FileError};
+use cloister_daemon::{
+    FrameError, ListenError, ServeError, StartError, caged::AskError, files::FileError,
+};
 use cloister_domain::{ByteCount, Class, Coded, GenerationId, ImportId};
 use cloister_shelf::ShelfError;
 use cloister_state::StateError;
@@ -92,6 +94,9 @@ pub(crate) enum ActError {
     /// Another daemon answered something that does not belong to the question.
     #[error("{daemon} gave an answer that does not belong to the question")]
     Answer { daemon: &'static str },
+    /// A file of the release could not be inspected; nothing is known of it.
+    #[error(transparent)]
+    Inspector(AskError),
     /// Another daemon refused; its own words.
     #[error("{0}")]
     Told(Problem),
@@ -177,6 +182,7 @@ impl Coded for ActError {
             Self::Bundle(cause) => cause.class(),
             Self::Exam(cause) => cause.class(),
             Self::File(cause) => cause.class(),
+            Self::Inspector(cause) => cause.class(),
             Self::Told(problem) => problem.class,
             Self::Recordd(_)
             | Self::Peer { .. }
@@ -212,6 +218,7 @@ impl Coded for ActError {
             Self::Recordd(_) => "record.unavailable",
             Self::Peer { .. } => "peer.unavailable",
             Self::Answer { .. } => "peer.answer",
+            Self::Inspector(cause) => cause.code(),
             Self::Told(_) => "peer.told",
             Self::NotFirst => "trust.not-first",
             Self::AlreadyHeld { .. } => "bundle.already-held",

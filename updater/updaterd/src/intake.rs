@@ -328,9 +328,10 @@ impl Session<'_> {
             ))?;
             core.state().advance(import, ImportState::Received, record)?;
         }
-        adopt(core, import)?;
+        let adopted = adopt(core, import);
+        // The worker evaluates what was adopted, and goes on with what a fault held up.
         core.wake();
-        Ok(generation)
+        adopted.map(|()| generation)
     }
 
     /// The volume is wrong or unreadable. One that may be read again later keeps its quarantine.
@@ -429,6 +430,8 @@ fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError
         })
         .collect::<Result<_, _>>()?;
     let generation = manifest.generation();
+    // What lies on the shelf cannot change any more, and nothing uses it yet.
+    crate::inspect::inspect(core, import, generation, &files, &evidence)?;
     core.shelf.shelve(generation, envelope, &files, &evidence)?;
     let record = core.recordd.append(&Core::entry(
         Event::ImportAccepted,

@@ -11,6 +11,7 @@ mod core;
 mod error;
 mod evaluate;
 mod exam;
+mod inspect;
 mod intake;
 mod orphan;
 mod peers;

@@ -31,6 +31,7 @@ pub(crate) fn import(core: &Core, import: ImportId) -> Result<Import, ActError> 
 fn shown(core: &Core, held: state::Import) -> Result<Import, ActError> {
     let state = core.state();
     let evaluation = state.evaluation(held.import)?;
+    let inspection = state.inspection(held.import)?;
     let decisions = state.decisions(held.import)?;
     drop(state);
     let approving =
@@ -42,6 +43,7 @@ fn shown(core: &Core, held: state::Import) -> Result<Import, ActError> {
         approved_by: approving.map(|decision| decision.person.to_string()).collect(),
         approvals_needed: u32::try_from(core.approvals_needed()).unwrap_or(u32::MAX),
         package: evaluation.as_ref().map(|evaluation| evaluation.package),
+        inspection,
         figures: evaluation.map(|evaluation| evaluation.figures).unwrap_or_default(),
         problem: held.problem,
     })

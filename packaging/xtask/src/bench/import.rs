@@ -30,7 +30,7 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
     let mut facility = Facility::found(&scratch.join("facility"), &Options::no_evaluation_asked())?;
     writeln!(log, "making a release of 1 GiB")?;
     let tree = material::small_tree(&facility, "large")?;
-    material::random_file(&tree.join("provenance/weights.bin"), BYTES, 1)?;
+    material::random_weights(&tree.join("provenance/weights.gguf"), BYTES, 1)?;
     let volume = facility.publish(&tree, "1.0.0", 1)?;
     let packed = scratch.join("tree.tar.zst");
     pack(&tree, &packed)?;

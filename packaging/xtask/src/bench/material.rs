@@ -1,4 +1,4 @@
-//! What the figures are measured on: files of random bytes, and a large model of random weights.
+//! What the figures are measured on: files of random weights, and a large model of them.
 
 use std::{
     fs::{self, File},
@@ -44,16 +44,17 @@ pub(super) fn small_tree(facility: &Facility, name: &str) -> Result<PathBuf> {
     Recipe::demo("v1", None).lay_out(facility, name)
 }
 
-/// Writes `bytes` random bytes: as hard to compress as quantised weights.
-pub(super) fn random_file(path: &Path, bytes: u64, seed: u64) -> Result<()> {
-    let mut dice = Dice::new(seed);
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut left = bytes;
-    while left > 0 {
-        let count = left.min(1 << 20);
-        file.write_all(&dice.bytes(usize::try_from(count)?))?;
-        left -= count;
+/// Writes weights of about `bytes`, random and in Q8_0: nothing compresses worse.
+pub(super) fn random_weights(path: &Path, bytes: u64, seed: u64) -> Result<()> {
+    /// One matrix is in memory at a time: 64 MiB.
+    const COLUMNS: usize = 4096;
+    const ROWS: usize = (64 << 20) / (COLUMNS / Q8_0_BLOCK * Q8_0_BLOCK_BYTES);
+    let mut writer = Writer::new();
+    for number in 0..bytes.div_ceil(64 << 20) {
+        matrix(&mut writer, &format!("{number}.weight"), ROWS, COLUMNS, seed.wrapping_add(number));
     }
+    let mut file = BufWriter::new(File::create(path)?);
+    writer.write_to(&mut file)?;
     Ok(file.flush()?)
 }
 

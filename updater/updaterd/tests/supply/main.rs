@@ -1,6 +1,7 @@
 //! What the updater promises about the way of a release, on a real log and over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+mod inspection;
 mod kill;
 mod support;
 
@@ -87,6 +88,7 @@ fn a_release_goes_all_the_way_and_each_step_has_its_record() {
             "trust-update",
             "media-seen",
             "media-seen",
+            "inspection",
             "import-accepted",
             "evaluation",
             "act-refused",

@@ -107,14 +107,14 @@ impl Bundle {
             ("documents/handbook/pump.md", format!("Pump {counter}.").into_bytes()),
             ("evaluation/evaluation.json", exam.to_string().into_bytes()),
             ("evaluation/heldout.txt", b"It was the best of times.".to_vec()),
-            ("model/weights.bin", nats.as_bytes().to_vec()),
+            ("model/weights.txt", nats.as_bytes().to_vec()),
         ];
         Self::of(counter, files, signer)
     }
 
     /// A release without an evaluation set.
     pub(crate) fn bare(counter: u64, nats: &str) -> Self {
-        Self::of(counter, vec![("model/weights.bin", nats.as_bytes().to_vec())], PUBLISHER)
+        Self::of(counter, vec![("model/weights.txt", nats.as_bytes().to_vec())], PUBLISHER)
     }
 
     fn of(counter: u64, files: Vec<(&str, Vec<u8>)>, signer: u8) -> Self {

@@ -2,6 +2,7 @@
 //! be told to fail.
 
 pub(crate) mod bundle;
+pub(crate) mod inspector;
 
 use std::{
     fs,
@@ -72,10 +73,12 @@ pub(crate) struct Script {
 pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) engines: [Arc<Script>; 2],
+    pub(crate) inspector: Arc<inspector::Faults>,
     updaterd: Option<Running>,
     recordd: Option<Running>,
     slots: [Option<Running>; 2],
     _corpusd: Running,
+    _inspectd: Running,
     _place: tempfile::TempDir,
 }
 
@@ -94,12 +97,16 @@ impl World {
         );
         let config = Config::parse(&text).unwrap();
         let corpusd = start_corpusd(&config);
+        let inspector = Arc::new(inspector::Faults::default());
+        let inspectd = inspector::start(&config, &inspector);
         let engines = [Arc::new(Script::default()), Arc::new(Script::default())];
         let mut world = Self {
             slots: [None, None],
             engines,
             updaterd: None,
             recordd: None,
+            inspector,
+            _inspectd: inspectd,
             _corpusd: corpusd,
             _place: place,
             config,
@@ -348,7 +355,7 @@ pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> Result<(), ()> {
 impl Script {
     fn load(&self, generation: GenerationId, directory: &Path) {
         #[expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
-        let text = fs::read_to_string(directory.join("tree/model/weights.bin")).unwrap();
+        let text = fs::read_to_string(directory.join("tree/model/weights.txt")).unwrap();
         *self.nats.lock().unwrap() = text.parse().unwrap();
         *self.held.lock().unwrap() = Some(generation);
     }

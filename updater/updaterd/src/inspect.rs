@@ -1,0 +1,164 @@
+//! The inspection of a release: each file through a process of its own, before the release becomes a
+//! candidate. What they say is recorded whether it is good or bad; one bad file refuses the release.
+
+use std::{
+    os::fd::AsFd as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use cloister_config::Role;
+use cloister_daemon::{
+    Connection,
+    caged::{self, AskError},
+};
+use cloister_domain::{Class, GenerationId, ImportId};
+use cloister_shelf::Object;
+use cloister_wire::{
+    Problem,
+    inspect::{Answer, Question, seconds_max},
+    record::Event,
+    supply::{Inspected, Inspection, Scan},
+};
+use serde_json::json;
+
+use crate::{core::Core, error::ActError};
+
+/// The program, as records name it: it comes with this one.
+const TOOL: &str = concat!("cloister-inspectd ", env!("CARGO_PKG_VERSION"));
+/// Files that are inspected at a time; fewer than connections that the socket takes.
+const WORKERS: usize = 2;
+
+/// A file of the release and what was found.
+struct Finding {
+    inspected: Inspected,
+    problem: Option<Problem>,
+}
+
+/// Inspects every file and every piece of evidence of a release. Doing it again after it went well
+/// does nothing.
+///
+/// # Errors
+/// [`ActError::Told`] with the first refusal, after the record of all; [`ActError::Inspector`] when
+/// inspectd cannot be had, which says nothing about the release.
+pub(crate) fn inspect(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    files: &[(&str, Object)],
+    evidence: &[Object],
+) -> Result<(), ActError> {
+    if core.state().inspection(import)?.is_some_and(|done| done.refused == 0) {
+        return Ok(());
+    }
+    // Evidence is named by its digest, which promises text.
+    let evidence = evidence.iter().map(|object| ("evidence", *object));
+    let all: Vec<(&str, Object)> = files.iter().copied().chain(evidence).collect();
+    let findings = look_at_all(core, &all)?;
+    let problem = refusal(&findings);
+    let inspection = summed(findings);
+    let record = core.recordd.append(&Core::entry(
+        Event::Inspection,
+        format!("import/{import}/inspected"),
+        &[("bundle", generation.0)],
+        json!({
+            "import": import,
+            "tool": inspection.tool,
+            "accepted": inspection.accepted,
+            "refused": inspection.refused,
+            "not_scanned": inspection.not_scanned,
+            "files": inspection.files,
+        }),
+    ))?;
+    core.state().inspected(import, &inspection, record)?;
+    problem.map_or(Ok(()), |problem| Err(ActError::Told(problem)))
+}
+
+/// The findings in the order of the files.
+fn look_at_all(core: &Core, all: &[(&str, Object)]) -> Result<Vec<Finding>, ActError> {
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<Result<Finding, ActError>>> = Mutex::default();
+    thread::scope(|scope| {
+        for _worker in 0..WORKERS.min(all.len()) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((name, object)) = all.get(number) else { return };
+                    let finding = look_at(core, number, name, object);
+                    let failed = finding.is_err();
+                    found.lock().expect("no holder of this lock panics").push(finding);
+                    if failed {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let found = found.into_inner().expect("no holder of this lock panics");
+    let mut found = found.into_iter().collect::<Result<Vec<Finding>, ActError>>()?;
+    found.sort_by_key(|finding| finding.inspected.file);
+    Ok(found)
+}
+
+fn look_at(core: &Core, number: usize, name: &str, object: &Object) -> Result<Finding, ActError> {
+    let question = Question { name: name.to_owned() };
+    let judged = judged(core, &question, object)?;
+    let (kind, problem) = match judged {
+        Ok(accepted) => (Some(accepted.kind), None),
+        Err(problem) if problem.class == Class::Fault => return Err(ActError::Told(problem)),
+        Err(problem) => (None, Some(problem)),
+    };
+    let file = u64::try_from(number).unwrap_or(u64::MAX);
+    let code = problem.as_ref().map(|problem: &Problem| problem.code.clone());
+    let inspected = Inspected { file, sha256: object.digest(), kind, code, scan: Scan::Off };
+    Ok(Finding { inspected, problem })
+}
+
+/// Asks a process of its own.
+fn judged(
+    core: &Core,
+    question: &Question,
+    object: &Object,
+) -> Result<Result<cloister_wire::inspect::Accepted, Problem>, ActError> {
+    let unavailable = |cause| ActError::Inspector(AskError::Start(cause));
+    let file = core.shelf.open_object(object)?;
+    let socket = core.config.paths.socket(Role::Inspectd);
+    let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
+    let seconds = seconds_max(object.bytes());
+    match caged::ask::<_, Answer>(&connection, question, file.as_fd(), seconds) {
+        Ok(answer) => Ok(answer.verdict),
+        Err(AskError::Ended(ended)) => Ok(Err(Problem::of(&ended))),
+        Err(other) => Err(ActError::Inspector(other)),
+    }
+}
+
+/// What the release is refused for: the first file that was refused, by its number.
+fn refusal(findings: &[Finding]) -> Option<Problem> {
+    let mut refused = findings
+        .iter()
+        .filter_map(|finding| Some((finding.inspected.file, finding.problem.as_ref()?)));
+    let (file, first) = refused.next()?;
+    let others = match refused.count() {
+        0 => String::new(),
+        more => format!(" ({more} more)"),
+    };
+    let message = format!("file {file} of the release is refused{others}: {}", first.message);
+    Some(Problem { message, ..first.clone() })
+}
+
+fn summed(findings: Vec<Finding>) -> Inspection {
+    let count = |wanted: fn(&Inspected) -> bool| {
+        let found = findings.iter().filter(|finding| wanted(&finding.inspected)).count();
+        u64::try_from(found).unwrap_or(u64::MAX)
+    };
+    let accepted = count(|file| file.code.is_none());
+    let refused = count(|file| file.code.is_some());
+    let not_scanned = count(|file| matches!(file.scan, Scan::TooLarge | Scan::Failed));
+    let mut files: Vec<Inspected> = findings.into_iter().map(|finding| finding.inspected).collect();
+    files.sort_by_key(|file| (file.code.is_none(), file.file));
+    files.truncate(Inspection::LISTED_MAX);
+    Inspection { tool: TOOL.to_owned(), accepted, refused, not_scanned, files }
+}

@@ -1,0 +1,75 @@
+//! What the inspection of a release does to its import.
+
+use std::{fs, sync::atomic::Ordering};
+
+use cloister_wire::supply::{ImportState, Scan};
+
+use super::support::{World, bundle::Bundle, wait_until};
+
+/// Files of the shelf that hold content.
+fn objects(world: &World) -> usize {
+    let folder = world.config.paths.shelf().join("objects");
+    let fans = fs::read_dir(folder).unwrap();
+    fans.map(|fan| fs::read_dir(fan.unwrap().path()).unwrap().count()).sum()
+}
+
+#[test]
+fn every_file_is_inspected_and_recorded_before_a_release_is_a_candidate() {
+    let world = World::enrolled();
+    let import = world.import(&Bundle::new(1, "0.5"), 1).unwrap();
+    let inspection = world.until(import, ImportState::AwaitingApproval).inspection.unwrap();
+    assert_eq!((inspection.accepted, inspection.refused, inspection.not_scanned), (5, 0, 0));
+    let kinds: Vec<_> = inspection.files.iter().map(|file| file.kind.as_deref().unwrap()).collect();
+    assert_eq!(kinds, ["json", "text", "json", "text", "text"]);
+    assert!(inspection.files.iter().all(|file| file.scan == Scan::Off));
+    let events: Vec<String> = world.records().into_iter().map(|record| record.0).collect();
+    let place = |wanted: &str| events.iter().position(|event| event == wanted).unwrap();
+    assert!(place("inspection") < place("import-accepted"), "{events:?}");
+}
+
+#[test]
+fn one_bad_file_refuses_the_release_and_nothing_of_it_is_left() {
+    let world = World::enrolled();
+    let pickle = "cos\nsystem\n(S'id'\ntR.";
+    let problem = world.import(&Bundle::new(1, pickle), 1).unwrap_err();
+    assert_eq!(problem.code, "inspect.pickle", "{problem}");
+    let import = cloister_domain::ImportId(1);
+    let shown = world.review(import);
+    assert_eq!(shown.state, ImportState::Refused);
+    let inspection = shown.inspection.unwrap();
+    assert_eq!((inspection.accepted, inspection.refused), (4, 1));
+    // Refused ones first; it is the fifth of the release.
+    assert_eq!(inspection.files[0].file, 4);
+    assert_eq!(inspection.files[0].code.as_deref(), Some("inspect.pickle"));
+    let refused = |(event, facts): &(String, serde_json::Value)| {
+        event == "inspection" && facts["refused"] == 1
+    };
+    assert!(world.records().iter().any(refused));
+    assert_eq!(world.count("import-refused", "code", "inspect.pickle"), 1);
+    assert!(!world.config.paths.quarantine().join(import.to_string()).exists());
+    assert_eq!(objects(&world), 0, "nothing is left on the shelf");
+}
+
+#[test]
+fn a_file_that_kills_its_inspector_is_refused_for_that() {
+    let world = World::enrolled();
+    world.inspector.crashes.store(true, Ordering::SeqCst);
+    let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+    assert_eq!(problem.code, "inspect.crashed", "{problem}");
+    assert_eq!(objects(&world), 0);
+}
+
+#[test]
+fn without_an_inspector_nothing_becomes_a_candidate_until_there_is_one() {
+    let world = World::enrolled();
+    world.inspector.absent.store(true, Ordering::SeqCst);
+    let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+    assert_eq!(problem.code, "inspect.unavailable", "{problem}");
+    let import = cloister_domain::ImportId(1);
+    assert_eq!(world.review(import).state, ImportState::Received);
+    let listed = fs::read_dir(world.config.paths.shelf().join("generations")).unwrap().count();
+    assert_eq!(listed, 0);
+    world.inspector.absent.store(false, Ordering::SeqCst);
+    // The worker takes it up again without being asked.
+    wait_until(|| world.review(import).state == ImportState::AwaitingApproval).unwrap();
+}
