@@ -9,16 +9,20 @@
 
 mod accepting;
 mod client;
+mod dice;
 pub mod facility;
 pub mod journal;
+pub mod judge;
 pub mod outside;
 pub mod release;
 mod roles;
+pub mod sample;
 mod scratch;
 pub mod stick;
 pub mod supervisor;
 pub mod tamper;
 
 pub use client::{Conversation, ask};
+pub use dice::Dice;
 pub use roles::Unit;
 pub use scratch::{Options, Stage, programs};

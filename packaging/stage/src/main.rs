@@ -1,11 +1,12 @@
 //! `cloister-stage`: the supervisor of a scratch root.
 //!
-//! `cloister-stage ROOT [--journal]`; the root was made by [`cloister_stage::Stage`].
+//! `cloister-stage ROOT [--journal] UNIT...`; the root was made by [`cloister_stage::Stage`].
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use cloister_config::Config;
+use cloister_stage::Unit;
 
 fn main() -> ExitCode {
     match run() {
@@ -20,11 +21,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (root, journal) = match arguments.as_slice() {
-        [root] => (PathBuf::from(root), false),
-        [root, flag] if flag == "--journal" => (PathBuf::from(root), true),
-        _ => bail!("usage: cloister-stage ROOT [--journal]"),
+    let Some((root, rest)) = arguments.split_first() else {
+        bail!("usage: cloister-stage ROOT [--journal] UNIT...");
     };
+    let root = PathBuf::from(root);
+    let (journal, names) = match rest.split_first() {
+        Some((flag, names)) if flag == "--journal" => (true, names),
+        _ => (false, rest),
+    };
+    let unit = |name: &String| Unit::ALL.into_iter().find(|unit| unit.name() == name);
+    let units: Option<Vec<Unit>> = names.iter().map(unit).collect();
+    let units = units.context("there is no unit of that name")?;
     // The supervisor ends with whoever started it, so nothing is left running.
     nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGTERM))
         .context("asking to end with the parent")?;
@@ -33,7 +40,7 @@ fn run() -> Result<()> {
     let config = Config::parse(std::str::from_utf8(&text).context("configuration is not UTF-8")?)?;
     let journald =
         if journal { Some(cloister_stage::journal::start(&root.join("journal"))?) } else { None };
-    let outcome = cloister_stage::supervisor::run(&root, &config_path, &config);
+    let outcome = cloister_stage::supervisor::run(&root, &config_path, &config, &units);
     if let Some(mut journald) = journald {
         // journald writes what it holds when it is asked to end.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(journald.id())?);

@@ -27,11 +27,18 @@ pub struct Options {
     pub journal: bool,
     /// More lines for the configuration file.
     pub extra: String,
+    /// The daemons that run.
+    pub units: Vec<Unit>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".to_owned(), journal: false, extra: String::new() }
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            journal: false,
+            extra: String::new(),
+            units: Unit::ALL.to_vec(),
+        }
     }
 }
 
@@ -49,6 +56,7 @@ pub struct Stage {
     root: PathBuf,
     config: Config,
     journal: Option<Vec<String>>,
+    units: Vec<Unit>,
     supervisor: Option<Child>,
 }
 
@@ -71,7 +79,8 @@ impl Stage {
         let config = Config::parse(&text)?;
         fs::write(root.join("config.toml"), text)?;
         let journal = if options.journal { journal::wrapper() } else { None };
-        Ok(Self { root: root.to_owned(), config, journal, supervisor: None })
+        let units = options.units.clone();
+        Ok(Self { root: root.to_owned(), config, journal, units, supervisor: None })
     }
 
     /// Starts the supervisor and returns when every daemon has said that it is ready.
@@ -93,6 +102,7 @@ impl Stage {
         if wrapped {
             command.arg("--journal");
         }
+        command.args(self.units.iter().map(|unit| unit.name()));
         let mut child = command.spawn().with_context(|| format!("starting {first}"))?;
         let stdout = child.stdout.take().context("no output of the supervisor")?;
         self.supervisor = Some(child);
@@ -123,6 +133,19 @@ impl Stage {
             std::thread::park_timeout(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Ends the daemons and the supervisor at once; what they had stored is of no use any more.
+    ///
+    /// # Errors
+    /// As [`Stage::stop`].
+    pub fn abandon(&mut self) -> Result<()> {
+        if let Some(supervisor) = &self.supervisor {
+            // Asked first, so that it does not start again what is killed next.
+            signal(supervisor.id(), Signal::SIGTERM)?;
+            self.kill_all()?;
+        }
+        self.stop()
     }
 
     /// Whether the daemons write to a private journal.
@@ -178,7 +201,7 @@ impl Stage {
     /// # Errors
     /// When one was never started.
     pub fn kill_all(&self) -> Result<()> {
-        Unit::ALL.into_iter().try_for_each(|unit| self.kill(unit))
+        self.units.iter().try_for_each(|unit| self.kill(*unit))
     }
 }
 

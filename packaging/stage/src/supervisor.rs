@@ -5,7 +5,7 @@
 //! to descriptor 3 (and 4), sets `LISTEN_PID` to its own process id and becomes the daemon.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::Write as _,
     net::TcpListener,
     os::{
@@ -51,11 +51,11 @@ struct Kept {
     quick_deaths: u32,
 }
 
-/// Runs every unit until SIGTERM or SIGINT; prints `ready` once all have said so.
+/// Runs `units` until SIGTERM or SIGINT; prints `ready` once all have said so.
 ///
 /// # Errors
 /// When a socket cannot be bound, a daemon cannot be started, or one keeps dying.
-pub fn run(root: &Path, config_path: &Path, config: &Config) -> Result<()> {
+pub fn run(root: &Path, config_path: &Path, config: &Config, units: &[Unit]) -> Result<()> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         mask.add(signal);
@@ -64,7 +64,7 @@ pub fn run(root: &Path, config_path: &Path, config: &Config) -> Result<()> {
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let site = Site { root: root.to_owned(), config_path: config_path.to_owned() };
     let mut kept = Vec::new();
-    for unit in Unit::ALL {
+    for unit in units.iter().copied() {
         kept.push(site.bind(unit, config).with_context(|| format!("socket of {}", unit.name()))?);
     }
     let mut accepting = Accepting::bind(root, config_path, config)?;
@@ -150,8 +150,9 @@ impl Site {
         };
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         let pid_file = self.root.join("run").join(format!("{}.pid", unit.name()));
-        let mut file = File::create(&pid_file)?;
-        write!(file, "{}", child.id())?;
+        let partial = pid_file.with_extension("next");
+        fs::write(&partial, child.id().to_string())?;
+        fs::rename(&partial, &pid_file)?;
         kept.child = Some(child);
         kept.started = Instant::now();
         Ok(())

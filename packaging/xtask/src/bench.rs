@@ -10,7 +10,6 @@ mod material;
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
-pub(crate) use material::Dice;
 use serde::Serialize;
 
 /// How often each thing is measured.

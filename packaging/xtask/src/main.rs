@@ -3,6 +3,7 @@
 mod bench;
 mod deb;
 mod demo;
+mod hostile;
 mod http;
 mod inspect;
 mod interrupt;
@@ -47,6 +48,8 @@ enum Verb {
     },
     /// Judge files as the artefacts of a release are judged, in the same caged process.
     Inspect(inspect::Wish),
+    /// Offer every file of a folder as a volume to the real daemons, one line each.
+    Hostile(hostile::Case),
     /// Compare our forward passes with reference outputs.
     Parity {
         /// The folder of cases.
@@ -60,6 +63,8 @@ enum Verb {
     Serve(serve::Wish),
     /// Every check that a change must pass.
     Test,
+    /// Write a small valid volume with its trust root, for others to damage.
+    Volume(hostile::Wish),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +92,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Verb::Hostile(case) => hostile::judge(&case, &mut out)?,
         Verb::Parity { folder, names } => {
             if !parity::run(&folder, &names, &mut out)? {
                 return Ok(ExitCode::FAILURE);
@@ -95,6 +101,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Prove(order) => prove::run(&order, &mut out)?,
         Verb::Serve(wish) => serve::run(&wish, &mut out, &mut std::io::stderr())?,
         Verb::Test => suite::run(&mut out)?,
+        Verb::Volume(wish) => hostile::volume(&wish, &mut out)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,37 +7,11 @@ use std::{
 };
 
 use anyhow::Result;
-use cloister_stage::{facility::Facility, release::Recipe};
+use cloister_stage::{Dice, facility::Facility, release::Recipe};
 use cloister_weights::{
     DType, Q8_0_BLOCK, Q8_0_BLOCK_BYTES,
     gguf_write::{Source, Writer},
 };
-
-/// Numbers without a pattern, the same for the same seed (SplitMix64; Steele, Lea and Flood 2014,
-/// figure 2 with the constants of its variant 13).
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) const fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend(self.roll().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-}
 
 /// The demo's release, its weights as they are small, laid out without documents of its own.
 pub(super) fn small_tree(facility: &Facility, name: &str) -> Result<PathBuf> {

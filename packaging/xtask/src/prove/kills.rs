@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use cloister_attest::{dsse::Envelope, statement::Statement};
 use cloister_domain::RecordIndex;
 use cloister_stage::{
-    Options, Unit, ask,
+    Dice, Options, Unit, ask,
     facility::{Facility, import_number},
     release::Recipe,
 };
@@ -23,7 +23,7 @@ use cloister_wire::{
 };
 
 use super::Progress;
-use crate::{bench::Dice, serve::said};
+use crate::serve::said;
 
 /// A daemon that dies sooner counts as broken for its supervisor, which gives up after some of them.
 const LIFE: Duration = Duration::from_millis(2200);
