@@ -1,0 +1,15 @@
+//! What an enemy would send: a valid volume, damaged in every way that has a name, offered to the code
+//! that reads volumes. `reference/updates.md` section 6 and `threats.md` (R5, R6) are its sources.
+//!
+//! [`Base`] is the valid volume with the keys of everybody who signed it, so that hostile content can
+//! be signed as well. [`Enclave`] does in one process what intaked and updaterd do together. Each
+//! module under [`cases`] makes the damage of one class; [`mutants`] makes damage without end.
+#![expect(clippy::missing_errors_doc, reason = "a test helper fails with what went wrong")]
+
+pub mod base;
+pub mod cases;
+pub mod enclave;
+pub mod mutants;
+
+pub use base::{Base, Members};
+pub use enclave::{Enclave, Refusal};

@@ -1,0 +1,13 @@
+//! A share of the mutants; `./x prove hostile` offers them without end.
+#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+
+use cloister_hostile::{Base, mutants};
+
+#[test]
+fn some_mutants_are_refused() {
+    let base = Base::new().unwrap();
+    assert!(mutants::is_repeatable(&base, 3, 14).unwrap());
+    let counts = mutants::run(1, 0, 2_000).unwrap();
+    let refused: u64 = counts.iter().filter(|(code, _)| code.contains('.')).map(|(_, n)| n).sum();
+    assert!(refused > 1_900, "{counts:?}");
+}
