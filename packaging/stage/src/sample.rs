@@ -123,7 +123,7 @@ fn spec() -> Spec {
 
 fn trust(folder: &Path, seed: u64) -> Result<Folder> {
     let holder = |person: &&str| -> Result<Holder> {
-        Ok(Holder { person: person.parse()?, key: key(seed, person).public() })
+        Ok(Holder { person: person.parse()?, key: key(seed, person).public().into() })
     };
     let holders = |persons: &[&str]| persons.iter().map(holder).collect::<Result<Vec<_>>>();
     let roles = Roles {

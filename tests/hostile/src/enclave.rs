@@ -127,7 +127,7 @@ impl Enclave {
     }
 
     fn judge(&self, meta: &[u8], manifest: &[u8]) -> Result<Manifest, Refusal> {
-        let newer = self.trust.refresh(meta, None)?;
+        let newer = self.trust.refresh(meta)?;
         Ok(newer.judge(manifest)?.get().clone())
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use cloister_attest::{PublicKey, dsse::Envelope, json};
+use cloister_attest::{AnyKey, AttestError, PublicKey, dsse::Envelope, json};
 use cloister_domain::{Digest, Principal};
 use serde_json::Value;
 
@@ -34,9 +34,9 @@ pub trait Verifies: fmt::Debug + Send + Sync {
     }
 }
 
-impl Verifies for PublicKey {
+impl Verifies for AnyKey {
     fn algorithm(&self) -> &'static str {
-        "ed25519"
+        Self::algorithm(self).word()
     }
 
     fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
@@ -44,11 +44,14 @@ impl Verifies for PublicKey {
     }
 
     fn identity(&self) -> Digest {
-        Digest::of(self.as_bytes())
+        Digest::of(self.to_hex().as_bytes())
     }
 
     fn ed25519(&self) -> Option<PublicKey> {
-        Some(*self)
+        match self {
+            Self::Ed25519(key) => Some(*key),
+            Self::MlDsa(_) => None,
+        }
     }
 }
 
@@ -57,26 +60,22 @@ pub trait Algorithms: fmt::Debug + Send + Sync {
     /// Reads a TUF key object (section 4.2); `None` for a kind that does not count.
     ///
     /// # Errors
-    /// [`cloister_attest::AttestError`] for a key of a kind that counts and is malformed or weak.
-    fn key(
-        &self,
-        object: &Value,
-    ) -> Result<Option<Arc<dyn Verifies>>, cloister_attest::AttestError>;
+    /// [`AttestError`] for a key of a kind that counts and is malformed or weak.
+    fn key(&self, object: &Value) -> Result<Option<Arc<dyn Verifies>>, AttestError>;
 }
 
-/// What an appliance accepts: Ed25519 alone, checked before it is used.
+/// What an appliance accepts: Ed25519 and ML-DSA, checked before they are used.
 #[derive(Clone, Copy, Debug)]
 pub struct Strict;
 
 impl Algorithms for Strict {
-    fn key(
-        &self,
-        object: &Value,
-    ) -> Result<Option<Arc<dyn Verifies>>, cloister_attest::AttestError> {
-        match object.get("keytype").and_then(Value::as_str) {
-            Some("ed25519") => Ok(Some(Arc::new(PublicKey::from_object(object)?))),
-            Some(_) => Ok(None),
-            None => Err(cloister_attest::AttestError::KeyObject),
+    fn key(&self, object: &Value) -> Result<Option<Arc<dyn Verifies>>, AttestError> {
+        match AnyKey::from_object(object) {
+            Ok(key) => Ok(Some(Arc::new(key))),
+            Err(AttestError::KeyScheme) if object.get("keytype").is_some_and(Value::is_string) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod delegations;
+mod hybrid;
 mod revoked;
 mod support;
 mod time;

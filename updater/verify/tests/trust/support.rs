@@ -112,6 +112,8 @@ pub(crate) struct Meta {
     pub(crate) roles: Option<Value>,
     /// Delegated files that the snapshot lists, with their versions.
     pub(crate) delegated: Vec<(String, u64)>,
+    /// Further keys of the delegations.
+    pub(crate) keys_extra: Value,
     /// What signatures call the importer's key.
     pub(crate) importer_id: Option<&'static str>,
 }
@@ -134,6 +136,7 @@ impl Meta {
             timestamp_extra: Value::Null,
             roles: None,
             delegated: Vec::new(),
+            keys_extra: json!({}),
             importer_id: None,
         }
     }
@@ -148,8 +151,11 @@ impl Meta {
         let mut targets = head("targets");
         targets["targets"] = list;
         let roles = self.roles.clone().unwrap_or_else(|| json!([self.publisher]));
-        targets["delegations"] =
-            json!({"keys": keys(&[PUBLISHER, 1, 4, 6, 8, STRANGER]), "roles": roles});
+        let mut all = keys(&[PUBLISHER, 1, 4, 6, 8, STRANGER]);
+        for (keyid, object) in self.keys_extra.as_object().unwrap() {
+            all[keyid] = object.clone();
+        }
+        targets["delegations"] = json!({"keys": all, "roles": roles});
         if !self.targets_extra.is_null() {
             targets["x-cloister"] = self.targets_extra.clone();
         }

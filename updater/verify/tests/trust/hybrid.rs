@@ -1,0 +1,133 @@
+//! Roles that demand both an Ed25519 and an ML-DSA signature of each person.
+
+use cloister_attest::{
+    AnyKey,
+    approval::{Approval, Decision},
+    dsse::Envelope,
+    mldsa::{MlDsaSigningKey, ParameterSet},
+};
+use cloister_domain::{Coded as _, Digest, Secret};
+use cloister_verify::{RoleName, TrustState, VerifyError};
+use serde_json::{Value, json};
+
+use crate::support::{Meta, PUBLISHER, enrolled, id, key, manifest, role, root};
+
+const BOTH: [&str; 2] = ["ed25519", "ml-dsa-65"];
+
+fn quantum(seed: u8, set: ParameterSet) -> MlDsaSigningKey {
+    MlDsaSigningKey::from_seed(set, &Secret::new(vec![seed; 32])).unwrap()
+}
+
+fn object(key: &MlDsaSigningKey) -> (String, Value) {
+    let public = AnyKey::from(key.public().clone());
+    (public.key_id(), public.to_object())
+}
+
+/// A publisher whose releases need both halves; the halves' owners are given by `persons`.
+fn demanding(
+    persons: [&str; 2],
+    algorithms: &[&str],
+    envelope: &[u8],
+) -> Result<TrustState, VerifyError> {
+    let (keyid, object) = object(&quantum(PUBLISHER, ParameterSet::MlDsa65));
+    let mut publisher = role(&[PUBLISHER], 1);
+    publisher["keyids"] = json!([id(PUBLISHER), keyid]);
+    publisher["name"] = "publisher".into();
+    publisher["terminating"] = true.into();
+    publisher["paths"] = json!(["demo/*"]);
+    publisher["x-algorithms"] = json!(algorithms);
+    let mut meta = Meta::new(1, vec![(1, envelope.to_vec())]);
+    meta.publisher = publisher;
+    meta.keys_extra = json!({ keyid.clone(): object });
+    let mut root = root(1);
+    root["x-cloister"]["persons"][id(PUBLISHER)] = persons[0].into();
+    root["x-cloister"]["persons"][keyid] = persons[1].into();
+    enrolled(&root)?.refresh(&meta.bytes())
+}
+
+fn signed(classical: bool, quantum_key: Option<&MlDsaSigningKey>) -> Envelope {
+    let mut envelope = manifest(1).envelope();
+    if classical {
+        envelope = envelope.sign_with(&key(PUBLISHER));
+    }
+    match quantum_key {
+        Some(key) => envelope.sign_by(key).unwrap(),
+        None => envelope,
+    }
+}
+
+#[test]
+fn neither_half_can_be_stripped() {
+    let own = quantum(PUBLISHER, ParameterSet::MlDsa65);
+    let judged = |envelope: &Envelope| {
+        let text = envelope.to_json();
+        demanding(["pub", "pub"], &BOTH, &text).unwrap().judge(&text).map(drop)
+    };
+    assert_eq!(judged(&signed(true, Some(&own))), Ok(()));
+    let half = Err(VerifyError::Threshold { role: RoleName::Publisher, good: 0, needed: 1 });
+    assert_eq!(judged(&signed(true, None)), half);
+    assert_eq!(judged(&signed(false, Some(&own))), half);
+    // The same half twice is still one half.
+    let twice = signed(true, None).sign_with(&key(PUBLISHER));
+    assert_eq!(judged(&twice), half);
+    // The other half of a stranger, of the other size, or damaged.
+    for other in [quantum(9, ParameterSet::MlDsa65), quantum(PUBLISHER, ParameterSet::MlDsa87)] {
+        assert_eq!(judged(&signed(true, Some(&other))), half);
+    }
+    for at in 0..2 {
+        let mut damaged = signed(true, Some(&own));
+        let middle = damaged.signatures[at].sig.len() / 2;
+        damaged.signatures[at].sig[middle] ^= 1;
+        assert_eq!(judged(&damaged), half);
+    }
+    // Signatures that call each other's keys.
+    let mut crossed = signed(true, Some(&own));
+    crossed.signatures.swap(0, 1);
+    let (first, second) =
+        (crossed.signatures[0].keyid.clone(), crossed.signatures[1].keyid.clone());
+    (crossed.signatures[0].keyid, crossed.signatures[1].keyid) = (second, first);
+    assert_eq!(judged(&crossed), half);
+}
+
+#[test]
+fn both_halves_are_one_persons() {
+    let own = quantum(PUBLISHER, ParameterSet::MlDsa65);
+    let text = signed(true, Some(&own)).to_json();
+    // Two persons with a half each are nobody with both, so the role could never be met.
+    let refusal = demanding(["pub", "other"], &BOTH, &text).unwrap_err();
+    assert_eq!(refusal.code(), "bundle.trust.threshold");
+    // Nor can an algorithm be demanded of which the person has no key.
+    let refusal = demanding(["pub", "pub"], &["ed25519", "ml-dsa-87"], &text).unwrap_err();
+    assert_eq!(refusal.code(), "bundle.trust.threshold");
+    let refusal = demanding(["pub", "pub"], &["ed25519", "none"], &text).unwrap_err();
+    assert_eq!(refusal.code(), "bundle.trust.threshold");
+    // Where nothing is demanded, either half speaks for the person, once.
+    let state = demanding(["pub", "pub"], &[], &text).unwrap();
+    assert_eq!(state.judge(&text).unwrap().signers().len(), 1);
+}
+
+#[test]
+fn approvers_may_be_asked_for_both_halves_too() {
+    let own = quantum(6, ParameterSet::MlDsa87);
+    let (keyid, object) = object(&own);
+    let mut root = root(1);
+    root["keys"][&keyid] = object;
+    root["x-cloister"]["persons"][&keyid] = "eve".into();
+    root["x-cloister"]["approvers"] = json!({
+        "keyids": [id(6), keyid], "threshold": 1, "x-algorithms": ["ed25519", "ml-dsa-87"],
+    });
+    let state = enrolled(&root).unwrap();
+    let approval = Approval {
+        package: Digest::of(b"p"),
+        bundle: manifest(1).generation(),
+        decision: Decision::Approve,
+        person: "eve".parse().unwrap(),
+        comment: String::new(),
+    };
+    let classical = approval.sign(&key(6)).unwrap();
+    let refusal = state.approval(&classical.to_json()).unwrap_err();
+    assert_eq!(refusal.code(), "approval.threshold");
+    let both = classical.sign_by(&own).unwrap();
+    assert!(state.approval(&both.to_json()).is_ok());
+    assert_eq!(own.public().as_bytes().len(), 2592);
+}
