@@ -13,6 +13,7 @@ use cloister_attest::SigningKey;
 use cloister_domain::{Digest, Secret};
 use cloister_mint::{
     build::{Package, Spec},
+    importer::{Delegation, Importer},
     keys::Holder,
     trust::{Folder, Roles},
 };
@@ -77,7 +78,8 @@ pub fn write(out: &Path, wish: &Wish) -> Result<Sample> {
     let publisher = key(wish.seed, PUBLISHER);
     let mut package = Package::build(&tree, &spec(), &[publisher], scratch.path())?;
     let trust = trust(&scratch.path().join("trust"), wish.seed)?;
-    trust.admit(package.envelope(), &key(wish.seed, IMPORTER), EXPIRES)?;
+    let keys = [key(wish.seed, IMPORTER)];
+    trust.admit(package.envelope(), &Importer::new(&keys, EXPIRES))?;
     let meta = trust.meta()?;
     let bytes = volume_bytes(&mut package, &meta, wish.volumes, scratch.path())?;
     let volumes = package.write(out, &meta, bytes)?;
@@ -134,12 +136,18 @@ fn trust(folder: &Path, seed: u64) -> Result<Folder> {
         approvals: 2,
         publishers: holders(&[PUBLISHER])?,
         expires: EXPIRES.to_owned(),
+        ..Roles::default()
     };
     let trust = Folder::at(folder)?;
     trust.create_root(&roles, &[key(seed, OFFICERS[0]), key(seed, OFFICERS[1])])?;
-    let covered = [format!("{}/*", RELEASE.0)];
-    let importer = key(seed, IMPORTER);
-    trust.delegate(PUBLISHER, &roles.publishers, 1, &covered, &importer, EXPIRES)?;
+    let delegation = Delegation {
+        name: PUBLISHER.to_owned(),
+        publishers: roles.publishers,
+        threshold: 1,
+        paths: vec![format!("{}/*", RELEASE.0)],
+        algorithms: Vec::new(),
+    };
+    trust.delegate(&delegation, &Importer::new(&[key(seed, IMPORTER)], EXPIRES))?;
     Ok(trust)
 }
 

@@ -10,6 +10,7 @@ use cloister_attest::SigningKey;
 use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
 use cloister_domain::{Digest, Secret};
 use cloister_mint::{
+    importer::{Delegation, Importer},
     keys::Holder,
     trust::{Folder, Roles},
 };
@@ -121,8 +122,10 @@ fn a_repository_that_python_tuf_wrote_is_accepted() {
 fn python_tuf_reads_what_mint_writes() {
     let folder = tempfile::tempdir().unwrap();
     let trust = Folder::at(folder.path()).unwrap();
-    let holder =
-        |name: &str, seed: u8| Holder { person: name.parse().unwrap(), key: key(seed).public() };
+    let holder = |name: &str, seed: u8| Holder {
+        person: name.parse().unwrap(),
+        key: key(seed).public().into(),
+    };
     let roles = Roles {
         root: vec![holder("ada", 1), holder("bob", 2), holder("cyd", 3)],
         root_threshold: 2,
@@ -131,15 +134,23 @@ fn python_tuf_reads_what_mint_writes() {
         approvals: 2,
         publishers: vec![holder("pub", 5)],
         expires: "2099-01-01T00:00:00Z".to_owned(),
+        ..Roles::default()
     };
     trust.create_root(&roles, &[key(1), key(2)]).unwrap();
-    let expires = "2098-01-01T00:00:00Z";
-    trust
-        .delegate("publisher", &[holder("pub", 5)], 1, &["demo/*".to_owned()], &key(4), expires)
-        .unwrap();
+    let delegation = Delegation {
+        name: "publisher".to_owned(),
+        publishers: vec![holder("pub", 5)],
+        threshold: 1,
+        paths: vec!["demo/*".to_owned()],
+        algorithms: Vec::new(),
+    };
+    let keys = [key(4)];
+    let importer = Importer::new(&keys, "2098-01-01T00:00:00Z");
+    trust.delegate(&delegation, &importer).unwrap();
     trust.rotate_root(&roles, &[key(1), key(3)]).unwrap();
     let envelope = release(5);
-    trust.admit(&envelope, &key(4), expires).unwrap();
+    trust.admit(&envelope, &importer).unwrap();
+    trust.stamp(&importer).unwrap();
     let path = target_path("demo", "1.0.0");
     let output = script("tuf_repository.py", &["read", text(folder.path()), &path]);
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,5 +1,7 @@
 //! The words of `cloister-mint`.
 
+mod importer;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloister_attest::{Algorithm, Signer};
 use cloister_domain::{Digest, Principal, Secret};
 use cloister_signer::{Passphrases, Spec as Key};
+use cloister_verify::Instant;
 
 use crate::{
     build::{Package, Spec, VOLUME_BYTES},
@@ -18,7 +21,6 @@ use crate::{
     keys::{self, Guard, Holders},
     prepare::{Order, prepare},
     trust::{Folder, Roles},
-    volume::{Volume, replace_meta},
 };
 
 /// Metadata expires then unless another time is given. No appliance reads a clock: expiry counts
@@ -45,14 +47,12 @@ enum Command {
     /// The trust root: who holds which role.
     #[command(subcommand)]
     Root(RootCommand),
-    /// As the importer: let a publisher make releases of some names.
-    Delegate(Delegate),
+    #[command(flatten)]
+    Importer(importer::Command),
     /// As a publisher: lay models out in a release tree.
     Prepare(Prepare),
     /// As a publisher: make signed volumes from a release tree.
     Build(Box<Build>),
-    /// As the importer: list releases, and put the metadata into their volumes.
-    Admit(Admit),
     /// Show what a volume says of itself; no key is needed and no signature is checked.
     Inspect {
         /// The volume.
@@ -208,6 +208,12 @@ struct Persons {
     /// The facility's importer.
     #[arg(long, required = true, value_name = "HOLDER")]
     importer: Vec<Holders>,
+    /// Importers who must sign.
+    #[arg(long, default_value_t = 1)]
+    importer_threshold: u64,
+    /// The station that writes sticks; without one the importers do.
+    #[arg(long, value_name = "HOLDER")]
+    station: Vec<Holders>,
     /// A person who approves.
     #[arg(long, required = true, value_name = "HOLDER")]
     approver: Vec<Holders>,
@@ -220,6 +226,10 @@ struct Persons {
     /// When the root expires.
     #[arg(long, default_value = EXPIRES)]
     expires: String,
+    /// A time that the officers vouch for, such as 2030-01-31T00:00:00Z: for an enclave that slept so
+    /// long that it refuses what a stick says of the time.
+    #[arg(long, value_name = "TIME")]
+    issued: Option<Instant>,
 }
 
 impl Persons {
@@ -228,37 +238,15 @@ impl Persons {
             root: keys::all(self.root),
             root_threshold: self.threshold,
             importers: keys::all(self.importer),
+            importer_threshold: self.importer_threshold,
+            stations: keys::all(self.station),
             approvers: keys::all(self.approver),
             approvals: self.approvals,
             publishers: keys::all(self.publisher),
             expires: self.expires,
+            issued: self.issued,
         }
     }
-}
-
-#[derive(Debug, Args)]
-struct Delegate {
-    /// The trust folder.
-    #[arg(long)]
-    trust: PathBuf,
-    /// Key of the importer.
-    #[arg(long)]
-    key: Key,
-    /// Name of the delegation.
-    #[arg(long, default_value = "publisher")]
-    name: String,
-    /// A publisher, as PERSON=PUBLICKEY or @FILE.
-    #[arg(long, required = true, value_name = "HOLDER")]
-    publisher: Vec<Holders>,
-    /// Publishers who must sign a release.
-    #[arg(long, default_value_t = 1)]
-    threshold: u64,
-    /// Releases that it covers, such as 'cloister-demo/*'.
-    #[arg(long = "path", required = true)]
-    paths: Vec<String>,
-    /// When the metadata expires.
-    #[arg(long, default_value = EXPIRES)]
-    expires: String,
 }
 
 #[derive(Debug, Args)]
@@ -320,22 +308,6 @@ struct Build {
     volume_bytes: u64,
 }
 
-#[derive(Debug, Args)]
-struct Admit {
-    /// The trust folder.
-    #[arg(long)]
-    trust: PathBuf,
-    /// Key of the importer.
-    #[arg(long)]
-    key: Key,
-    /// When the metadata expires.
-    #[arg(long, default_value = EXPIRES)]
-    expires: String,
-    /// The volumes.
-    #[arg(required = true)]
-    volumes: Vec<PathBuf>,
-}
-
 /// Does what the command line asks and writes what happened to `out`.
 ///
 /// # Errors
@@ -346,12 +318,6 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
     match arguments.command {
         Command::Key(command) => key_command(command, ask, out)?,
         Command::Root(command) => root_command(command, ask, out)?,
-        Command::Delegate(delegate) => {
-            let key = keys::open(&delegate.key, ask)?.signer;
-            let Delegate { trust, name, publisher, threshold, paths, expires, .. } = delegate;
-            let publishers = keys::all(publisher);
-            Folder::at(&trust)?.delegate(&name, &publishers, threshold, &paths, &key, &expires)?;
-        }
         Command::Prepare(Prepare { tree, model, quantise, template, embedding }) => {
             let quantise = matches!(quantise, Some(Quantised::Q8_0));
             let order = Order { model, quantise, template, embedding };
@@ -368,18 +334,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             }
         }
         Command::Build(build) => make_volumes(*build, ask, out)?,
-        Command::Admit(admit) => {
-            let key = keys::open(&admit.key, ask)?.signer;
-            let folder = Folder::at(&admit.trust)?;
-            for path in &admit.volumes {
-                folder.admit(&Volume::open(path)?.envelope, &key, &admit.expires)?;
-            }
-            let meta = folder.meta()?;
-            for path in &admit.volumes {
-                replace_meta(path, &meta)?;
-                writeln!(out, "admitted {}", path.display())?;
-            }
-        }
+        Command::Importer(command) => importer::run(command, ask, out)?,
         Command::Inspect { volume, chunks } => inspect::inspect(&volume, chunks, out)?,
     }
     Ok(())

@@ -10,6 +10,7 @@ pub mod ceremony;
 pub mod cli;
 mod cut;
 mod files;
+pub mod importer;
 pub mod inspect;
 pub mod keys;
 pub mod prepare;

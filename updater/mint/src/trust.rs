@@ -1,27 +1,27 @@
 //! The trust folder: TUF's files as they stand on the connected side.
 //!
-//! `1.root.json` to `N.root.json` are the officers'; `targets.json`, `snapshot.json` and
-//! `timestamp.json` the importer's. What an act does not change keeps its bytes, so doing the same
-//! twice changes nothing.
+//! `1.root.json` to `N.root.json` are the officers'; `targets.json` is the importers', `snapshot.json` and
+//! `timestamp.json` the station's that writes sticks. Here are the officers' acts; the others are in
+//! [`crate::importer`].
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cloister_attest::{Signer, json, sign_checked};
 use cloister_bundle::container;
 use cloister_domain::Digest;
-use cloister_verify::{TrustState, enrol, target_path};
+use cloister_verify::{Instant, TrustState, enrol};
 use serde_json::{Map, Value, json};
 
 use crate::{files, keys::Holder};
 
 /// The version of TUF that the files name.
-const SPEC_VERSION: &str = "1.0.34";
+pub(crate) const SPEC_VERSION: &str = "1.0.34";
 /// The largest file that is read back, in bytes.
-const FILE_BYTES_MAX: u64 = 10 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 10 << 20;
 
 /// Who holds which role; everything that the officers decide.
 #[derive(Clone, Debug)]
@@ -30,8 +30,12 @@ pub struct Roles {
     pub root: Vec<Holder>,
     /// Officers who must sign a root.
     pub root_threshold: u64,
-    /// The facility's importers.
+    /// The facility's importers, who say which releases may enter.
     pub importers: Vec<Holder>,
+    /// Importers who must sign.
+    pub importer_threshold: u64,
+    /// The stations that write sticks, each of which may sign; the importers, if there are none.
+    pub stations: Vec<Holder>,
     /// Persons who approve inside the enclave.
     pub approvers: Vec<Holder>,
     /// Approvals that a release needs.
@@ -40,6 +44,26 @@ pub struct Roles {
     pub publishers: Vec<Holder>,
     /// When the root expires, such as `2036-01-01T00:00:00Z`.
     pub expires: String,
+    /// A time that the officers vouch for, after an enclave slept for long.
+    pub issued: Option<Instant>,
+}
+
+impl Default for Roles {
+    /// Nobody, and one signature of each role.
+    fn default() -> Self {
+        Self {
+            root: Vec::new(),
+            root_threshold: 1,
+            importers: Vec::new(),
+            importer_threshold: 1,
+            stations: Vec::new(),
+            approvers: Vec::new(),
+            approvals: 1,
+            publishers: Vec::new(),
+            expires: String::new(),
+            issued: None,
+        }
+    }
 }
 
 /// A folder with TUF's files.
@@ -101,54 +125,10 @@ impl Folder {
             enrol(text, Digest::of(text)).context(distrusted)?;
         } else {
             let meta = container::archive([(name.as_str(), text)])?;
-            self.enrolled()?.refresh(&meta).context(distrusted)?;
+            self.rooted()?.refresh(&meta).context(distrusted)?;
         }
         self.write(&name, text)?;
         Ok(Digest::of(text))
-    }
-
-    /// Lets `publishers`, of whom `threshold` must sign, make the releases whose path matches one of
-    /// `paths`, such as `cloister-demo/*`. The role of the same `name` is replaced.
-    ///
-    /// # Errors
-    /// When the files cannot be read or written, or the result would not be trusted.
-    pub fn delegate(
-        &self,
-        name: &str,
-        publishers: &[Holder],
-        threshold: u64,
-        paths: &[String],
-        importer: &impl Signer,
-        expires: &str,
-    ) -> Result<()> {
-        let mut targets = self.targets()?;
-        let role = json!({
-            "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,
-            "threshold": threshold,
-        });
-        let delegations = &mut targets["delegations"];
-        for holder in publishers {
-            delegations["keys"][holder.key.key_id()] = holder.key.to_object();
-        }
-        let roles = delegations["roles"].as_array_mut().context("targets.json has no roles")?;
-        roles.retain(|role| role["name"] != name);
-        roles.push(role);
-        self.publish(targets, importer, expires, None)
-    }
-
-    /// Lists a release, so that it may enter.
-    ///
-    /// # Errors
-    /// When the files cannot be read or written, or the release would not be trusted.
-    pub fn admit(&self, envelope: &[u8], importer: &impl Signer, expires: &str) -> Result<()> {
-        let manifest = crate::volume::manifest(envelope)?;
-        let release = manifest.release();
-        let mut targets = self.targets()?;
-        let entry = json!({
-            "hashes": {"sha256": Digest::of(envelope).to_string()}, "length": envelope.len(),
-        });
-        targets["targets"][target_path(&release.name, &release.version)] = entry;
-        self.publish(targets, importer, expires, Some(envelope))
     }
 
     /// The content of `clb/10-meta`: all files, verbatim.
@@ -159,7 +139,7 @@ impl Folder {
         pack(&self.files()?)
     }
 
-    fn files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+    pub(crate) fn files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut members = BTreeMap::new();
         for version in 1..=self.root_version() {
             let name = format!("{version}.root.json");
@@ -186,11 +166,6 @@ impl Folder {
         (version > 0).then(|| self.path.join(format!("{version}.root.json")))
     }
 
-    fn enrolled(&self) -> Result<TrustState> {
-        let first = self.read("1.root.json")?;
-        Ok(enrol(&first, Digest::of(&first))?.refresh(&self.meta()?)?)
-    }
-
     /// The version of the newest root; 0 before the first.
     #[must_use]
     pub fn root_version(&self) -> u64 {
@@ -198,81 +173,41 @@ impl Folder {
         (1..).take_while(exists).last().unwrap_or(0)
     }
 
-    fn targets(&self) -> Result<Value> {
-        if !self.path.join("targets.json").exists() {
-            return Ok(json!({
-                "_type": "targets", "delegations": {"keys": {}, "roles": []},
-                "spec_version": SPEC_VERSION, "targets": {}, "version": 0,
-            }));
-        }
-        let mut file = json::parse_strict(&self.read("targets.json")?, json::DEPTH_MAX)?;
-        Ok(file["signed"].take())
+    /// The state of an appliance that knows the roots alone.
+    pub(crate) fn rooted(&self) -> Result<TrustState> {
+        let first = self.read("1.root.json")?;
+        let mut roots = self.files()?;
+        roots.retain(|name, _| name.ends_with(".root.json"));
+        Ok(enrol(&first, Digest::of(&first))?.refresh(&pack(&roots)?)?)
     }
 
-    /// Signs `targets` and what stands above it under new versions, unless nothing changed. Nothing is
-    /// written that an appliance would not trust, `release` included.
-    fn publish(
-        &self,
-        mut targets: Value,
-        importer: &impl Signer,
-        expires: &str,
-        release: Option<&[u8]>,
-    ) -> Result<()> {
-        targets["expires"] = expires.into();
-        if targets["version"] != 0 && targets == self.targets()? {
-            return Ok(());
-        }
-        let Some(version) = targets["version"].as_u64().map(|version| version + 1) else {
-            bail!("targets.json has no version");
-        };
-        targets["version"] = version.into();
-        let signers = std::slice::from_ref(importer);
-        let targets = signed(&targets, signers)?;
-        let listing = |text: &[u8]| {
-            let hashes = json!({"sha256": Digest::of(text).to_string()});
-            json!({"hashes": hashes, "length": text.len(), "version": version})
-        };
-        let above = |kind: &str, below: &str, text: &[u8]| {
-            let meta = Map::from_iter([(below.to_owned(), listing(text))]);
-            json!({
-                "_type": kind, "expires": expires, "meta": meta, "spec_version": SPEC_VERSION,
-                "version": version,
-            })
-        };
-        let snapshot = signed(&above("snapshot", "targets.json", &targets), signers)?;
-        let timestamp = signed(&above("timestamp", "snapshot.json", &snapshot), signers)?;
-        let mut files = self.files()?;
-        let written = [("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)]
-            .map(|(role, text)| (format!("{role}.json"), text));
-        files.extend(written.clone());
-        let state = self.enrolled()?.refresh(&pack(&files)?);
-        let state = state.context("this metadata would not be trusted")?;
-        if let Some(release) = release {
-            state.judge(release).context("this release would not be trusted")?;
-        }
-        written.iter().try_for_each(|(name, text)| self.write(name, text))
+    /// A file, if it is there.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.path.join(name).exists().then(|| self.read(name)).transpose()
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         files::read_limited(&self.path.join(name), FILE_BYTES_MAX)
     }
 
-    fn write(&self, name: &str, text: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, name: &str, text: &[u8]) -> Result<()> {
         files::write_whole(&self.path.join(name), |out| Ok(out.write_all(text)?))
     }
 }
 
-fn pack(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+pub(crate) fn pack(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let members = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
     Ok(container::archive(members)?)
 }
 
-fn key_ids(holders: &[Holder]) -> Vec<String> {
+pub(crate) fn key_ids(holders: &[Holder]) -> Vec<String> {
     holders.iter().map(|holder| holder.key.key_id()).collect()
 }
 
 fn root(roles: &Roles, version: u64) -> Value {
-    let in_root = || roles.root.iter().chain(&roles.importers).chain(&roles.approvers);
+    let stations = if roles.stations.is_empty() { &roles.importers } else { &roles.stations };
+    let in_root =
+        || roles.root.iter().chain(&roles.importers).chain(stations).chain(&roles.approvers);
     let keys: Map<String, Value> =
         in_root().map(|holder| (holder.key.key_id(), holder.key.to_object())).collect();
     let persons: Map<String, Value> = in_root()
@@ -280,6 +215,11 @@ fn root(roles: &Roles, version: u64) -> Value {
         .map(|holder| (holder.key.key_id(), holder.person.as_str().into()))
         .collect();
     let role = |holders: &[Holder], threshold: u64| json!({"keyids": key_ids(holders), "threshold": threshold});
+    let mut extra =
+        json!({"approvers": role(&roles.approvers, roles.approvals), "persons": persons});
+    if let Some(issued) = &roles.issued {
+        extra["issued"] = String::from(issued.clone()).into();
+    }
     json!({
         "_type": "root",
         "consistent_snapshot": false,
@@ -287,18 +227,18 @@ fn root(roles: &Roles, version: u64) -> Value {
         "keys": keys,
         "roles": {
             "root": role(&roles.root, roles.root_threshold),
-            "snapshot": role(&roles.importers, 1),
-            "targets": role(&roles.importers, 1),
-            "timestamp": role(&roles.importers, 1),
+            "snapshot": role(stations, 1),
+            "targets": role(&roles.importers, roles.importer_threshold),
+            "timestamp": role(stations, 1),
         },
         "spec_version": SPEC_VERSION,
         "version": version,
-        "x-cloister": {"approvers": role(&roles.approvers, roles.approvals), "persons": persons},
+        "x-cloister": extra,
     })
 }
 
 /// A TUF file: the signed part with its signatures, as canonical text.
-fn signed<S: Signer>(part: &Value, signers: &[S]) -> Result<Vec<u8>> {
+pub(crate) fn signed<S: Signer>(part: &Value, signers: &[S]) -> Result<Vec<u8>> {
     let message = json::canonical_tuf(part)?;
     let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut signatures = BTreeMap::new();

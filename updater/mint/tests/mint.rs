@@ -14,6 +14,7 @@ use cloister_domain::{Coded as _, Digest, Secret};
 use cloister_mint::{
     build::{Package, Spec, VOLUME_BYTES},
     cli,
+    importer::{Delegation, Importer},
     keys::Holder,
     trust::{Folder, Roles},
     volume::{Volume, replace_meta},
@@ -42,15 +43,25 @@ fn roles() -> Roles {
         approvals: 2,
         publishers: vec![holder("vendor", PUBLISHER)],
         expires: EXPIRES.to_owned(),
+        ..Roles::default()
     }
+}
+
+fn admit(folder: &Folder, envelope: &[u8]) -> anyhow::Result<()> {
+    folder.admit(envelope, &Importer::new(&[key(IMPORTER)], EXPIRES))
 }
 
 fn trust(at: &Path) -> Folder {
     let folder = Folder::at(at).unwrap();
     folder.create_root(&roles(), &[key(1), key(2)]).unwrap();
-    let paths = ["demo/*".to_owned()];
-    let publishers = [holder("vendor", PUBLISHER)];
-    folder.delegate("publisher", &publishers, 1, &paths, &key(IMPORTER), EXPIRES).unwrap();
+    let delegation = Delegation {
+        name: "publisher".to_owned(),
+        publishers: vec![holder("vendor", PUBLISHER)],
+        threshold: 1,
+        paths: vec!["demo/*".to_owned()],
+        algorithms: Vec::new(),
+    };
+    folder.delegate(&delegation, &Importer::new(&[key(IMPORTER)], EXPIRES)).unwrap();
     folder
 }
 
@@ -145,7 +156,7 @@ fn an_admitted_volume_is_trusted_and_holds_the_tree() {
     let empty = container::archive([]).unwrap();
     let volumes = build(&tree, 1, &scratch.path().join("out"), &empty, VOLUME_BYTES);
     assert!(volumes[0].ends_with("demo-1.0.0.v0001.clb"));
-    folder.admit(&Volume::open(&volumes[0]).unwrap().envelope, &key(IMPORTER), EXPIRES).unwrap();
+    admit(&folder, &Volume::open(&volumes[0]).unwrap().envelope).unwrap();
     replace_meta(&volumes[0], &folder.meta().unwrap()).unwrap();
 
     let root = bytes(&folder.first_root());
@@ -170,9 +181,7 @@ fn building_and_admitting_twice_gives_identical_bytes() {
     let twice = ["one", "two"].map(|out| {
         let meta = folder.meta().unwrap();
         let volumes = build(&tree, 1, &scratch.path().join(out), &meta, VOLUME_BYTES);
-        folder
-            .admit(&Volume::open(&volumes[0]).unwrap().envelope, &key(IMPORTER), EXPIRES)
-            .unwrap();
+        admit(&folder, &Volume::open(&volumes[0]).unwrap().envelope).unwrap();
         replace_meta(&volumes[0], &folder.meta().unwrap()).unwrap();
         bytes(&volumes[0])
     });
@@ -234,7 +243,7 @@ fn an_importer_cannot_admit_what_no_publisher_signed() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, folder) = (tree(scratch.path()), trust(&scratch.path().join("trust")));
     let package = Package::build(&tree, &spec(1), &[key(IMPORTER)], scratch.path()).unwrap();
-    let refusal = folder.admit(package.envelope(), &key(IMPORTER), EXPIRES).unwrap_err();
+    let refusal = admit(&folder, package.envelope()).unwrap_err();
     let cause = refusal.downcast_ref::<cloister_verify::VerifyError>().unwrap();
     assert_eq!(cause.code(), "bundle.signature.unknown-signer");
 }
@@ -304,7 +313,7 @@ fn the_page_about_the_format_shows_a_real_volume() {
     let folder = trust(&scratch.path().join("trust"));
     let spec = Spec { attestations: Vec::new(), ..spec(1) };
     let mut package = Package::build(&tree, &spec, &[key(PUBLISHER)], scratch.path()).unwrap();
-    folder.admit(package.envelope(), &key(IMPORTER), EXPIRES).unwrap();
+    admit(&folder, package.envelope()).unwrap();
     let meta = folder.meta().unwrap();
     let path = package.write(scratch.path(), &meta, VOLUME_BYTES).unwrap().remove(0);
     let volume = bytes(&path);

@@ -1,0 +1,179 @@
+//! The importer's words, and the station's.
+
+use std::{io::Write, path::PathBuf, time::SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Subcommand};
+use cloister_attest::Algorithm;
+use cloister_domain::{Digest, GenerationId};
+use cloister_signer::{Passphrases, Spec as Key};
+use cloister_verify::Instant;
+
+use super::{EXPIRES, algorithm, open_all};
+use crate::{
+    importer::{Delegation, Importer, Revocation},
+    keys::{self, Holder, Holders},
+    trust::Folder,
+    volume::{Volume, replace_meta},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// As the importer: let a publisher make releases of some names.
+    Delegate(Delegate),
+    /// As the importer: list releases, and put the metadata into their volumes.
+    Admit(Admit),
+    /// As the importer: take back a release, older releases, or a publisher's key.
+    Revoke(Revoke),
+    /// As the station, for each stick: state the time and the stick's number, and put the metadata
+    /// into the volumes.
+    Stamp(Stamp),
+}
+
+/// Where the files lie, and who signs them.
+#[derive(Debug, Args)]
+struct Desk {
+    /// The trust folder.
+    #[arg(long)]
+    trust: PathBuf,
+    /// Your key: PATH, tpm:PATH, credential:NAME or pkcs11:…; several where several must sign, and the
+    /// station's where it is at hand.
+    #[arg(long, required = true)]
+    key: Vec<Key>,
+    /// When the metadata expires.
+    #[arg(long, default_value = EXPIRES)]
+    expires: String,
+}
+
+impl Desk {
+    /// Does something in the folder with the keys; `issued` is the time to state.
+    fn act(
+        &self,
+        ask: &mut Passphrases,
+        issued: Option<Instant>,
+        act: impl FnOnce(&Folder, &Importer<'_, Box<dyn cloister_attest::Signer>>) -> Result<()>,
+    ) -> Result<()> {
+        let signers = open_all(&self.key, ask)?;
+        let importer = Importer { issued, ..Importer::new(&signers, &self.expires) };
+        act(&Folder::at(&self.trust)?, &importer)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delegate {
+    #[command(flatten)]
+    desk: Desk,
+    /// Name of the delegation.
+    #[arg(long, default_value = "publisher")]
+    name: String,
+    /// A publisher, as PERSON=PUBLICKEY or @FILE.
+    #[arg(long, required = true, value_name = "HOLDER")]
+    publisher: Vec<Holders>,
+    /// Publishers who must sign a release.
+    #[arg(long, default_value_t = 1)]
+    threshold: u64,
+    /// An algorithm of which each publisher must bring a signature, such as ed25519 and ml-dsa-65.
+    #[arg(long = "demand", value_parser = algorithm)]
+    algorithms: Vec<Algorithm>,
+    /// Releases that it covers, such as 'cloister-demo/*'.
+    #[arg(long = "path", required = true)]
+    paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Admit {
+    #[command(flatten)]
+    desk: Desk,
+    /// The volumes.
+    #[arg(required = true)]
+    volumes: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    desk: Desk,
+    /// A release, by its generation.
+    #[arg(long, value_name = "SHA256")]
+    generation: Vec<Digest>,
+    /// All releases of a name below a counter, as NAME=COUNTER.
+    #[arg(long, value_name = "NAME=COUNTER")]
+    below: Vec<String>,
+    /// A publisher's key, as PERSON=PUBLICKEY.
+    #[arg(long, value_name = "HOLDER")]
+    publisher: Vec<Holder>,
+    /// Volumes that shall carry the word; it counts from the next stick on.
+    volumes: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stamp {
+    #[command(flatten)]
+    desk: Desk,
+    /// The time to state; now, by this machine's clock, unless it is given.
+    #[arg(long, value_name = "TIME")]
+    issued: Option<Instant>,
+    /// The volumes.
+    volumes: Vec<PathBuf>,
+}
+
+pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
+    match command {
+        Command::Delegate(Delegate { desk, name, publisher, threshold, algorithms, paths }) => {
+            let publishers = keys::all(publisher);
+            let delegation = Delegation { name, publishers, threshold, paths, algorithms };
+            desk.act(ask, None, |folder, importer| folder.delegate(&delegation, importer))
+        }
+        Command::Admit(Admit { desk, volumes }) => {
+            desk.act(ask, None, |folder, importer| {
+                volumes
+                    .iter()
+                    .try_for_each(|path| folder.admit(&Volume::open(path)?.envelope, importer))
+            })?;
+            carry(&desk, &volumes, "admitted", out)
+        }
+        Command::Revoke(revoke) => {
+            let revocations = revocations(&revoke)?;
+            revoke.desk.act(ask, None, |folder, importer| {
+                revocations.iter().try_for_each(|revocation| folder.revoke(revocation, importer))
+            })?;
+            carry(&revoke.desk, &revoke.volumes, "carries the word", out)
+        }
+        Command::Stamp(Stamp { desk, issued, volumes }) => {
+            let issued = issued.map_or_else(now, Ok)?;
+            desk.act(ask, Some(issued), |folder, importer| folder.stamp(importer))?;
+            carry(&desk, &volumes, "stamped", out)
+        }
+    }
+}
+
+fn revocations(revoke: &Revoke) -> Result<Vec<Revocation>> {
+    let bundles = revoke.generation.iter().map(|id| Ok(Revocation::Bundle(GenerationId(*id))));
+    let below = revoke.below.iter().map(|text| {
+        let (name, counter) = text.split_once('=').context("write it as NAME=COUNTER")?;
+        let counter = counter.parse().context("write it as NAME=COUNTER")?;
+        Ok(Revocation::Below { name: name.to_owned(), counter })
+    });
+    let keys =
+        revoke.publisher.iter().map(|holder| Ok(Revocation::Key(Box::new(holder.key.clone()))));
+    let all = bundles.chain(below).chain(keys).collect::<Result<Vec<_>>>()?;
+    ensure!(!all.is_empty(), "say what is taken back: --generation, --below or --publisher");
+    Ok(all)
+}
+
+/// Puts the folder's metadata into volumes.
+fn carry(desk: &Desk, volumes: &[PathBuf], done: &str, out: &mut dyn Write) -> Result<()> {
+    let meta = Folder::at(&desk.trust)?.meta()?;
+    for path in volumes {
+        replace_meta(path, &meta)?;
+        writeln!(out, "{done} {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// The time by this machine's clock. The enclave has none; it learns the time from here.
+fn now() -> Result<Instant> {
+    #[expect(clippy::disallowed_methods, reason = "the connected side may know what time it is")]
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    Instant::from_unix_seconds(i64::try_from(seconds)?).context("a year beyond 9999")
+}

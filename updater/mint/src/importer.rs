@@ -1,0 +1,303 @@
+//! What the importer does in the trust folder: lets publishers make releases, lists releases, takes
+//! them back, and numbers the sticks.
+//!
+//! Who signs which file follows from the newest root: of the keys at hand those that hold the role.
+//! The importers may so keep their keys apart from the station that writes sticks, whose keys hold
+//! snapshot and timestamp only. What an act does not change keeps its bytes, so doing the same twice
+//! changes nothing. Nothing is written that an appliance would not trust.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cloister_attest::{Algorithm, AnyKey, Signer, json};
+use cloister_domain::{Digest, GenerationId};
+use cloister_verify::{Instant, target_path};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    keys::Holder,
+    trust::{Folder, SPEC_VERSION, key_ids, pack, signed},
+};
+
+/// The keys at hand, and what new files state.
+#[derive(Clone, Debug)]
+pub struct Importer<'a, S> {
+    /// The keys: importers' and stations'.
+    pub signers: &'a [S],
+    /// When new files expire.
+    pub expires: &'a str,
+    /// The time by the connected side, which the next timestamp states; none states the last one.
+    pub issued: Option<Instant>,
+}
+
+impl<'a, S: Signer> Importer<'a, S> {
+    /// Signs with `signers`; new files expire at `expires` and state no other time than before.
+    #[must_use]
+    pub const fn new(signers: &'a [S], expires: &'a str) -> Self {
+        Self { signers, expires, issued: None }
+    }
+}
+
+/// Who may make which releases.
+#[derive(Clone, Debug)]
+pub struct Delegation {
+    /// The role's name; a role of that name is replaced.
+    pub name: String,
+    /// Who signs releases.
+    pub publishers: Vec<Holder>,
+    /// How many of them must.
+    pub threshold: u64,
+    /// The releases, such as `cloister-demo/*`.
+    pub paths: Vec<String>,
+    /// Algorithms of which each publisher must bring a signature; any one will do if there are none.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// What is taken back.
+#[derive(Clone, Debug)]
+pub enum Revocation {
+    /// One release.
+    Bundle(GenerationId),
+    /// All releases of a name below a counter.
+    Below {
+        /// The name.
+        name: String,
+        /// The least counter that stays valid.
+        counter: u64,
+    },
+    /// A publisher's key, with everything that hangs on it.
+    Key(Box<AnyKey>),
+}
+
+/// The three files of the importer.
+type Files = BTreeMap<String, Vec<u8>>;
+
+impl Folder {
+    /// Lets publishers make releases.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or the result would not be trusted.
+    pub fn delegate<S: Signer>(
+        &self,
+        delegation: &Delegation,
+        importer: &Importer<'_, S>,
+    ) -> Result<()> {
+        let Delegation { name, publishers, threshold, paths, algorithms } = delegation;
+        let mut targets = self.targets()?;
+        let mut role = json!({
+            "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,
+            "threshold": threshold,
+        });
+        if !algorithms.is_empty() {
+            let words: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.word()).collect();
+            role["x-algorithms"] = words.into();
+        }
+        let delegations = &mut targets["delegations"];
+        for holder in publishers {
+            delegations["keys"][holder.key.key_id()] = holder.key.to_object();
+        }
+        let roles = delegations["roles"].as_array_mut().context("targets.json has no roles")?;
+        roles.retain(|role| role["name"] != *name);
+        roles.push(role);
+        let named: Vec<String> = roles
+            .iter()
+            .filter_map(|role| role["keyids"].as_array())
+            .flatten()
+            .filter_map(|keyid| keyid.as_str().map(str::to_owned))
+            .collect();
+        let keys = delegations["keys"].as_object_mut().context("targets.json has no keys")?;
+        keys.retain(|keyid, _| named.contains(keyid));
+        self.publish(targets, importer, None)
+    }
+
+    /// Lists a release, so that it may enter.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or the release would not be trusted.
+    pub fn admit<S: Signer>(&self, envelope: &[u8], importer: &Importer<'_, S>) -> Result<()> {
+        let manifest = crate::volume::manifest(envelope)?;
+        let release = manifest.release();
+        let mut targets = self.targets()?;
+        let entry = json!({
+            "hashes": {"sha256": Digest::of(envelope).to_string()}, "length": envelope.len(),
+        });
+        targets["targets"][target_path(&release.name, &release.version)] = entry;
+        self.publish(targets, importer, Some(envelope))
+    }
+
+    /// Takes something back: what is named neither enters an enclave nor is activated there again,
+    /// once a stick with the new metadata was read.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or the result would not be trusted.
+    pub fn revoke<S: Signer>(
+        &self,
+        revocation: &Revocation,
+        importer: &Importer<'_, S>,
+    ) -> Result<()> {
+        let mut targets = self.targets()?;
+        let revoked = &mut targets["x-cloister"]["revoked"];
+        match revocation {
+            Revocation::Bundle(generation) => {
+                let mut bundles: Vec<Value> =
+                    revoked["bundles"].as_array().cloned().unwrap_or_default();
+                let generation = Value::from(generation.0.to_string());
+                if !bundles.contains(&generation) {
+                    bundles.push(generation);
+                }
+                revoked["bundles"] = bundles.into();
+            }
+            Revocation::Below { name, counter } => {
+                let least = revoked["releases"][name].as_u64().unwrap_or(0);
+                revoked["releases"][name] = least.max(*counter).into();
+            }
+            Revocation::Key(key) => revoked["keys"][key.key_id()] = key.to_object(),
+        }
+        self.publish(targets, importer, None)
+    }
+
+    /// Makes the metadata of the next stick: a new timestamp with the stick's number and the time,
+    /// above the newest targets.
+    ///
+    /// # Errors
+    /// When there are no targets yet, or the result would not be trusted.
+    pub fn stamp<S: Signer>(&self, importer: &Importer<'_, S>) -> Result<()> {
+        let Some(targets) = self.file("targets.json")? else {
+            bail!("there is no targets.json yet; delegate or admit something first");
+        };
+        let mut written = Files::new();
+        self.complete(&targets, importer, true, &mut written)?;
+        self.check_and_write(written, None)
+    }
+
+    /// Signs `targets`, and what stands above it where keys for that are at hand, under new versions.
+    fn publish<S: Signer>(
+        &self,
+        mut targets: Value,
+        importer: &Importer<'_, S>,
+        release: Option<&[u8]>,
+    ) -> Result<()> {
+        targets["expires"] = importer.expires.into();
+        let unchanged = targets["version"] != 0 && targets == self.targets()?;
+        if unchanged && self.current().is_ok_and(|held| Some(held) == targets["version"].as_u64()) {
+            return Ok(());
+        }
+        let version = targets["version"].as_u64().context("targets.json has no version")?;
+        targets["version"] = (version + 1).into();
+        let text = self.signed_as("targets", &targets, importer)?;
+        let mut written = Files::from([("targets.json".to_owned(), text.clone())]);
+        let station = ["snapshot", "timestamp"].map(|role| self.holders(role, importer.signers));
+        let [snapshot, timestamp] = station;
+        if snapshot?.is_empty() || timestamp?.is_empty() {
+            // The station signs what stands above, when it writes the next stick.
+            return self.write("targets.json", &text);
+        }
+        self.complete(&text, importer, false, &mut written)?;
+        self.check_and_write(written, release)
+    }
+
+    /// Adds to `written` a snapshot that names `targets`, unless the present one does, and a timestamp.
+    fn complete<S: Signer>(
+        &self,
+        targets: &[u8],
+        importer: &Importer<'_, S>,
+        next_stick: bool,
+        written: &mut Files,
+    ) -> Result<()> {
+        let listing = |text: &[u8]| -> Result<Value> {
+            let version = part(text)?["version"].clone();
+            let hashes = json!({"sha256": Digest::of(text).to_string()});
+            Ok(json!({"hashes": hashes, "length": text.len(), "version": version}))
+        };
+        let held = |name: &str| -> Result<(Value, u64)> {
+            let part = self.file(name)?.map_or(Ok(Value::Null), |text| part(&text))?;
+            let version = part["version"].as_u64().unwrap_or(0);
+            Ok((part, version))
+        };
+        let above = |role: &str, version: u64, meta: Map<String, Value>| {
+            json!({
+                "_type": role, "expires": importer.expires, "meta": meta,
+                "spec_version": SPEC_VERSION, "version": version + 1,
+            })
+        };
+        let meta = Map::from_iter([("targets.json".to_owned(), listing(targets)?)]);
+        let (snapshot, version) = held("snapshot.json")?;
+        let text = match self.file("snapshot.json")? {
+            Some(text)
+                if snapshot["meta"] == Value::Object(meta.clone()) && self.current().is_ok() =>
+            {
+                text
+            }
+            _ => self.signed_as("snapshot", &above("snapshot", version, meta), importer)?,
+        };
+        let (timestamp, version) = held("timestamp.json")?;
+        let meta = Map::from_iter([("snapshot.json".to_owned(), listing(&text)?)]);
+        written.insert("snapshot.json".to_owned(), text);
+        let mut next = above("timestamp", version, meta);
+        let stated = &timestamp["x-cloister"];
+        let number = stated["sequence"].as_u64().unwrap_or(0) + u64::from(next_stick);
+        let before = stated["issued"].as_str().and_then(|text| text.parse().ok());
+        // The stated time never falls, or an enclave would learn nothing from it.
+        let issued = importer.issued.clone().max(before);
+        if number > 0 {
+            next["x-cloister"]["sequence"] = number.into();
+        }
+        if let Some(issued) = issued {
+            next["x-cloister"]["issued"] = String::from(issued).into();
+        }
+        let text = self.signed_as("timestamp", &next, importer)?;
+        written.insert("timestamp.json".to_owned(), text);
+        Ok(())
+    }
+
+    fn check_and_write(&self, written: Files, release: Option<&[u8]>) -> Result<()> {
+        let mut files = self.files()?;
+        files.extend(written.clone());
+        let state = self.rooted()?.refresh(&pack(&files)?);
+        let state = state.context("this metadata would not be trusted")?;
+        if let Some(release) = release {
+            state.judge(release).context("this release would not be trusted")?;
+        }
+        written.iter().try_for_each(|(name, text)| self.write(name, text))
+    }
+
+    /// The version of the targets that an appliance would hold now.
+    fn current(&self) -> Result<u64> {
+        Ok(self.rooted()?.refresh(&self.meta()?)?.stored().vector.targets)
+    }
+
+    /// Signs a file with those keys at hand that hold its role.
+    fn signed_as<S: Signer>(
+        &self,
+        role: &str,
+        part: &Value,
+        importer: &Importer<'_, S>,
+    ) -> Result<Vec<u8>> {
+        let holders = self.holders(role, importer.signers)?;
+        ensure!(!holders.is_empty(), "none of the keys at hand holds the {role} role");
+        signed(part, &holders)
+    }
+
+    fn holders<'s, S: Signer>(&self, role: &str, signers: &'s [S]) -> Result<Vec<&'s S>> {
+        let root = self.newest_root().context("there is no root yet")?;
+        let root = part(&crate::files::read_limited(&root, crate::trust::FILE_BYTES_MAX)?)?;
+        let keyids = root["roles"][role]["keyids"].as_array().cloned().unwrap_or_default();
+        let holds = |signer: &&S| keyids.contains(&signer.public().key_id().into());
+        Ok(signers.iter().filter(holds).collect())
+    }
+
+    fn targets(&self) -> Result<Value> {
+        match self.file("targets.json")? {
+            Some(text) => part(&text),
+            None => Ok(json!({
+                "_type": "targets", "delegations": {"keys": {}, "roles": []},
+                "spec_version": SPEC_VERSION, "targets": {}, "version": 0,
+            })),
+        }
+    }
+}
+
+/// The signed part of a file of the folder.
+fn part(text: &[u8]) -> Result<Value> {
+    Ok(json::parse_strict(text, json::DEPTH_MAX)?["signed"].take())
+}

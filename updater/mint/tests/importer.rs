@@ -1,0 +1,222 @@
+//! The importer's acts and the station's, each judged by what an appliance makes of the files.
+#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+
+use std::path::Path;
+
+use cloister_attest::{
+    Algorithm, AnyKey, Signer, SigningKey,
+    mldsa::{MlDsaSigningKey, ParameterSet},
+};
+use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires};
+use cloister_domain::{Coded as _, Digest, Secret};
+use cloister_mint::{
+    importer::{Delegation, Importer, Revocation},
+    keys::Holder,
+    trust::{Folder, Roles},
+};
+use cloister_verify::{TrustState, VerifyError, enrol};
+
+const EXPIRES: &str = "2036-01-01T00:00:00Z";
+const IMPORTERS: [u8; 3] = [4, 5, 6];
+const STATION: u8 = 7;
+const PUBLISHER: u8 = 8;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
+}
+
+fn quantum(seed: u8) -> MlDsaSigningKey {
+    MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &Secret::new(vec![seed; 32])).unwrap()
+}
+
+fn holder(person: &str, key: impl Into<AnyKey>) -> Holder {
+    Holder { person: person.parse().unwrap(), key: key.into() }
+}
+
+fn roles() -> Roles {
+    let named = |name: &str, seeds: &[u8]| -> Vec<Holder> {
+        seeds.iter().map(|seed| holder(&format!("{name}-{seed}"), key(*seed).public())).collect()
+    };
+    Roles {
+        root: named("officer", &[1, 2, 3]),
+        root_threshold: 2,
+        importers: named("importer", &IMPORTERS),
+        importer_threshold: 2,
+        stations: named("station", &[STATION]),
+        approvers: named("approver", &[10, 11]),
+        approvals: 2,
+        publishers: vec![
+            holder("vendor", key(PUBLISHER).public()),
+            holder("vendor", quantum(PUBLISHER).public().clone()),
+        ],
+        expires: EXPIRES.to_owned(),
+        ..Roles::default()
+    }
+}
+
+fn delegation(algorithms: &[Algorithm]) -> Delegation {
+    Delegation {
+        name: "publisher".to_owned(),
+        publishers: roles().publishers,
+        threshold: 1,
+        paths: vec!["demo/*".to_owned()],
+        algorithms: algorithms.to_vec(),
+    }
+}
+
+/// A folder whose root is signed and where publishers may make releases.
+fn folder(at: &Path, algorithms: &[Algorithm]) -> Folder {
+    let folder = Folder::at(at).unwrap();
+    folder.create_root(&roles(), &[key(1), key(2)]).unwrap();
+    let keys = [key(4), key(5), key(STATION)];
+    folder.delegate(&delegation(algorithms), &Importer::new(&keys, EXPIRES)).unwrap();
+    folder
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file that the test itself had written")]
+fn appliance(folder: &Folder) -> TrustState {
+    let root = std::fs::read(folder.first_root()).unwrap();
+    let state = enrol(&root, Digest::of(&root)).unwrap();
+    state.refresh(&folder.meta().unwrap()).unwrap()
+}
+
+fn manifest(counter: u64) -> Manifest {
+    let file = FileEntry { path: "a".parse().unwrap(), size: 1, sha256: Digest::of(b"a") };
+    let release = Release {
+        name: "demo".to_owned(),
+        version: format!("{counter}.0.0"),
+        release_counter: counter,
+        min_release_counter: 1,
+        files: vec![file],
+        index: IndexEntry {
+            sha256: Digest::of(b"index"),
+            length: 136,
+            chunks: 1,
+            plain_bytes: 1,
+            stored_bytes: 1,
+            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
+        },
+        requires: Requires::default(),
+        licences: Vec::new(),
+        attestations: Vec::new(),
+        base: None,
+    };
+    Manifest::new(release).unwrap()
+}
+
+fn release(counter: u64) -> Vec<u8> {
+    manifest(counter).envelope().sign_with(&key(PUBLISHER)).to_json()
+}
+
+#[test]
+fn importers_sign_together_and_the_station_apart() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let text = release(1);
+    let importer = |keys: &[SigningKey]| folder.admit(&text, &Importer::new(keys, EXPIRES));
+    // One of two needed, and one importer beside the station: not trusted, and nothing is written.
+    let before = folder.meta().unwrap();
+    let refusal = importer(&[key(4), key(STATION)]).unwrap_err();
+    let cause = refusal.downcast_ref::<VerifyError>().unwrap();
+    assert_eq!(cause.code(), "bundle.signature.threshold");
+    let refusal = importer(&[key(STATION)]).unwrap_err();
+    assert!(refusal.to_string().contains("targets"), "{refusal}");
+    assert_eq!(folder.meta().unwrap(), before);
+    // Two importers without the station: the list is made, and current once the station stamped it.
+    importer(&[key(4), key(6)]).unwrap();
+    let station = [key(STATION)];
+    folder.stamp(&Importer::new(&station, EXPIRES)).unwrap();
+    assert!(appliance(&folder).judge(&text).is_ok());
+}
+
+#[test]
+fn each_stick_has_a_number_and_a_time_that_never_falls() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let station = [key(STATION)];
+    let stamp = |issued: &str| {
+        let importer =
+            Importer { issued: Some(issued.parse().unwrap()), ..Importer::new(&station, EXPIRES) };
+        folder.stamp(&importer).unwrap();
+        let vector = appliance(&folder).stored().vector.clone();
+        (vector.sequence, String::from(vector.time_floor.unwrap()))
+    };
+    assert_eq!(stamp("2030-01-01T00:00:00Z"), (1, "2030-01-01T00:00:00Z".to_owned()));
+    assert_eq!(stamp("2029-01-01T00:00:00Z"), (2, "2030-01-01T00:00:00Z".to_owned()));
+    assert_eq!(stamp("2030-06-01T00:00:00Z"), (3, "2030-06-01T00:00:00Z".to_owned()));
+    // Listing a release is no stick.
+    let keys = [key(4), key(5), key(STATION)];
+    folder.admit(&release(1), &Importer::new(&keys, EXPIRES)).unwrap();
+    assert_eq!(appliance(&folder).stored().vector.sequence, 3);
+    // A stick with the officers' time.
+    let next = Roles { issued: Some("2033-01-01T00:00:00Z".parse().unwrap()), ..roles() };
+    folder.rotate_root(&next, &[key(1), key(3)]).unwrap();
+    let floor = appliance(&folder).stored().vector.time_floor.clone().map(String::from);
+    assert_eq!(floor.as_deref(), Some("2033-01-01T00:00:00Z"));
+}
+
+#[test]
+fn what_is_taken_back_does_not_enter() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let keys = [key(4), key(5), key(STATION)];
+    let importer = Importer::new(&keys, EXPIRES);
+    let texts: Vec<Vec<u8>> = (1..=3).map(release).collect();
+    texts.iter().for_each(|text| folder.admit(text, &importer).unwrap());
+    let before = appliance(&folder);
+    let codes = |texts: &[Vec<u8>]| -> Vec<&str> {
+        let state = appliance(&folder);
+        texts
+            .iter()
+            .map(|text| state.judge(text).map_or_else(|error| error.code(), |_| ""))
+            .collect()
+    };
+    folder.revoke(&Revocation::Bundle(manifest(2).generation()), &importer).unwrap();
+    assert_eq!(codes(&texts), ["", "bundle.revoked", ""]);
+    let below = Revocation::Below { name: "demo".to_owned(), counter: 3 };
+    folder.revoke(&below, &importer).unwrap();
+    let lower = Revocation::Below { name: "demo".to_owned(), counter: 1 };
+    folder.revoke(&lower, &importer).unwrap();
+    assert_eq!(codes(&texts), ["bundle.revoked", "bundle.revoked", ""]);
+    // Said twice is said once.
+    let once = folder.meta().unwrap();
+    folder.revoke(&below, &importer).unwrap();
+    assert_eq!(folder.meta().unwrap(), once);
+    let stolen = Revocation::Key(Box::new(key(PUBLISHER).public().into()));
+    folder.revoke(&stolen, &importer).unwrap();
+    assert_eq!(codes(&texts[2..]), ["bundle.revoked.key"]);
+    // An appliance that was enrolled before learns it from the same files.
+    let after = before.refresh(&folder.meta().unwrap()).unwrap();
+    assert_eq!(after.may_activate(&texts[2]), Err(VerifyError::RevokedKey));
+}
+
+#[test]
+fn new_importers_sign_the_old_list_anew() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let keys = [key(4), key(5), key(STATION)];
+    folder.admit(&release(1), &Importer::new(&keys, EXPIRES)).unwrap();
+    let mut next = roles();
+    next.importers = vec![holder("new-20", key(20).public()), holder("new-21", key(21).public())];
+    folder.rotate_root(&next, &[key(1), key(2)]).unwrap();
+    let new = [key(20), key(21), key(STATION)];
+    folder.admit(&release(1), &Importer::new(&new, EXPIRES)).unwrap();
+    assert!(appliance(&folder).judge(&release(1)).is_ok());
+}
+
+#[test]
+fn a_publisher_can_be_held_to_both_halves() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[Algorithm::Ed25519, Algorithm::MlDsa65]);
+    let keys = [key(4), key(5), key(STATION)];
+    let importer = Importer::new(&keys, EXPIRES);
+    let refusal = folder.admit(&release(1), &importer).unwrap_err();
+    let cause = refusal.downcast_ref::<VerifyError>().unwrap();
+    assert_eq!(cause.code(), "bundle.signature.threshold");
+    let both = manifest(1).envelope().sign_with(&key(PUBLISHER)).sign_by(&quantum(PUBLISHER));
+    let both = both.unwrap().to_json();
+    folder.admit(&both, &importer).unwrap();
+    assert!(appliance(&folder).judge(&both).is_ok());
+    assert_eq!(quantum(PUBLISHER).public().set(), ParameterSet::MlDsa65);
+    assert_eq!(Signer::public(&quantum(PUBLISHER)).algorithm(), Algorithm::MlDsa65);
+}
