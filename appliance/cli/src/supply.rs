@@ -92,8 +92,27 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
         Some(root) => say!(out, "trust root  {}", root.short()),
         None => say!(out, "trust root  none; enrol one with `cloister enrol FILE`"),
     }
+    if let Some(trust) = &status.trust {
+        let stick = match trust.stick {
+            0 => String::new(),
+            number => format!("  stick {number}"),
+        };
+        let time = trust.time_floor.as_ref().map(|time| format!("  at least {time}"));
+        say!(
+            out,
+            "trust       root v{}  list v{}{stick}{}",
+            trust.root_version,
+            trust.targets_version,
+            time.unwrap_or_default()
+        );
+    }
     for generation in &status.generations {
-        let mark = if generation.active { "active  " } else { "retained" };
+        let mark = match (generation.active, generation.revoked) {
+            (true, false) => "active  ",
+            (false, false) => "retained",
+            (true, true) => "active, TAKEN BACK",
+            (false, true) => "taken back",
+        };
         let slot = generation.slot.map_or_else(String::new, |slot| format!("  slot {slot}"));
         say!(
             out,

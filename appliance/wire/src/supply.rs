@@ -161,6 +161,21 @@ pub struct Generation {
     pub active: bool,
     /// Whether it was ever promoted.
     pub promoted: bool,
+    /// Whether the importer took it back: it is not activated (again).
+    pub revoked: bool,
+}
+
+/// What is trusted, and how fresh it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Version of the trust root.
+    pub root_version: u64,
+    /// Version of the importer's list; 0 before one came.
+    pub targets_version: u64,
+    /// The number of the last stick; 0 if sticks bear none.
+    pub stick: u64,
+    /// The latest time that is proven to have passed, such as `2030-01-31T00:00:00Z`.
+    pub time_floor: Option<String>,
 }
 
 /// The state of supply as a whole.
@@ -168,6 +183,8 @@ pub struct Generation {
 pub struct Status {
     /// SHA-256 of the enrolled trust root (its newest version), if one is enrolled.
     pub trust_root: Option<Digest>,
+    /// What it vouches for, if one is enrolled.
+    pub trust: Option<Trust>,
     /// Generations on the shelf, newest first.
     pub generations: Vec<Generation>,
     /// Imports, newest first; at most 50.

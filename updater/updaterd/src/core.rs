@@ -156,6 +156,13 @@ impl Core {
         }
         let vector = vector_text(newer);
         let versions = &newer.stored().vector;
+        let before = held.stored().vector.sequence;
+        // A number that was passed over is a stick that never came here, or was kept from coming.
+        let passed_over = versions.sequence.saturating_sub(before).saturating_sub(1);
+        let passed_over = if before == 0 { 0 } else { passed_over };
+        if passed_over > 0 {
+            tracing::warn!(sticks = passed_over, "sticks that were written did not come here");
+        }
         let record = self.recordd.append(&Self::entry(
             Event::TrustUpdate,
             format!("trust/{}", Digest::of(vector.as_bytes())),
@@ -165,6 +172,9 @@ impl Core {
                 "timestamp_version": versions.timestamp,
                 "snapshot_version": versions.snapshot,
                 "targets_version": versions.targets,
+                "stick": versions.sequence,
+                "sticks_passed_over": passed_over,
+                "time_floor": versions.time_floor,
             }),
         ))?;
         let files: Vec<TrustFile> = newer
@@ -175,6 +185,12 @@ impl Core {
             .collect();
         self.state().advance_trust(&files, &vector, record)?;
         self.take_trust(newer.clone());
+        let Some(active) = self.shelf.active()? else { return Ok(()) };
+        if let Some(held) = self.shelf.shelved(active.id())?
+            && newer.is_revoked(&held.manifest()?)
+        {
+            tracing::warn!(generation = %active.id(), "the active release was taken back");
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cloister_domain::{GenerationId, ImportId, Slot};
 use cloister_state as state;
-use cloister_wire::supply::{Generation, Import, Status};
+use cloister_wire::supply::{Generation, Import, Status, Trust};
 
 use crate::{core::Core, error::ActError};
 
@@ -17,6 +17,15 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     let imports = imports.into_iter().map(|held| shown(core, held)).collect::<Result<_, _>>()?;
     Ok(Status {
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
+        trust: core.enrolled().map(|trust| {
+            let vector = &trust.stored().vector;
+            Trust {
+                root_version: vector.root,
+                targets_version: vector.targets,
+                stick: vector.sequence,
+                time_floor: vector.time_floor.clone().map(String::from),
+            }
+        }),
         generations: generations(core)?,
         imports,
     })
@@ -59,6 +68,7 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
         }
     }
     let promoted = core.state().promoted()?;
+    let trust = core.enrolled();
     let mut generations = Vec::new();
     for shelved in core.shelf.list()? {
         let id = shelved.id();
@@ -72,6 +82,10 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
             slot: slots.get(&id).copied(),
             active: active == Some(id),
             promoted: promoted.iter().any(|promoted| promoted.generation == id),
+            revoked: match &trust {
+                None => false,
+                Some(trust) => trust.is_revoked(&shelved.manifest()?),
+            },
         });
     }
     generations.sort_by(|one, other| {

@@ -95,6 +95,13 @@ impl TrustState {
         next
     }
 
+    /// Whether a retained release was taken back, by name, by counter or with a key that signed it.
+    #[must_use]
+    pub fn is_revoked(&self, envelope_text: &[u8]) -> bool {
+        let refusal = self.may_activate(envelope_text);
+        matches!(refusal, Err(VerifyError::Revoked | VerifyError::RevokedKey))
+    }
+
     /// Whether a retained release, by its envelope as it was received, may be activated (again).
     ///
     /// # Errors
@@ -105,11 +112,11 @@ impl TrustState {
         let envelope = Envelope::parse(envelope_text).map_err(BundleError::Manifest)?;
         let manifest = Manifest::of(&envelope)?;
         let release = manifest.release();
+        self.revoked().check(&manifest)?;
         let floor = self.stored().vector.releases.get(&release.name).map_or(0, |held| held.floor);
         if release.release_counter < floor {
             return Err(VerifyError::Rollback { offered: release.release_counter, held: floor });
         }
-        self.revoked().check(&manifest)?;
         let path = target_path(&release.name, &release.version);
         let enough = |targets: &Targets| self.publishers(targets, &path, &envelope);
         // A publisher whose key was exchanged without revoking it leaves its releases valid.
