@@ -173,6 +173,18 @@ mod tests {
         }
     }
 
+    /// The example of docs/formats/keys.md, which was made with Python's argon2-cffi and cryptography.
+    #[test]
+    fn the_page_about_the_format_shows_a_file_that_opens() {
+        let page = include_str!("../../../docs/formats/keys.md");
+        let example = page.split("```text\n").find(|block| is_sealed(block.as_bytes()));
+        let (text, _rest) = example.and_then(|block| block.split_once("```")).expect("a block");
+        let passphrase = Secret::new(b"five words chosen by dice".to_vec());
+        let file = open(text.as_bytes(), &passphrase).expect("another's file");
+        assert_eq!(file.person.as_str(), "ada");
+        assert_eq!(file.seed, Secret::new((0..32).collect()));
+    }
+
     #[test]
     fn nothing_of_the_file_can_be_exchanged() {
         let (_, text) = sealed(Algorithm::Ed25519);

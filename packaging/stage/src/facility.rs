@@ -61,6 +61,26 @@ impl Outcome {
     }
 }
 
+/// Who holds the roles of a root, each by the name of their key file.
+#[derive(Clone, Debug)]
+pub struct Holders {
+    /// The officers.
+    pub officers: Vec<String>,
+    /// How many of them must sign.
+    pub threshold: u64,
+    /// Who makes releases.
+    pub publisher: String,
+}
+
+impl Holders {
+    /// `officer-1` to `officer-COUNT`, of whom `threshold` must sign, and `publisher`.
+    #[must_use]
+    pub fn officers(count: u64, threshold: u64) -> Self {
+        let officers = (1..=count).map(|number| format!("officer-{number}")).collect();
+        Self { officers, threshold, publisher: "publisher".to_owned() }
+    }
+}
+
 /// A facility with its appliance.
 #[derive(Debug)]
 pub struct Facility {
@@ -70,53 +90,128 @@ pub struct Facility {
 }
 
 impl Facility {
-    /// Makes persons' keys, the trust root and the publisher's delegation under `home`, and lays
-    /// out an appliance beside them. Nothing runs yet.
+    /// Makes persons' keys, the trust root (two of three officers) and the publisher's delegation under
+    /// `home`, and lays out an appliance beside them. Nothing runs yet.
     ///
     /// # Errors
     /// When a program fails; its words are in the error.
     pub fn found(home: &Path, options: &Options) -> Result<Self> {
+        Self::found_by(home, options, &Holders::officers(3, 2))
+    }
+
+    /// As [`Facility::found`], with other officers.
+    ///
+    /// # Errors
+    /// When a program fails; its words are in the error.
+    pub fn found_by(home: &Path, options: &Options, holders: &Holders) -> Result<Self> {
         fs::create_dir_all(home.join("keys"))?;
         let stage = Stage::create(&home.join("appliance"), options)?;
         let facility = Self { home: home.to_owned(), stage };
-        let persons = ["officer-1", "officer-2", "officer-3", "importer", "publisher", "stranger"];
-        for person in persons.into_iter().chain(APPROVERS) {
-            let out = facility.key(person);
-            facility.mint(&["key", "create", "--person", person, "--out", path_text(&out)?])?;
+        let officers = holders.officers.iter().map(String::as_str);
+        let others = ["importer", holders.publisher.as_str(), "stranger"];
+        for person in officers.chain(others).chain(APPROVERS) {
+            facility.make_key(person, person)?;
         }
-        facility.make_root()?;
+        let signers = holders.officers.iter().take(usize::try_from(holders.threshold)?);
+        let mut words = facility.root_words("create", holders)?;
+        words.extend(["--trust".to_owned(), text(&facility.trust())?]);
+        for officer in signers {
+            words.extend(["--sign".to_owned(), text(&facility.key(officer))?]);
+        }
+        facility.mint(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+        facility.delegate(&holders.publisher)?;
         Ok(facility)
     }
 
-    fn make_root(&self) -> Result<()> {
-        let trust = self.trust();
-        let mut words =
-            vec!["root".to_owned(), "create".to_owned(), "--trust".to_owned(), text(&trust)?];
+    /// Makes a key file called `name` for `person`.
+    ///
+    /// # Errors
+    /// When it is there already.
+    pub fn make_key(&self, name: &str, person: &str) -> Result<()> {
+        let out = self.key(name);
+        self.mint(&["key", "create", "--person", person, "--out", path_text(&out)?])?;
+        Ok(())
+    }
+
+    fn root_words(&self, verb: &str, holders: &Holders) -> Result<Vec<String>> {
+        let mut words = vec!["root".to_owned(), verb.to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        for officer in ["officer-1", "officer-2", "officer-3"] {
+        for officer in &holders.officers {
             add("--root", self.holder(officer)?);
         }
+        add("--threshold", holders.threshold.to_string());
         add("--importer", self.holder("importer")?);
         for approver in APPROVERS {
             add("--approver", self.holder(approver)?);
         }
-        add("--publisher", self.holder("publisher")?);
-        for officer in ["officer-1", "officer-2"] {
-            add("--sign", text(&self.key(officer))?);
-        }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        add("--publisher", self.holder(&holders.publisher)?);
+        Ok(words)
+    }
+
+    /// Drafts the root that follows, and has each of `signers` sign a copy alone; the copies.
+    ///
+    /// # Errors
+    /// When mint fails.
+    pub fn sign_apart(&self, holders: &Holders, signers: &[&str]) -> Result<Vec<PathBuf>> {
+        let (trust, room) = (self.trust(), self.home.join("ceremony"));
+        fs::create_dir_all(&room)?;
+        let draft = text(&room.join("draft.json"))?;
+        let mut words = self.root_words("draft", holders)?;
+        words.extend(["--trust".to_owned(), text(&trust)?, "--out".to_owned(), draft.clone()]);
+        let said = self.mint(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let digest = said.lines().find_map(|line| line.strip_prefix("digest"));
+        let digest = digest.context("mint told no digest")?.trim();
+        let newest = (1..).map(|version| trust.join(format!("{version}.root.json")));
+        let newest = newest.take_while(|path| path.exists()).last().context("no root yet")?;
+        let sign = |signer: &&str| {
+            let out = room.join(format!("{signer}.json"));
+            let (key, out_text, newest) = (text(&self.key(signer))?, text(&out)?, text(&newest)?);
+            self.mint(&[
+                "root",
+                "sign",
+                &draft,
+                "--confirm",
+                digest,
+                "--key",
+                &key,
+                "--out",
+                &out_text,
+                "--previous",
+                &newest,
+            ])?;
+            Ok(out)
+        };
+        signers.iter().map(sign).collect()
+    }
+
+    /// Joins what officers signed apart and writes the root that follows.
+    ///
+    /// # Errors
+    /// When too few have signed.
+    pub fn finish_root(&self, copies: &[PathBuf]) -> Result<()> {
+        let transcript = text(&self.home.join("ceremony/transcript.txt"))?;
+        let trust = text(&self.trust())?;
+        let mut words = vec!["root", "finish", "--trust", &trust, "--transcript", &transcript];
+        words.extend(copies.iter().map(|copy| path_text(copy)).collect::<Result<Vec<_>>>()?);
         self.mint(&words)?;
-        let covered = format!("{RELEASE}/*");
+        Ok(())
+    }
+
+    /// As the importer: lets the key called `publisher`, and no other, make the demo's releases.
+    ///
+    /// # Errors
+    /// When mint fails.
+    pub fn delegate(&self, publisher: &str) -> Result<()> {
         self.mint(&[
             "delegate",
             "--trust",
-            path_text(&trust)?,
+            path_text(&self.trust())?,
             "--key",
             path_text(&self.key("importer"))?,
             "--publisher",
-            &self.holder("publisher")?,
+            &self.holder(publisher)?,
             "--path",
-            &covered,
+            &format!("{RELEASE}/*"),
         ])?;
         Ok(())
     }
@@ -171,7 +266,21 @@ impl Facility {
     /// # Errors
     /// When mint fails.
     pub fn publish(&self, tree: &Path, version: &str, counter: u64) -> Result<PathBuf> {
-        let volume = self.sign("publisher", tree, version, counter)?;
+        self.publish_as("publisher", tree, version, counter)
+    }
+
+    /// As [`Facility::publish`], with the publisher's key called `key`.
+    ///
+    /// # Errors
+    /// When mint fails.
+    pub fn publish_as(
+        &self,
+        key: &str,
+        tree: &Path,
+        version: &str,
+        counter: u64,
+    ) -> Result<PathBuf> {
+        let volume = self.sign(key, tree, version, counter)?;
         self.mint(&[
             "admit",
             "--trust",

@@ -57,6 +57,8 @@ pub struct Stage {
     config: Config,
     journal: Option<Vec<String>>,
     units: Vec<Unit>,
+    /// What the environment of the daemons that are started next has beside ours.
+    pub environment: Vec<(String, String)>,
     supervisor: Option<Child>,
 }
 
@@ -80,7 +82,8 @@ impl Stage {
         fs::write(root.join("config.toml"), text)?;
         let journal = if options.journal { journal::wrapper() } else { None };
         let units = options.units.clone();
-        Ok(Self { root: root.to_owned(), config, journal, units, supervisor: None })
+        let (root, environment) = (root.to_owned(), Vec::new());
+        Ok(Self { root, config, journal, units, environment, supervisor: None })
     }
 
     /// Starts the supervisor and returns when every daemon has said that it is ready.
@@ -99,6 +102,7 @@ impl Stage {
         let mut command = Command::new(first);
         command.args(rest).arg(&self.root).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(fs::File::create(self.root.join("log/stage.log"))?);
+        command.envs(self.environment.iter().cloned());
         if wrapped {
             command.arg("--journal");
         }

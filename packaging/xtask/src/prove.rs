@@ -1,6 +1,7 @@
 //! `./x prove [NAME]`: proofs that are too long for CI. Each is seeded and goes on where it was
 //! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
 
+mod drills;
 pub(crate) mod kills;
 mod mutations;
 
@@ -39,7 +40,27 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 3] = [
+const PROOFS: [Proof; 7] = [
+    Proof {
+        name: "drill-1",
+        shows: "one publisher's token is lost: a new key, the old one signs nothing more",
+        run: drills::drill_1,
+    },
+    Proof {
+        name: "drill-3",
+        shows: "one root officer's token is lost: a new root, the old key helps nobody",
+        run: drills::drill_3,
+    },
+    Proof {
+        name: "drill-4",
+        shows: "two of five root officers cannot be reached: three still change the root, two cannot",
+        run: drills::drill_4,
+    },
+    Proof {
+        name: "drill-9",
+        shows: "the clock says 1970, then 2076, then 1970: every decision is the same",
+        run: drills::drill_9,
+    },
     Proof {
         name: "kills",
         shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
