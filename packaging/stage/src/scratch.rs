@@ -192,6 +192,14 @@ impl Stage {
         Ok(std::str::from_utf8(&text)?.parse()?)
     }
 
+    /// The process id of the supervisor, whose waited-for children are the inspectors that ended.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn supervisor_pid(&self) -> Result<u32> {
+        self.supervisor.as_ref().map(Child::id).context("the supervisor does not run")
+    }
+
     /// Sends SIGKILL to a daemon; the supervisor starts it again.
     ///
     /// # Errors

@@ -62,11 +62,13 @@ pub(crate) fn of(front: &[u8], bytes: u64) -> Result<Content, Refusal> {
     Ok(Content::Other)
 }
 
-/// A length that fits the file, and the brace that the header must begin with.
+/// The brace that the header must begin with, behind a length: one that fits the file, or that is
+/// written as no text would be.
 fn is_safetensors(front: &[u8], bytes: u64) -> bool {
     let Some((length, rest)) = front.split_first_chunk::<8>() else { return false };
     let end = u64::from_le_bytes(*length).checked_add(8);
-    rest.first() == Some(&b'{') && end.is_some_and(|end| end <= bytes)
+    let fits = end.is_some_and(|end| end <= bytes);
+    rest.first() == Some(&b'{') && (fits || length.iter().copied().any(is_control))
 }
 
 /// Magic numbers at the beginning. Texts that begin with the letters of one are none of it.
@@ -247,8 +249,9 @@ mod tests {
         ] {
             assert_eq!(code(front), expected, "{front:?}");
         }
-        // Longer than the file: not safetensors.
-        assert!(matches!(of(b"\xff\0\0\0\0\0\0\0{", 20), Err(Refusal::Unknown)));
+        // Longer than the file: its own reader says so.
+        assert!(matches!(of(b"\xff\0\0\0\0\0\0\0{", 20), Ok(Content::Safetensors)));
+        assert!(matches!(of(b"Pumps:  {weekly}", 16), Ok(Content::Other)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Import of 1 GiB: what intaked and updaterd use from the volume to the shelf, beside unpacking and
+//! Import of 1 GiB: what intaked, updaterd and the inspectors use from the volume to the shelf, beside unpacking and
 //! hashing the same bytes with `zstd`, `tar` and `sha256sum`.
 //!
 //! Ours does more: it checks every chunk before it is unpacked, syncs, hashes the files a second
-//! time from quarantine, and judges the release. The engine's and the log's time is not counted.
+//! time from quarantine, inspects each of them, and judges the release. The engine's and the log's time is not counted.
 
 use std::{
     fs::{self, File},
@@ -89,7 +89,12 @@ fn import(facility: &Facility, volume: &Path) -> Result<(Usage, f64)> {
     let units = [Unit::Intaked, Unit::Updaterd];
     let pids: Vec<u32> =
         units.iter().map(|unit| facility.stage.pid(*unit)).collect::<Result<_>>()?;
-    let cpu = || pids.iter().map(|pid| cpu_s(*pid)).sum::<Result<f64>>();
+    let supervisor = facility.stage.supervisor_pid()?;
+    // The inspectors ended and were waited for by then.
+    let cpu = || {
+        let daemons = pids.iter().map(|pid| cpu_s(*pid, OWN_TIMES)).sum::<Result<f64>>()?;
+        Ok::<f64, anyhow::Error>(daemons + cpu_s(supervisor, CHILDRENS_TIMES)?)
+    };
     let before = cpu()?;
     let begun = Instant::now();
     crate::serve::said(&facility.import(volume)?)?;
@@ -102,12 +107,17 @@ fn import(facility: &Facility, volume: &Path) -> Result<(Usage, f64)> {
     Ok((Usage { cpu_s, peak_mib }, wall))
 }
 
-/// User and system time of a process so far (`/proc/PID/stat`, fields 14 and 15).
-fn cpu_s(pid: u32) -> Result<f64> {
+/// Fields of `/proc/PID/stat` behind the name: 14 and 15 are user and system time of the process, 16
+/// and 17 those of its children that were waited for.
+const OWN_TIMES: usize = 11;
+const CHILDRENS_TIMES: usize = 13;
+
+/// User and system time so far: that of the process, or that of its children.
+fn cpu_s(pid: u32, from: usize) -> Result<f64> {
     let text = String::from_utf8(read_file(Path::new(&format!("/proc/{pid}/stat")))?)?;
     // The second field, the name in brackets, may hold spaces.
     let (_name, rest) = text.rsplit_once(')').context("no process name")?;
-    let ticks = rest.split_ascii_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks = rest.split_ascii_whitespace().skip(from).take(2).map(str::parse::<f64>);
     Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_S)
 }
 

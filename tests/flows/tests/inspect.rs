@@ -1,0 +1,58 @@
+//! A signed release whose files are not what they should be is refused after inspection, and nothing
+//! of it is left.
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+use cloister_flows::{Scene, assert_refused};
+
+/// `pickle.dumps` of an object whose loading runs `id`, protocol 2.
+const PICKLE: &[u8] = b"\x80\x02cposix\nsystem\nq\0X\x02\0\0\0idq\x01\x85q\x02Rq\x03.";
+
+/// A GGUF file with one tensor of (INT64_MAX, 2, 1, 1) elements.
+fn lying_weights() -> Vec<u8> {
+    let mut bytes =
+        b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0a\x04\0\0\0".to_vec();
+    for dimension in [i64::MAX.unsigned_abs(), 2, 1, 1, 0] {
+        bytes.extend(dimension.to_le_bytes());
+    }
+    bytes.resize(4096, 0);
+    bytes
+}
+
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        total += if about.is_dir() { bytes_below(&entry.path())? } else { about.len() };
+    }
+    Ok(total)
+}
+
+#[test]
+fn weights_that_are_a_program_or_lie() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let paths = &scene.stage().config().paths;
+    for (version, counter, name, content, code) in [
+        ("1.0.0", 1, "pickle", PICKLE.to_vec(), "inspect.pickle"),
+        ("1.0.1", 2, "lying", lying_weights(), "inspect.gguf.shape"),
+    ] {
+        let tree = scene.path().join(name);
+        fs::create_dir_all(tree.join("model"))?;
+        fs::write(tree.join("model/model.gguf"), content)?;
+        fs::write(tree.join("NOTICE"), "Weights of nobody.\n")?;
+        let volume = scene.facility.publish(&tree, version, counter)?;
+        assert_refused(&scene.facility.import(&volume)?, code);
+        let inspection = scene.last_record("inspection")?;
+        let facts = &inspection["predicate"]["facts"];
+        assert_eq!((&facts["accepted"], &facts["refused"]), (&1.into(), &1.into()), "{facts}");
+        assert_eq!(facts["files"][0]["code"], code);
+        let refusal = scene.last_record("import-refused")?;
+        assert_eq!(refusal["predicate"]["facts"]["code"], code, "{refusal}");
+        assert_eq!(bytes_below(&paths.quarantine())?, 0, "quarantine is empty");
+        assert_eq!(bytes_below(&paths.shelf())?, 0, "the shelf is empty");
+    }
+    Ok(())
+}
