@@ -5,6 +5,7 @@ use std::{io::Write, path::Path};
 use cloister_config::{Config, Role};
 use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId};
+use cloister_wire::fit::{Measure, Term};
 use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
 
 use crate::{Failure, ask_daemon, print_json, records, say};
@@ -183,6 +184,36 @@ pub(crate) fn show_summary(
         summary.stored_bytes,
         summary.present_bytes
     );
+    show_fit(&summary.fit, out)
+}
+
+/// The fit worksheet: each term with what is needed, what is there and what is left over.
+fn show_fit(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
+    if fit.is_empty() {
+        return Ok(());
+    }
+    say!(out, "{:<18} {:>16} {:>16} {:>16}  verdict", "fit", "needed", "there", "margin");
+    for term in fit {
+        let verdict = if term.holds() { "good" } else { "NOT GOOD" };
+        match &term.measure {
+            Measure::Amount { needed, reserve, there, .. } => {
+                let needed = needed.saturating_add(*reserve);
+                let there = there.map_or_else(|| "unknown".to_owned(), |there| there.to_string());
+                let margin = term.margin();
+                let margin = margin.map_or_else(|| "-".to_owned(), |margin| margin.to_string());
+                say!(out, "  {:<16} {needed:>16} {there:>16} {margin:>16}  {verdict}", term.name);
+            }
+            Measure::Words { needed, missing } => {
+                let count = needed.len();
+                let there = count - missing.len().min(count);
+                say!(out, "  {:<16} {count:>16} {there:>16} {:>16}  {verdict}", term.name, "-");
+                for word in needed {
+                    let mark = if missing.contains(word) { "missing" } else { "there  " };
+                    say!(out, "    {mark}  {word}");
+                }
+            }
+        }
+    }
     Ok(())
 }
 

@@ -175,6 +175,12 @@ sections! {
         import_bytes_max: ByteCount = "2199023255552" in ANY;
         /// Free space that an import must leave, so that log and database can go on: 1 GiB.
         reserve_bytes: ByteCount = "1073741824" in ANY;
+        /// Licences that a release may have, as SPDX names such as `Apache-2.0` or `LicenseRef-x`. Each of
+        /// its expressions must be met by them. The empty list allows every licence.
+        licences_allowed: Vec<String> = "[]";
+        /// Evidence without which no release is taken: `sbom`, `sbom-cyclonedx`, `sbom-spdx`,
+        /// `slsa-provenance`, or the URI of a predicate type.
+        attestations_required: Vec<String> = "[]";
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);

@@ -149,6 +149,25 @@ impl Setting for Vec<User> {
     }
 }
 
+/// A list of words: names, expressions, or a command line.
+impl Setting for Vec<String> {
+    type Range = ();
+
+    fn read(value: &toml::Value, (): &()) -> Option<Self> {
+        let word = |value: &toml::Value| {
+            let word = value.as_str()?;
+            let printable = word.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+            ((1..=256).contains(&word.len()) && printable).then(|| word.to_owned())
+        };
+        let words = value.as_array()?;
+        (words.len() <= 256).then(|| words.iter().map(word).collect()).flatten()
+    }
+
+    fn wanted((): &()) -> String {
+        "a list of texts of 1 to 256 printable characters".to_owned()
+    }
+}
+
 /// The first line of a checkpoint (C2SP tlog-checkpoint): not empty, no space, no plus sign.
 impl Setting for String {
     type Range = ();

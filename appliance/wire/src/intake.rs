@@ -3,7 +3,7 @@
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, Sensitive};
 use serde::{Deserialize, Serialize};
 
-use crate::Problem;
+use crate::{Problem, fit::Term};
 
 /// A request to intaked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct Summary {
     pub present_bytes: ByteCount,
     /// Files, by path inside the release, with sizes.
     pub files: Vec<(String, ByteCount)>,
+    /// The fit worksheet: what the release needs, and what this machine has.
+    #[serde(default)]
+    pub fit: Vec<Term>,
 }
 
 /// Something intaked says while it works.

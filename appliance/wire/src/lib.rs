@@ -10,6 +10,7 @@
 
 pub mod corpus;
 pub mod engine;
+pub mod fit;
 pub mod gateway;
 pub mod inspect;
 pub mod intake;

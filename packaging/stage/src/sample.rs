@@ -115,7 +115,9 @@ fn spec() -> Spec {
         min_counter: 1,
         licences: vec!["Apache-2.0 OR MIT".to_owned()],
         ram_bytes: 0,
+        vram_bytes: 0,
         features: Vec::new(),
+        runtime_min: None,
         attestations: vec![(
             "https://slsa.dev/provenance/v1".to_owned(),
             statement.to_string().into_bytes(),

@@ -28,7 +28,7 @@ mod volume;
 pub use error::BundleError;
 pub use index::{Chunk, Codec, Index};
 pub use manifest::{
-    Attached, Base, Cut, FileEntry, IndexEntry, Manifest, PREDICATE, Release, Requires,
+    Attached, Base, Cut, FileEntry, IndexEntry, Manifest, PREDICATE, Release, Requires, Runtime,
 };
 pub use path::{PathRule, ReleasePath};
 pub use tree::tree_digest;

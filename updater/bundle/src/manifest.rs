@@ -71,6 +71,20 @@ pub struct Requires {
     pub vram_bytes: u64,
     /// Abilities of the engine by name, such as `llama` or `q8_0`; an unknown one is refused there.
     pub features: Vec<String>,
+    /// The appliance's versions that it was made for; absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+}
+
+/// A range of the appliance's versions, each three numbers with points between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// The least.
+    pub min: String,
+    /// The greatest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
 }
 
 /// Evidence that travels with the release as `clb/30-attest/<sha256>`.
@@ -215,6 +229,11 @@ fn check(release: &Release) -> Result<(), BundleError> {
         return wrong("min_release_counter");
     }
     let words = release.licences.iter().chain(&release.requires.features);
+    let runtime = release.requires.runtime.iter();
+    let versions = runtime.flat_map(|runtime| std::iter::once(&runtime.min).chain(&runtime.max));
+    if versions.into_iter().any(|version| !is_text(version)) {
+        return wrong("requires");
+    }
     let many = release.licences.len().max(release.requires.features.len()) > limits::LIST_MAX;
     if many || words.into_iter().any(|word| !is_text(word)) {
         return wrong("licences");

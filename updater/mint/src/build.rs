@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use cloister_attest::Signer;
 use cloister_bundle::{
-    Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
-    container, limits, volume_file_name,
+    Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, Runtime,
+    VolumeHead, container, limits, volume_file_name,
 };
 use cloister_domain::{Digest, Hasher};
 
@@ -37,8 +37,12 @@ pub struct Spec {
     pub licences: Vec<String>,
     /// Memory that it needs, in bytes; disk is counted from the files.
     pub ram_bytes: u64,
+    /// Memory of an accelerator that it needs, in bytes.
+    pub vram_bytes: u64,
     /// Abilities of the engine that it needs.
     pub features: Vec<String>,
+    /// The least version of the appliance that it needs, if it matters.
+    pub runtime_min: Option<String>,
     /// Evidence that travels with it: what it claims (a URI), and its bytes.
     pub attestations: Vec<(String, Vec<u8>)>,
 }
@@ -172,8 +176,9 @@ fn release(
         requires: Requires {
             disk_bytes: index.plain_bytes(),
             ram_bytes: spec.ram_bytes,
-            vram_bytes: 0,
+            vram_bytes: spec.vram_bytes,
             features: spec.features.clone(),
+            runtime: spec.runtime_min.clone().map(|min| Runtime { min, max: None }),
         },
         licences: spec.licences.clone(),
         attestations: attestations.iter().map(attached).collect(),

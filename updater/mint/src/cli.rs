@@ -291,6 +291,18 @@ struct Build {
     /// The least number that may be activated once this release was.
     #[arg(long, default_value_t = 1)]
     min_counter: u64,
+    /// Memory of an accelerator that the model needs, in bytes.
+    #[arg(long, default_value_t = 0)]
+    vram_bytes: u64,
+    /// An ability of the engine that the release needs, such as `llama` or `q8_0`.
+    #[arg(long = "feature")]
+    features: Vec<String>,
+    /// The least version of the appliance that the release needs, such as 0.2.0.
+    #[arg(long)]
+    runtime_min: Option<String>,
+    /// Evidence that travels with the release: the URI of what it claims, `=`, and its file.
+    #[arg(long = "attest", value_name = "URI=FILE")]
+    attestations: Vec<String>,
     /// A licence, as SPDX expression.
     #[arg(long = "licence", required = true)]
     licences: Vec<String>,
@@ -449,8 +461,10 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
         min_counter: build.min_counter,
         licences: build.licences,
         ram_bytes: build.ram_bytes,
-        features: Vec::new(),
-        attestations: Vec::new(),
+        vram_bytes: build.vram_bytes,
+        features: build.features,
+        runtime_min: build.runtime_min,
+        attestations: build.attestations.iter().map(evidence).collect::<Result<_>>()?,
     };
     let mut package = Package::build(&build.tree, &spec, &publishers, &build.out)?;
     let empty = cloister_bundle::container::archive([])?;
@@ -459,6 +473,13 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
         writeln!(out, "volume      {}", path.display())?;
     }
     Ok(())
+}
+
+/// A piece of evidence as it was ordered: what it claims, and its bytes.
+fn evidence(order: &String) -> Result<(String, Vec<u8>)> {
+    let (claim, path) = order.rsplit_once('=').context("--attest takes URI=FILE")?;
+    let most = cloister_bundle::limits::ATTESTATION_BYTES_MAX;
+    Ok((claim.to_owned(), files::read_limited(Path::new(path), most)?))
 }
 
 fn open_all(specs: &[Key], ask: &mut Passphrases) -> Result<Vec<Box<dyn Signer>>> {

@@ -73,6 +73,8 @@ fn spec(counter: u64) -> Spec {
         min_counter: 1,
         licences: vec!["Apache-2.0".to_owned()],
         ram_bytes: 0,
+        vram_bytes: 0,
+        runtime_min: None,
         features: Vec::new(),
         attestations: vec![("https://slsa.dev/provenance/v1".to_owned(), b"{}".to_vec())],
     }

@@ -36,6 +36,7 @@ fn summary(name: &str, counter: u64) -> Summary {
         stored_bytes: ByteCount(9),
         present_bytes: ByteCount(0),
         files: vec![(String::from("model/weights.bin"), ByteCount(10))],
+        fit: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use cloister_state::StateError;
 use cloister_verify::VerifyError;
 use cloister_wire::{Problem, supply::ImportState};
 
-use crate::exam::ExamError;
+use crate::{exam::ExamError, preflight::Lacking};
 
 /// Why the daemon does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +118,9 @@ pub(crate) enum ActError {
     /// The release is larger than the facility allows.
     #[error("the release unpacks to {bytes}, more than the {max} that this facility allows")]
     TooLarge { bytes: ByteCount, max: ByteCount },
-    /// Not enough disk.
-    #[error("{needed} of free disk are needed and {free} are free; remove something and try again")]
-    Space { needed: ByteCount, free: ByteCount },
+    /// The release does not fit the machine or the facility.
+    #[error(transparent)]
+    Lacking(#[from] Lacking),
     /// The file system does not tell how much is free.
     #[error("the file system does not tell how much is free")]
     Disk(#[source] nix::Error),
@@ -191,7 +191,8 @@ impl Coded for ActError {
             | Self::Quarantine { .. }
             | Self::NotHeld
             | Self::Returned(_) => Class::Fault,
-            Self::Space { .. } | Self::Receiving { .. } | Self::Stopping => Class::Busy,
+            Self::Lacking(cause) => cause.class(),
+            Self::Receiving { .. } | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
             | Self::Order
@@ -226,7 +227,7 @@ impl Coded for ActError {
             Self::Order => "import.order",
             Self::OtherRelease => "bundle.head.other",
             Self::TooLarge { .. } => "import.too-large",
-            Self::Space { .. } => "import.space",
+            Self::Lacking(cause) => cause.code(),
             Self::Disk(_) => "import.disk",
             Self::Quarantine { .. } => "import.quarantine",
             Self::NotOpen { .. } => "approval.not-open",

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
+    preflight,
 };
 
 /// Two users share a quarantine folder by its group.
@@ -149,7 +150,11 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     Ok(Head { verified, trust: newer })
 }
 
+/// The refusal with its record; what is not a refusal leaves none.
 fn refuse_offer(core: &Core, offer: &Offer, error: ActError) -> ActError {
+    if !is_refusal(&error) {
+        return error;
+    }
     // The name that the refused bytes give themselves; nobody vouches for it.
     let generation = manifest(&offer.manifest.0).ok().map(|manifest| manifest.generation());
     refuse_unseen(core, generation, &error.problem()).err().unwrap_or(error)
@@ -180,18 +185,10 @@ pub(crate) fn abort_unseen(
     if resumable { Ok(()) } else { refuse_unseen(core, None, problem) }
 }
 
-/// Stores a new import, if the disk has room for it.
+/// Stores a new import, if it fits the machine and the facility.
 fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActError> {
-    let update = &core.config.update;
-    let needed = summary
-        .plain_bytes
-        .0
-        .saturating_sub(summary.present_bytes.0)
-        .saturating_add(update.reserve_bytes.0);
-    let about = nix::sys::statvfs::statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
-    let free = about.blocks_available().saturating_mul(about.fragment_size());
-    if free < needed {
-        return Err(ActError::Space { needed: ByteCount(needed), free: ByteCount(free) });
+    if let Err(lacking) = preflight::judge(&summary.fit) {
+        return Err(refuse_offer(core, offer, lacking.into()));
     }
     let import = ImportId(core.state().next(Series::Import)?);
     let record = core.recordd.append(&Core::entry(
@@ -238,6 +235,7 @@ fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {
             .iter()
             .map(|file| (file.path.as_str().to_owned(), ByteCount(file.size)))
             .collect(),
+        fit: preflight::worksheet(core, release, present)?,
     })
 }
 

@@ -15,6 +15,7 @@ mod inspect;
 mod intake;
 mod orphan;
 mod peers;
+mod preflight;
 mod serve;
 mod slots;
 mod status;

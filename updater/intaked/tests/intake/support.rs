@@ -98,6 +98,7 @@ impl Release {
             stored_bytes: ByteCount(self.index.stored_bytes()),
             present_bytes: ByteCount(0),
             files: Vec::new(),
+            fit: Vec::new(),
         }
     }
 }

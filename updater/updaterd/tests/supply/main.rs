@@ -3,6 +3,7 @@
 
 mod inspection;
 mod kill;
+mod preflight;
 mod support;
 
 use std::{fs, sync::atomic::Ordering};

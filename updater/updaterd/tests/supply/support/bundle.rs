@@ -117,7 +117,21 @@ impl Bundle {
         Self::of(counter, vec![("model/weights.txt", nats.as_bytes().to_vec())], PUBLISHER)
     }
 
+    /// A release that asks for more than others, or has other papers.
+    pub(crate) fn asking(counter: u64, change: impl FnOnce(&mut Release)) -> Self {
+        Self::made(counter, vec![("model/weights.txt", b"0.5".to_vec())], PUBLISHER, change)
+    }
+
     fn of(counter: u64, files: Vec<(&str, Vec<u8>)>, signer: u8) -> Self {
+        Self::made(counter, files, signer, |_release| {})
+    }
+
+    fn made(
+        counter: u64,
+        files: Vec<(&str, Vec<u8>)>,
+        signer: u8,
+        change: impl FnOnce(&mut Release),
+    ) -> Self {
         let entries: Vec<FileEntry> = files
             .iter()
             .map(|(path, content)| FileEntry {
@@ -140,7 +154,7 @@ impl Bundle {
             .collect();
         let index = Index::new(chunks, &entries).unwrap();
         let table = index.encode();
-        let release = Release {
+        let mut release = Release {
             name: "demo".to_owned(),
             version: format!("{counter}.0.0"),
             release_counter: counter,
@@ -164,6 +178,7 @@ impl Bundle {
             attestations: Vec::new(),
             base: None,
         };
+        change(&mut release);
         let manifest = Manifest::new(release).unwrap();
         let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
         let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();

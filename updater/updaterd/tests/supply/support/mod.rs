@@ -378,7 +378,7 @@ impl Script {
             embedding_width: None,
             embedding_model: None,
             context: TokenCount(64),
-            device: String::from("script"),
+            device: String::from("cpu"),
             peak_memory: ByteCount(1 << 20),
             running: 0,
         }

@@ -1,0 +1,279 @@
+//! Whether a release fits this machine and this facility, before its first chunk is read: the terms of
+//! the worksheet, and the refusal by the first one that does not hold.
+
+use cloister_bundle::{Manifest, Release};
+use cloister_config::{Role, Update};
+use cloister_domain::{ByteCount, Class, Coded, Slot};
+use cloister_wire::fit::{Measure, Term};
+use nix::sys::{statvfs::statvfs, sysinfo::sysinfo};
+
+use crate::{core::Core, error::ActError};
+
+/// What the engine of this version can do: architectures (`services/model/src/arch`) and element types
+/// for which there are kernels.
+const ABILITIES: [&str; 7] = ["bert", "bf16", "f16", "f32", "llama", "q8_0", "qwen2"];
+/// The version of the whole appliance.
+const RUNTIME: &str = env!("CARGO_PKG_VERSION");
+/// Names for kinds of evidence, for which a facility may ask in short; the URI begins as given.
+const EVIDENCE: [(&str, &[&str]); 4] = [
+    ("sbom", &["https://cyclonedx.org/bom", "https://spdx.dev/Document"]),
+    ("sbom-cyclonedx", &["https://cyclonedx.org/bom"]),
+    ("sbom-spdx", &["https://spdx.dev/Document"]),
+    ("slsa-provenance", &["https://slsa.dev/provenance/"]),
+];
+
+/// The term that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Lacking {
+    #[error(
+        "{needed} of free disk are needed and {there} are free; remove something and try again"
+    )]
+    Disk { needed: ByteCount, there: ByteCount },
+    #[error("the file system can take {there} more files and {needed} are needed")]
+    Inodes { needed: u64, there: u64 },
+    #[error("the release needs {needed} of memory and the machine has {there}")]
+    Ram { needed: ByteCount, there: ByteCount },
+    #[error("the release needs {needed} of an accelerator's memory and {there} are there")]
+    Vram { needed: ByteCount, there: ByteCount },
+    #[error("the release needs another version of the appliance; `import --inspect` shows which")]
+    Runtime,
+    #[error("the release needs what this engine cannot do; `import --inspect` shows what")]
+    Features,
+    #[error(
+        "a licence of the release is not one that this facility allows; `import --inspect` shows which"
+    )]
+    Licence,
+    #[error(
+        "the release lacks evidence that this facility asks for; `import --inspect` shows what"
+    )]
+    Attestations,
+}
+
+impl Coded for Lacking {
+    fn class(&self) -> Class {
+        match self {
+            // The surroundings, not the release.
+            Self::Disk { .. } | Self::Inodes { .. } => Class::Busy,
+            Self::Ram { .. }
+            | Self::Vram { .. }
+            | Self::Runtime
+            | Self::Features
+            | Self::Licence
+            | Self::Attestations => Class::Refused,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Disk { .. } => "preflight.disk",
+            Self::Inodes { .. } => "preflight.inodes",
+            Self::Ram { .. } => "preflight.ram",
+            Self::Vram { .. } => "preflight.vram",
+            Self::Runtime => "preflight.runtime",
+            Self::Features => "preflight.features",
+            Self::Licence => "preflight.licence",
+            Self::Attestations => "preflight.attestations",
+        }
+    }
+}
+
+/// Every term for a release of which `present` bytes are here already.
+pub(crate) fn worksheet(
+    core: &Core,
+    release: &Release,
+    present: u64,
+) -> Result<Vec<Term>, ActError> {
+    let update = &core.config.update;
+    let about = statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
+    let new = release.index.plain_bytes.saturating_sub(present);
+    // With a user of its own, intaked's files are copied to the shelf and both lie there for a while.
+    let copies = if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 };
+    let files = u64::try_from(release.files.len()).unwrap_or(u64::MAX);
+    let weights = weights(release);
+    let free = about.blocks_available().saturating_mul(about.fragment_size());
+    // File systems without a table of inodes say zero.
+    let inodes = (about.files() > 0).then(|| about.files_available());
+    let memory = sysinfo().ok().map(|about| about.ram_total());
+    let needs = &release.requires;
+    Ok(vec![
+        bytes("disk", new.saturating_mul(copies), update.reserve_bytes.0, Some(free)),
+        // A name in quarantine, one among the objects, one in the tree; folders beside.
+        amount("inodes", "files", files.saturating_mul(3).saturating_add(64), 0, inodes),
+        bytes("ram", needs.ram_bytes.max(weights), 0, memory),
+        // The candidate is judged while the active release serves.
+        bytes("ram-while-judged", weights.saturating_add(active_weights(core)?), 0, memory),
+        bytes("vram", needs.vram_bytes, 0, accelerator(core, needs.vram_bytes)),
+        words("runtime", runtime_words(release), |word| runtime_holds(word)),
+        words("features", needs.features.clone(), |word| ABILITIES.contains(&word)),
+        words("licence", release.licences.clone(), |word| licence_holds(update, word)),
+        words("attestations", update.attestations_required.clone(), |word| {
+            evidence_holds(release, word)
+        }),
+    ])
+}
+
+/// Refuses by the first term that does not hold.
+pub(crate) fn judge(terms: &[Term]) -> Result<(), Lacking> {
+    let Some(term) = terms.iter().find(|term| !term.holds()) else { return Ok(()) };
+    let (needed, there) = match term.measure {
+        Measure::Amount { needed, reserve, there, .. } => {
+            (needed.saturating_add(reserve), there.unwrap_or(0))
+        }
+        Measure::Words { .. } => (0, 0),
+    };
+    let sizes = (ByteCount(needed), ByteCount(there));
+    Err(match term.name.as_str() {
+        "disk" => Lacking::Disk { needed: sizes.0, there: sizes.1 },
+        "inodes" => Lacking::Inodes { needed, there },
+        "vram" => Lacking::Vram { needed: sizes.0, there: sizes.1 },
+        "runtime" => Lacking::Runtime,
+        "features" => Lacking::Features,
+        "licence" => Lacking::Licence,
+        "attestations" => Lacking::Attestations,
+        _ => Lacking::Ram { needed: sizes.0, there: sizes.1 },
+    })
+}
+
+fn amount(name: &str, unit: &str, needed: u64, reserve: u64, there: Option<u64>) -> Term {
+    let measure = Measure::Amount { unit: unit.to_owned(), needed, reserve, there };
+    Term { name: name.to_owned(), measure }
+}
+
+fn bytes(name: &str, needed: u64, reserve: u64, there: Option<u64>) -> Term {
+    amount(name, "bytes", needed, reserve, there)
+}
+
+fn words(name: &str, needed: Vec<String>, holds: impl Fn(&str) -> bool) -> Term {
+    let missing = needed.iter().filter(|word| !holds(word)).cloned().collect();
+    Term { name: name.to_owned(), measure: Measure::Words { needed, missing } }
+}
+
+/// Bytes of the files that an engine maps.
+fn weights(release: &Release) -> u64 {
+    let mapped = |path: &str| path.ends_with(".gguf") || path.ends_with(".safetensors");
+    let sizes =
+        release.files.iter().filter(|file| mapped(file.path.as_str())).map(|file| file.size);
+    sizes.fold(0, u64::saturating_add)
+}
+
+fn active_weights(core: &Core) -> Result<u64, ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(0) };
+    let envelope = active.shelved().manifest()?;
+    let manifest: Manifest = crate::intake::manifest(&envelope)?;
+    Ok(weights(manifest.release()))
+}
+
+/// Memory of the accelerator: none if both engines say that they run on the CPU, unknown otherwise.
+fn accelerator(core: &Core, needed: u64) -> Option<u64> {
+    if needed == 0 {
+        return None;
+    }
+    let on_cpu = |slot: Slot| core.engine(slot).status().is_ok_and(|status| status.device == "cpu");
+    Slot::ALL.into_iter().all(on_cpu).then_some(0)
+}
+
+/// What the release says about the appliance's version, as `at least X` and `at most Y`.
+fn runtime_words(release: &Release) -> Vec<String> {
+    let Some(runtime) = &release.requires.runtime else { return Vec::new() };
+    let least = Some(format!("at least {}", runtime.min));
+    let most = runtime.max.as_ref().map(|max| format!("at most {max}"));
+    least.into_iter().chain(most).collect()
+}
+
+fn runtime_holds(word: &str) -> bool {
+    let here = version(RUNTIME);
+    match word.rsplit_once(' ') {
+        Some(("at least", least)) => version(least).is_some_and(|least| here >= Some(least)),
+        Some(("at most", most)) => version(most).is_some_and(|most| here <= Some(most)),
+        _ => false,
+    }
+}
+
+/// Three numbers with points between; anything else is no version.
+fn version(text: &str) -> Option<[u32; 3]> {
+    let numbers = text.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u32>>>()?;
+    numbers.try_into().ok()
+}
+
+/// Whether the facility's list allows an SPDX expression: enough of its licences are listed. An empty
+/// list allows everything, also what is no expression.
+fn licence_holds(update: &Update, expression: &str) -> bool {
+    let allowed = &update.licences_allowed;
+    let listed = |licence: &spdx::LicenseReq| allowed.contains(&licence.to_string());
+    allowed.is_empty()
+        || spdx::Expression::parse(expression).is_ok_and(|parsed| parsed.evaluate(listed))
+}
+
+fn evidence_holds(release: &Release, asked: &str) -> bool {
+    let known = EVIDENCE.iter().find(|(name, _)| *name == asked);
+    release.attestations.iter().any(|attached| match known {
+        Some((_, beginnings)) => {
+            beginnings.iter().any(|beginning| attached.predicate_type.starts_with(beginning))
+        }
+        None => attached.predicate_type == asked,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cloister_config::Config;
+
+    use super::*;
+
+    #[test]
+    fn a_term_holds_when_needs_and_reserve_are_met() {
+        assert!(bytes("disk", 6, 4, Some(10)).holds());
+        let short = bytes("disk", 7, 4, Some(10));
+        assert_eq!((short.holds(), short.margin()), (false, Some(-1)));
+        assert!(bytes("vram", 7, 0, None).holds(), "what the machine does not say refuses nothing");
+        assert!(!bytes("ram", u64::MAX, u64::MAX, Some(u64::MAX)).holds());
+        let code = |name: &str| judge(&[bytes(name, 2, 0, Some(1))]).expect_err("lacking").code();
+        for (name, expected) in [
+            ("disk", "preflight.disk"),
+            ("inodes", "preflight.inodes"),
+            ("ram", "preflight.ram"),
+            ("ram-while-judged", "preflight.ram"),
+            ("vram", "preflight.vram"),
+        ] {
+            assert_eq!(code(name), expected);
+        }
+    }
+
+    #[test]
+    fn licences_are_expressions_and_enough_of_them_must_be_listed() {
+        let text = "[update]\nlicences_allowed = [\"MIT\", \"Apache-2.0\", \"LicenseRef-gemma\"]";
+        let listed = Config::parse(text).expect("valid").update;
+        for (expression, holds) in [
+            ("MIT", true),
+            ("GPL-3.0-only", false),
+            ("MIT OR GPL-3.0-only", true),
+            ("MIT AND GPL-3.0-only", false),
+            ("MIT AND (Apache-2.0 OR GPL-3.0-only)", true),
+            ("LicenseRef-gemma", true),
+            ("LicenseRef-other", false),
+            ("Apache-2.0 WITH LLVM-exception", false),
+            ("anything I like", false),
+            ("", false),
+        ] {
+            assert_eq!(licence_holds(&listed, expression), holds, "{expression}");
+        }
+        let any = Config::parse("").expect("valid").update;
+        assert!(licence_holds(&any, "anything I like"));
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (word, holds) in [
+            ("at least 0.0.9", true),
+            ("at least 99.0.0", false),
+            ("at most 99.10.0", true),
+            ("at most 0.0.0", false),
+            ("at least 1.x", false),
+            ("soon", false),
+        ] {
+            assert_eq!(runtime_holds(word), holds, "{word}");
+        }
+        assert!(version("0.10.0") > version("0.9.9"));
+    }
+}
