@@ -46,6 +46,7 @@ cloister-gatewayd:cloister-gatewayd 700 /var/lib/cloister/gateway
 root:root 755 /run/cloister
 FOLDERS
 for unit in cloister-{recordd,updaterd,corpusd,gatewayd}.{service,socket} cloister-intaked.socket cloister-inspectd.socket \
+    cloister-scand.socket \
     cloister-gatewayd-admin.socket cloister-engined@{a,b}.{service,socket}; do
     expect "$unit" enabled "$(in_root systemctl is-enabled "$unit")"
 done

@@ -13,7 +13,7 @@ cp -r "$units"/*.service "$units"/*.socket "$units"/*.service.d "$root/usr/lib/s
 # The machine's own targets and slices, which ours name.
 cp -r /lib/systemd/system/*.target /lib/systemd/system/*.slice /lib/systemd/system/systemd-journald*@.* \
     "$root/usr/lib/systemd/system/"
-for name in recordd intaked inspectd updaterd engined corpusd gatewayd; do
+for name in recordd intaked inspectd scand updaterd engined corpusd gatewayd; do
     # verify wants to see the programs.
     install -m 755 /bin/true "$root/usr/bin/cloister-$name"
 done

@@ -27,7 +27,7 @@ put() { # MODE SOURCE TARGET
     install -D -m "$1" "$2" "$tree/$3"
 }
 
-for name in recordd intaked inspectd updaterd engined corpusd gatewayd; do
+for name in recordd intaked inspectd scand updaterd engined corpusd gatewayd; do
     put 755 "$binaries/cloister-$name" "usr/bin/cloister-$name"
 done
 put 755 "$binaries/cloister" usr/bin/cloister

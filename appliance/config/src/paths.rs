@@ -22,6 +22,7 @@ impl Paths {
             | Role::Intaked
             | Role::Updaterd
             | Role::Inspectd
+            | Role::Scand
             | Role::Engined
             | Role::Corpusd => self.runtime.join(format!("{role}.sock")),
         }

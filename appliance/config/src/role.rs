@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// One of the appliance's daemons. `engined` runs once for each slot, `inspectd` once
-/// for each artefact.
+/// One of the appliance's daemons. `engined` runs once for each slot, `inspectd` and
+/// `scand` once for each artefact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The keeper of the log.
@@ -14,6 +14,8 @@ pub enum Role {
     Updaterd,
     /// The judge of one artefact; a process for each.
     Inspectd,
+    /// The one that starts the facility's scanner; a process for each artefact.
+    Scand,
     /// The language model.
     Engined,
     /// The keeper of the documents.
@@ -24,11 +26,12 @@ pub enum Role {
 
 impl Role {
     /// All daemons, in the order in which they start.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Recordd,
         Self::Updaterd,
         Self::Intaked,
         Self::Inspectd,
+        Self::Scand,
         Self::Engined,
         Self::Corpusd,
         Self::Gatewayd,
@@ -42,6 +45,7 @@ impl Role {
             Self::Intaked => "intaked",
             Self::Updaterd => "updaterd",
             Self::Inspectd => "inspectd",
+            Self::Scand => "scand",
             Self::Engined => "engined",
             Self::Corpusd => "corpusd",
             Self::Gatewayd => "gatewayd",

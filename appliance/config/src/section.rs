@@ -181,6 +181,17 @@ sections! {
         /// Evidence without which no release is taken: `sbom`, `sbom-cyclonedx`, `sbom-spdx`,
         /// `slsa-provenance`, or the URI of a predicate type.
         attestations_required: Vec<String> = "[]";
+        /// Command line of a scanner that looks at each file of a release after its inspection. The number
+        /// of a descriptor that reads the file is added as its last word. It ends with 0 for clean, with 1
+        /// for a finding, and with anything else when it came to no verdict. Empty: no scanner.
+        scanner: Vec<String> = "[]";
+        /// Largest file that the scanner is given: 100 MiB, what clamscan looks at unless it is told
+        /// otherwise. A larger one is recorded as not scanned.
+        scanner_bytes_max: ByteCount = "104857600" in ANY;
+        /// Address space of the scanner: 4 GiB. The signatures of ClamAV alone take more than one.
+        scanner_memory_bytes: ByteCount = "4294967296" in (16_777_216, MOST);
+        /// Seconds that the scanner may take for one file.
+        scanner_s: u32 = "300" in (1, 86_400);
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);
@@ -234,6 +245,8 @@ sections! {
         updaterd: Vec<User> = "[]";
         /// User of updaterd.
         inspectd: Vec<User> = "[]";
+        /// User of updaterd.
+        scand: Vec<User> = "[]";
         /// Users of updaterd, corpusd and gatewayd.
         engined: Vec<User> = "[]";
         /// Users of updaterd, gatewayd and the operators.
@@ -252,6 +265,7 @@ impl Peers {
             Role::Intaked => &self.intaked,
             Role::Updaterd => &self.updaterd,
             Role::Inspectd => &self.inspectd,
+            Role::Scand => &self.scand,
             Role::Engined => &self.engined,
             Role::Corpusd => &self.corpusd,
             Role::Gatewayd => &self.gatewayd,

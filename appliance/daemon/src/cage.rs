@@ -166,6 +166,7 @@ impl Cage {
             }),
             // That of inspectd is stricter, and is shut when it has its question.
             Role::Inspectd
+            | Role::Scand
             | Role::Recordd
             | Role::Updaterd
             | Role::Engined

@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd},
         unix::{fs::FileExt as _, net::UnixStream},
     },
     process::ExitCode,
@@ -25,7 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use crate::cell::Cell;
 use crate::{
-    Connection, FrameError, StartError, arguments::Arguments, clock::Stopwatch, log, process,
+    Connection, FrameError, StartError, arguments::Arguments, clock::Stopwatch, log, pen, process,
     read_config, serve,
 };
 
@@ -101,7 +101,30 @@ pub fn program<Q: DeserializeOwned, A: Serialize>(
     cell: impl FnOnce(ByteCount) -> Cell,
     judge: impl FnOnce(&Q, &File, &Peak) -> A,
 ) -> ExitCode {
-    match converse(role, cell, judge) {
+    ended(
+        role,
+        converse(
+            role,
+            |_config, bytes, socket| cell(bytes).shut(socket),
+            |_config, question, file, peak| judge(question, file, peak),
+        ),
+    )
+}
+
+/// The whole of the `main` of a program that starts the facility's scanner for one file: as [`program`],
+/// with a cage in which a foreign program can run.
+pub fn scanner<Q: DeserializeOwned, A: Serialize>(
+    role: Role,
+    judge: impl FnOnce(&Config, &Q, &File) -> A,
+) -> ExitCode {
+    let shut = |config: &Config, _bytes, _socket| {
+        pen::shut(config.update.scanner_memory_bytes, config.update.scanner_s)
+    };
+    ended(role, converse(role, shut, |config, question, file, _peak| judge(config, question, file)))
+}
+
+fn ended(role: Role, outcome: Result<(), ProgramError>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to be told when standard error is gone too.
@@ -135,8 +158,8 @@ impl ProgramError {
 
 fn converse<Q: DeserializeOwned, A: Serialize>(
     role: Role,
-    cell: impl FnOnce(ByteCount) -> Cell,
-    judge: impl FnOnce(&Q, &File, &Peak) -> A,
+    shut: impl FnOnce(&Config, ByteCount, RawFd) -> Result<&'static str, StartError>,
+    judge: impl FnOnce(&Config, &Q, &File, &Peak) -> A,
 ) -> Result<(), ProgramError> {
     let arguments = Arguments::parse(role, std::env::args_os().skip(1))?;
     let config = read_config(&arguments)?;
@@ -150,9 +173,9 @@ fn converse<Q: DeserializeOwned, A: Serialize>(
     let question: Q = connection.expect()?;
     let file = File::from(connection.take()?);
     let bytes = file.metadata().map_err(system("examine the file"))?.len();
-    cell(ByteCount(bytes)).shut(connection.stream().as_raw_fd())?;
+    shut(&config, ByteCount(bytes), connection.stream().as_raw_fd())?;
     connection.write(&Started::Started)?;
-    connection.write(&judge(&question, &file, &peak))?;
+    connection.write(&judge(&config, &question, &file, &peak))?;
     Ok(())
 }
 

@@ -36,6 +36,7 @@ mod listen;
 mod log;
 mod notify;
 mod passing;
+mod pen;
 mod process;
 mod serve;
 mod stop;

@@ -67,6 +67,30 @@ impl Coded for Ended {
     }
 }
 
+/// Why a file is refused for what a scanner said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Scanned {
+    /// It found something.
+    #[error("the facility's scanner found something in the file")]
+    Infected,
+    /// It was asked and gave no verdict.
+    #[error("the facility's scanner came to no verdict about the file; see scand in the journal")]
+    Failed,
+}
+
+impl Coded for Scanned {
+    fn class(&self) -> Class {
+        Class::Refused
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Infected => "inspect.scan.infected",
+            Self::Failed => "inspect.scan.failed",
+        }
+    }
+}
+
 /// Seconds that the inspection of so many bytes may take: half a minute, and what a slow disk needs
 /// to read them.
 #[must_use]

@@ -18,53 +18,62 @@ use nix::{
     unistd::Pid,
 };
 
-/// The socket of inspectd, and the processes that serve its connections.
+/// The sockets, and the processes that serve their connections.
 #[derive(Debug)]
 pub(crate) struct Accepting {
-    listener: UnixListener,
-    program: PathBuf,
+    sockets: Vec<Socket>,
     config_path: PathBuf,
-    log: PathBuf,
     running: Vec<i32>,
 }
 
+/// One socket and what is started for its connections.
+#[derive(Debug)]
+struct Socket {
+    listener: UnixListener,
+    program: PathBuf,
+    log: PathBuf,
+}
+
 impl Accepting {
-    /// Binds the socket.
+    /// Binds the sockets.
     pub(crate) fn bind(root: &Path, config_path: &Path, config: &Config) -> Result<Self> {
-        let socket = config.paths.socket(Role::Inspectd);
-        let listener =
-            UnixListener::bind(&socket).with_context(|| format!("binding {}", socket.display()))?;
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            program: std::env::current_exe()?.with_file_name("cloister-inspectd"),
-            config_path: config_path.to_owned(),
-            log: root.join("log/inspectd.log"),
-            running: Vec::new(),
-        })
+        let mut sockets = Vec::new();
+        for role in [Role::Inspectd, Role::Scand] {
+            let path = config.paths.socket(role);
+            let listener =
+                UnixListener::bind(&path).with_context(|| format!("binding {}", path.display()))?;
+            listener.set_nonblocking(true)?;
+            let program = std::env::current_exe()?.with_file_name(format!("cloister-{role}"));
+            let log = root.join(format!("log/{role}.log"));
+            sockets.push(Socket { listener, program, log });
+        }
+        Ok(Self { sockets, config_path: config_path.to_owned(), running: Vec::new() })
     }
 
     /// What becomes readable when somebody connects.
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|socket| socket.listener.as_fd())
     }
 
     /// Starts a process for each connection that waits.
     pub(crate) fn accept(&mut self) -> Result<()> {
-        while let Ok((connection, _unnamed)) = self.listener.accept() {
-            let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-            let mut command = Command::new(&self.program);
-            command
-                .arg("--config")
-                .arg(&self.config_path)
-                .env_remove("RUST_LOG")
-                .stdin(OwnedFd::from(connection))
-                .stdout(Stdio::null())
-                .stderr(log);
-            // Reaped with the daemons.
-            let child =
-                command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
-            self.running.push(i32::try_from(child.id())?);
+        for socket in &self.sockets {
+            while let Ok((connection, _unnamed)) = socket.listener.accept() {
+                let log = OpenOptions::new().create(true).append(true).open(&socket.log)?;
+                let mut command = Command::new(&socket.program);
+                command
+                    .arg("--config")
+                    .arg(&self.config_path)
+                    .env_remove("RUST_LOG")
+                    .stdin(OwnedFd::from(connection))
+                    .stdout(Stdio::null())
+                    .stderr(log);
+                // Reaped with the daemons.
+                let child = command
+                    .spawn()
+                    .with_context(|| format!("starting {}", socket.program.display()))?;
+                self.running.push(i32::try_from(child.id())?);
+            }
         }
         Ok(())
     }

@@ -168,10 +168,8 @@ fn watch(
 ) -> Result<()> {
     let mut announced = false;
     loop {
-        let mut watched = vec![
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(accepting.socket(), PollFlags::POLLIN),
-        ];
+        let mut watched = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        watched.extend(accepting.sockets().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         watched.extend(kept.iter().map(|one| PollFd::new(one.notify.as_fd(), PollFlags::POLLIN)));
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}

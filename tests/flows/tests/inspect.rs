@@ -1,10 +1,11 @@
 //! A signed release whose files are not what they should be is refused after inspection, and nothing
 //! of it is left.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::Result;
 use cloister_flows::{Scene, assert_refused};
+use cloister_stage::Options;
 
 /// `pickle.dumps` of an object whose loading runs `id`, protocol 2.
 const PICKLE: &[u8] = b"\x80\x02cposix\nsystem\nq\0X\x02\0\0\0idq\x01\x85q\x02Rq\x03.";
@@ -54,5 +55,34 @@ fn weights_that_are_a_program_or_lie() -> Result<()> {
         assert_eq!(bytes_below(&paths.quarantine())?, 0, "quarantine is empty");
         assert_eq!(bytes_below(&paths.shelf())?, 0, "the shelf is empty");
     }
+    Ok(())
+}
+
+#[test]
+fn the_facilitys_scanner_looks_at_every_file_that_is_not_too_large_for_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let scanner = folder.path().join("scanner");
+    fs::write(&scanner, "#!/bin/sh\nif grep -q EVIL-MARK <&\"$1\"; then exit 1; fi\n")?;
+    fs::set_permissions(&scanner, fs::Permissions::from_mode(0o755))?;
+    let extra = format!(
+        "\n[update]\nevaluation_required = false\nscanner = [{scanner:?}]\nscanner_bytes_max = 1000\n"
+    );
+    let scene = Scene::with(&Options { extra, ..Options::default() })?;
+    let tree = scene.path().join("marked");
+    fs::create_dir_all(&tree)?;
+    fs::write(tree.join("NOTICE"), "This text holds the EVIL-MARK.\n")?;
+    fs::write(tree.join("README.md"), "long ".repeat(500))?;
+    let volume = scene.facility.publish(&tree, "1.0.0", 1)?;
+    assert_refused(&scene.facility.import(&volume)?, "inspect.scan.infected");
+    let inspection = scene.last_record("inspection")?;
+    let facts = &inspection["predicate"]["facts"];
+    assert_eq!((&facts["refused"], &facts["not_scanned"]), (&1.into(), &1.into()), "{facts}");
+    let scans: Vec<&str> = facts["files"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|file| file["scan"].as_str())
+        .collect();
+    assert_eq!(scans, ["infected", "too-large"]);
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The inspection of one artefact in a process of its own: how small its cage is, and how the pure
-//! validators of `cloister-inspect` get their bytes from a descriptor.
+//! validators of `cloister-inspect` get their bytes from a descriptor. Beside it the facility's own
+//! scanner, in a process and a cage of its own.
+
+mod scan;
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
@@ -13,6 +16,8 @@ use cloister_wire::{
     Problem,
     inspect::{Accepted, Answer, Question, seconds_max},
 };
+
+pub use scan::scan;
 
 /// Address space of the process. The largest tokenizer takes some 400 MiB while it is read; headers of
 /// weights take less, and weights pass through a buffer of 1 MiB.

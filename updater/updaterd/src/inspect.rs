@@ -19,7 +19,7 @@ use cloister_domain::{Class, GenerationId, ImportId};
 use cloister_shelf::Object;
 use cloister_wire::{
     Problem,
-    inspect::{Answer, Question, seconds_max},
+    inspect::{Answer, Question, Scanned, seconds_max},
     record::Event,
     supply::{Inspected, Inspection, Scan},
 };
@@ -111,9 +111,13 @@ fn look_at(core: &Core, number: usize, name: &str, object: &Object) -> Result<Fi
         Err(problem) if problem.class == Class::Fault => return Err(ActError::Told(problem)),
         Err(problem) => (None, Some(problem)),
     };
+    let (scan, problem) = match problem {
+        None => scanned(core, &question, object)?,
+        Some(problem) => (Scan::Off, Some(problem)),
+    };
     let file = u64::try_from(number).unwrap_or(u64::MAX);
     let code = problem.as_ref().map(|problem: &Problem| problem.code.clone());
-    let inspected = Inspected { file, sha256: object.digest(), kind, code, scan: Scan::Off };
+    let inspected = Inspected { file, sha256: object.digest(), kind, code, scan };
     Ok(Finding { inspected, problem })
 }
 
@@ -133,6 +137,36 @@ fn judged(
         Err(AskError::Ended(ended)) => Ok(Err(Problem::of(&ended))),
         Err(other) => Err(ActError::Inspector(other)),
     }
+}
+
+/// What the facility's scanner says, and the refusal that follows from it.
+fn scanned(
+    core: &Core,
+    question: &Question,
+    object: &Object,
+) -> Result<(Scan, Option<Problem>), ActError> {
+    let update = &core.config.update;
+    if update.scanner.is_empty() {
+        return Ok((Scan::Off, None));
+    }
+    if object.bytes() > update.scanner_bytes_max {
+        return Ok((Scan::TooLarge, None));
+    }
+    let unavailable = |cause| ActError::Inspector(AskError::Start(cause));
+    let file = core.shelf.open_object(object)?;
+    let socket = core.config.paths.socket(Role::Scand);
+    let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
+    let scan = match caged::ask(&connection, question, file.as_fd(), update.scanner_s) {
+        Ok(scan) => scan,
+        Err(AskError::Ended(_)) => Scan::Failed,
+        Err(other) => return Err(ActError::Inspector(other)),
+    };
+    let refusal = match scan {
+        Scan::Infected => Some(Problem::of(&Scanned::Infected)),
+        Scan::Failed => Some(Problem::of(&Scanned::Failed)),
+        Scan::Off | Scan::Clean | Scan::TooLarge => None,
+    };
+    Ok((scan, refusal))
 }
 
 /// What the release is refused for: the first file that was refused, by its number.
