@@ -60,6 +60,10 @@ impl Metadata {
         if !field("spec_version")?.starts_with("1.") {
             return Err(wrong("spec_version"));
         }
+        // Text of another kind would read as a file that says nothing about persons and revocations.
+        if signed.get("x-cloister").is_some_and(|extra| !extra.is_object()) {
+            return Err(wrong("x-cloister"));
+        }
         let expires = field("expires")?.parse().map_err(|_cause| wrong("expires"))?;
         let version = signed.get("version").and_then(Value::as_u64).filter(|version| *version > 0);
         let version = version.ok_or(wrong("version"))?;
@@ -121,9 +125,13 @@ fn signature(value: &Value) -> Option<Signature> {
     Some(Signature { keyid, sig: unhex(text("sig")?).unwrap_or_default() })
 }
 
+/// Lower-case digits only: a signature has one spelling, so no bit of a file can change unseen.
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let nibble =
-        |digit: u8| (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => digit.checked_sub(b'0'),
+        b'a'..=b'f' => digit.checked_sub(b'a' - 10),
+        _ => None,
+    };
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
         return None;

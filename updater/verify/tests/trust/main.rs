@@ -64,6 +64,27 @@ fn thresholds_count_persons_and_must_be_possible() {
 }
 
 #[test]
+fn a_signature_has_one_spelling() {
+    let text = String::from_utf8(signed(&root(1), &[1, 2])).unwrap();
+    let (_, from) = text.split_once("\"sig\":\"").unwrap();
+    let sig = from.get(..128).unwrap();
+    let upper = text.replace(sig, &sig.to_uppercase());
+    assert_ne!(upper, text);
+    let once = VerifyError::Threshold { role: RoleName::Root, good: 1, needed: 2 };
+    assert_eq!(enrol(upper.as_bytes(), Digest::of(upper.as_bytes())), Err(once));
+}
+
+#[test]
+fn what_a_facility_adds_is_an_object_or_absent() {
+    let wrong = VerifyError::Field { role: RoleName::Root, field: "x-cloister" };
+    for other in [json!(null), json!(true), json!("{}"), json!([])] {
+        let mut part = root(1);
+        part["x-cloister"] = other;
+        assert_eq!(enrolled(&part), Err(wrong));
+    }
+}
+
+#[test]
 fn a_key_named_twice_or_misnamed_is_refused() {
     let mut twice = root(1);
     let mut object = key(1).public().to_object();
