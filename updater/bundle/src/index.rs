@@ -7,7 +7,7 @@
 use cloister_domain::Digest;
 
 use crate::{
-    BundleError, FileEntry,
+    BundleError, FileEntry, VolumeHead,
     limits::{CHUNK_PLAIN_BYTES_MAX, CHUNK_STORED_BYTES_MAX, INDEX_BYTES_MAX},
 };
 
@@ -142,6 +142,20 @@ impl Index {
         self.chunks.get(first..end)
     }
 
+    /// The chunks of the volume that `head` describes. Only the first volume begins at the first
+    /// chunk, and only the last one ends at the last, so that a head cannot say more volumes or
+    /// fewer than there are.
+    ///
+    /// # Errors
+    /// [`BundleError::Head`].
+    pub fn of_volume(&self, head: &VolumeHead) -> Result<&[Chunk], BundleError> {
+        let chunks = self.volume(head.first_chunk, head.chunks).ok_or(BundleError::Head)?;
+        let end = head.first_chunk.checked_add(head.chunks).ok_or(BundleError::Head)?;
+        let begins = (head.volume == 1) == (head.first_chunk == 0);
+        let ends = (head.volume == head.volumes) == (end == position(self.chunks.len())?);
+        if begins && ends { Ok(chunks) } else { Err(BundleError::Head) }
+    }
+
     /// Plain bytes of all chunks.
     #[must_use]
     pub const fn plain_bytes(&self) -> u64 {
@@ -273,6 +287,34 @@ mod tests {
         assert_eq!(index.plain_bytes(), (4 << 30) + 8);
         assert_eq!(index.volume(1, 2).map(<[Chunk]>::len), Some(2));
         assert_eq!(index.volume(1, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_head_says_as_many_volumes_as_there_are() {
+        let index = Index::new(cut(&[10], 4), &files(&[10])).expect("covered");
+        let bundle = cloister_domain::GenerationId(Digest::of(b"x"));
+        let head = |volume, volumes, first_chunk, chunks| VolumeHead {
+            format: 1,
+            bundle,
+            volume,
+            volumes,
+            first_chunk,
+            chunks,
+        };
+        for good in [head(1, 1, 0, 3), head(1, 2, 0, 2), head(2, 2, 2, 1), head(2, 3, 1, 1)] {
+            assert!(index.of_volume(&good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            head(1, 2, 0, 3),
+            head(1, 1, 0, 2),
+            head(2, 2, 1, 1),
+            head(2, 3, 0, 1),
+            head(1, 3, 1, 1),
+            head(2, 3, 1, 2),
+            head(2, 2, 3, 1),
+        ] {
+            assert_eq!(index.of_volume(&bad), Err(BundleError::Head), "{bad:?}");
+        }
     }
 
     #[test]

@@ -167,8 +167,7 @@ impl Task<'_> {
     ) -> Result<Vec<usize>, QuarantineError> {
         let first =
             usize::try_from(self.volume.first_chunk).map_err(|_large| QuarantineError::Plan)?;
-        let chunks = self.index.volume(self.volume.first_chunk, self.volume.chunks);
-        let chunks = chunks.ok_or(cloister_bundle::BundleError::Head)?;
+        let chunks = self.index.of_volume(self.volume)?;
         let mut spare: Vec<Vec<u8>> = (0..BUFFERS).map(|_| Vec::new()).collect();
         let mut copied = Vec::new();
         for (number, chunk) in (first..).zip(chunks) {

@@ -39,7 +39,8 @@ impl Decoder {
                 let single = zstd_safe::find_frame_compressed_size(stored) == Ok(stored.len());
                 let stated = zstd_safe::get_frame_content_size(stored).ok().flatten();
                 let sized = stated == Some(chunk.plain_bytes);
-                if !single || !sized || zstd_safe::get_dict_id_from_frame(stored).is_some() {
+                let dictionary = zstd_safe::get_dict_id_from_frame(stored).is_some();
+                if !single || !sized || dictionary || !fits_window(stored) {
                     return Err(wrong);
                 }
                 self.plain.resize(plain_bytes, 0);
@@ -50,6 +51,16 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Whether a frame asks for a window that a chunk may have (RFC 8878, 3.1.1.1.2). The library keeps
+/// `window_log_max` only where it unpacks in pieces, and here it unpacks in one.
+fn fits_window(frame: &[u8]) -> bool {
+    let (Some(descriptor), Some(window)) = (frame.get(4), frame.get(5)) else { return false };
+    let single_segment = descriptor & 0x20 != 0;
+    let log = 10u32.saturating_add(u32::from(window >> 3));
+    let rounded_up = if window & 7 == 0 { log } else { log.saturating_add(1) };
+    single_segment || rounded_up <= ZSTD_WINDOW_LOG_MAX
 }
 
 #[cfg(test)]
@@ -103,6 +114,16 @@ mod tests {
             let error = decoder.plain(4, &chunk(&bad, &plain), &bad).expect_err("refused");
             assert_eq!(error.code(), "quarantine.unpack");
         }
+        // The good content, its frame rewritten to ask for a window of 4.5 MiB and of 2 GiB: 2 bytes
+        // of content size follow (19000 - 256), then the same blocks.
+        assert_eq!(good[4], 0x60, "a single segment with two bytes of size");
+        for window in [(22 - 10) << 3 | 1, 21 << 3] {
+            let bad = [&good[..4], &[0x40, window], &good[5..]].concat();
+            let error = decoder.plain(4, &chunk(&bad, &plain), &bad).expect_err("refused");
+            assert_eq!(error.code(), "quarantine.unpack");
+        }
+        let allowed = [&good[..4], &[0x40, (22 - 10) << 3], &good[5..]].concat();
+        assert!(decoder.plain(4, &chunk(&allowed, &plain), &allowed).is_ok(), "4 MiB are allowed");
         // A long frame behind a short promise cannot grow the buffer.
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).expect("packs");
         assert!(decoder.plain(4, &chunk(&bomb, &plain), &bomb).is_err());
