@@ -166,7 +166,12 @@ impl Ward {
         let begun = Instant::now();
         let said = self.import(path);
         let took = begun.elapsed();
+        let alive = pids.iter().all(|pid| is_alive(*pid));
         let (verdict, code) = match said {
+            // The socket outlives the daemon, so the one that was started again may have answered.
+            Ok(problem) if !alive => {
+                (Verdict::Crashed, problem.map_or_else(String::new, |problem| problem.code))
+            }
             Ok(None) => (Verdict::Accepted, String::new()),
             Ok(Some(problem)) if problem.class == Class::Fault && self.died(&pids) => {
                 (Verdict::Crashed, problem.code)
@@ -281,6 +286,14 @@ impl Ward {
 /// Whether an act is the refusal of an import.
 fn is_refusal(act: &str) -> bool {
     act.starts_with("import/") && act.ends_with("/refused")
+}
+
+/// Whether a process is there and has not ended.
+fn is_alive(pid: u32) -> bool {
+    let said = read_file(Path::new(&format!("/proc/{pid}/stat"))).unwrap_or_default();
+    // The state stands behind the name in brackets (proc_pid_stat(5)).
+    let state = said.iter().rposition(|byte| *byte == b')').and_then(|at| said.get(at + 2));
+    state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
 }
 
 /// The largest resident size of a process since its peak was set back (`VmHWM`), in bytes.
