@@ -4,68 +4,155 @@ use std::{io::Write, path::Path, time::Duration};
 
 use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
-use cloister_domain::{ByteCount, ImportId, Sensitive};
+use cloister_domain::{ImportId, Sensitive};
 use cloister_wire::{
     intake::{Event, Request},
     supply::ImportState,
 };
 
-use crate::{Failure, print_json, say, supply};
+use crate::{
+    Failure, medium,
+    mount::{self, Mounted},
+    print_json, say, supply,
+};
 
 /// How often updaterd is asked how an evaluation stands.
 const POLL: Duration = Duration::from_millis(100);
 
+/// What is done with a medium.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Act {
+    /// Show what it says and whether it would be believed.
+    Inspect,
+    /// Show what an import would come to.
+    Check {
+        /// The import that it is for.
+        into: Option<ImportId>,
+    },
+    /// Bring it in.
+    Import {
+        /// The import that it is for.
+        into: Option<ImportId>,
+    },
+}
+
 pub(crate) fn import(
     config: &Config,
     path: &Path,
-    inspect: bool,
+    act: Act,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let absolute = std::path::absolute(path)
         .map_err(|_detail| Failure::usage("the path cannot be made absolute"))?;
+    let mounted = match mount::is_device(&absolute) {
+        true => mount::for_now(config, &absolute)?,
+        false => None,
+    };
+    let absolute = mounted.as_ref().map_or(absolute.as_path(), Mounted::folder);
     let text = absolute.to_str().ok_or_else(|| Failure::usage("the path is not UTF-8"))?;
     let path = Sensitive::new(text.to_owned());
-    let request = if inspect { Request::Inspect { path } } else { Request::Import { path } };
+    let request = match act {
+        Act::Inspect => Request::Inspect { path },
+        Act::Check { into } => Request::Check { path, into },
+        Act::Import { into } => Request::Import { path, into },
+    };
     let connection = Connection::connect(&config.paths.socket(Role::Intaked))
         .map_err(|error| Failure::of(&error))?;
     connection.write(&request).map_err(|error| Failure::of(&error))?;
-    let mut in_line = false;
+    let mut screen = Screen { in_line: false };
     while let Some(event) = connection.read::<Event>().map_err(|error| Failure::of(&error))? {
-        // A problem is printed once, as the failure that it becomes.
-        if json && !matches!(event, Event::Problem(_)) {
+        if let Event::Problem(problem) = event {
+            // Printed once, as the failure that it becomes.
+            screen.end_line(out)?;
+            return Err(problem.into());
+        }
+        if json {
             print_json(&event, out)?;
+        } else {
+            screen.show(&event, out)?;
         }
         match event {
-            Event::Seen(summary) if !json => supply::show_summary(&summary, out)?,
-            Event::Progress { done_bytes, total_bytes, .. } if !json => {
-                progress(done_bytes, total_bytes, out)?;
-                in_line = true;
-            }
-            Event::Seen(_) | Event::Progress { .. } => {}
-            Event::Inspected => return Ok(()),
-            Event::Received { import, volume } => {
-                if !json {
-                    say!(out, "\nvolume      {volume}");
-                }
-                return follow(config, import, json, out);
-            }
-            Event::Problem(problem) => {
-                if in_line {
-                    say!(out, "");
-                }
-                return Err(problem.into());
-            }
+            Event::Inspected | Event::Checked { .. } => return Ok(()),
+            Event::Received { import, .. } => return follow(config, import, json, out),
+            _ => {}
         }
     }
     Err(Failure::conversation("intaked"))
 }
 
-fn progress(done: ByteCount, total: ByteCount, out: &mut dyn Write) -> Result<(), Failure> {
-    let percent = done.0.saturating_mul(100).checked_div(total.0).unwrap_or(100);
-    write!(out, "\rcopied      {percent:>3} % of {total}")
-        .and_then(|()| out.flush())
-        .map_err(|_detail| Failure::output())
+/// A terminal, and whether its cursor stands behind a line of progress.
+struct Screen {
+    in_line: bool,
+}
+
+impl Screen {
+    fn end_line(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
+        if std::mem::take(&mut self.in_line) {
+            say!(out, "");
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, event: &Event, out: &mut dyn Write) -> Result<(), Failure> {
+        if !matches!(event, Event::Progress { .. }) {
+            self.end_line(out)?;
+        }
+        match event {
+            Event::Medium(medium) => medium::show(medium, out)?,
+            Event::Says(said) => medium::show_said(said, out)?,
+            Event::Seen(summary) => supply::show_summary(summary, out)?,
+            Event::Progress { .. } => {
+                self.in_line = true;
+                let line = progress(event);
+                write!(out, "\r{line:<78}")
+                    .and_then(|()| out.flush())
+                    .map_err(|_detail| Failure::output())?;
+            }
+            Event::Repeated { volume, .. } => {
+                say!(out, "volume {volume:<4} was read before; nothing of it is missing");
+            }
+            Event::Parted { import, missing } => say!(out, "import {import:>4} waits: {missing}"),
+            Event::Forecast(forecast) => say!(
+                out,
+                "volume {:<4} {} of {} chunks would be read, {}",
+                forecast.volume,
+                forecast.read_chunks,
+                forecast.chunks,
+                forecast.read_bytes
+            ),
+            Event::Checked { import, missing, needed_bytes } => {
+                if let Some(import) = import {
+                    say!(out, "it goes on with import {import}");
+                }
+                say!(out, "disk        {needed_bytes} would be written");
+                match missing.chunks {
+                    0 => say!(out, "the release would be whole; nothing was imported"),
+                    _ => say!(out, "{missing}; nothing was imported"),
+                }
+            }
+            Event::Received { volume, .. } => say!(out, "volume      {volume}"),
+            Event::Inspected | Event::Problem(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// `copied  42 % of 12.3 GiB, volume 2, 113.0 MiB/s, 1:07 left on it`.
+fn progress(event: &Event) -> String {
+    let Event::Progress { done_bytes, total_bytes, volume, bytes_per_s, left_s, .. } = event else {
+        return String::new();
+    };
+    let percent = done_bytes.0.saturating_mul(100).checked_div(total_bytes.0).unwrap_or(100);
+    let rate = bytes_per_s.map_or_else(String::new, |rate| format!(", {rate}/s"));
+    let left = left_s.map_or_else(String::new, |left| {
+        let (hours, minutes, seconds) = (left / 3600, left / 60 % 60, left % 60);
+        match hours {
+            0 => format!(", {minutes}:{seconds:02} left on it"),
+            _ => format!(", {hours}:{minutes:02}:{seconds:02} left on it"),
+        }
+    });
+    format!("copied      {percent:>3} % of {total_bytes}, volume {volume}{rate}{left}")
 }
 
 /// Waits until the import needs people, or is refused.

@@ -10,6 +10,8 @@ mod failure;
 mod http;
 mod import;
 mod keys;
+mod medium;
+mod mount;
 mod records;
 mod supply;
 
@@ -53,12 +55,22 @@ pub enum Verb {
     },
     /// Bring in a bundle: shows who signed what, then copies, verifies and evaluates it.
     Import {
-        /// A volume, or the folder of a mounted stick.
+        /// A volume, the folder of a mounted stick, or a device (one with a file system as root).
         path: PathBuf,
-        /// Show what the volume holds and stop.
-        #[arg(long)]
+        /// Show what lies there, what its volumes say of themselves and whether they would be
+        /// believed, and stop.
+        #[arg(long, conflicts_with_all = ["dry_run", "into"])]
         inspect: bool,
+        /// Check all that can be checked without copying, show what would be read, and stop.
+        #[arg(long)]
+        dry_run: bool,
+        /// Take only volumes that this import waits for.
+        #[arg(long, value_name = "IMPORT")]
+        into: Option<u64>,
     },
+    /// A stick's file system, mounted read-only for intaked; as root.
+    #[command(subcommand)]
+    Medium(MediumVerb),
     /// Show what is active, what is retained, and how imports stand.
     Status,
     /// Show what an approver must see before signing.
@@ -99,6 +111,21 @@ pub enum Verb {
     /// The signed records.
     #[command(subcommand)]
     Records(RecordsVerb),
+}
+
+/// What to do with a stick's file system.
+#[derive(Debug, Subcommand)]
+pub enum MediumVerb {
+    /// Make the device read-only and mount it; prints where.
+    Open {
+        /// The device, such as /dev/sdb1.
+        device: PathBuf,
+    },
+    /// Let it go.
+    Close {
+        /// The device.
+        device: PathBuf,
+    },
 }
 
 /// What to do with API keys.
@@ -193,7 +220,21 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Enrol { root, confirm } => {
             supply::enrol(&config, &root, confirm.as_deref(), json, out)
         }
-        Verb::Import { path, inspect } => import::import(&config, &path, inspect, json, out),
+        Verb::Import { path, inspect, dry_run, into } => {
+            let into = into.map(ImportId);
+            let act = match (inspect, dry_run) {
+                (true, _) => import::Act::Inspect,
+                (false, true) => import::Act::Check { into },
+                (false, false) => import::Act::Import { into },
+            };
+            import::import(&config, &path, act, json, out)
+        }
+        Verb::Medium(MediumVerb::Open { device }) => {
+            let folder = mount::open(&config, &device)?;
+            say!(out, "{}", folder.display());
+            Ok(())
+        }
+        Verb::Medium(MediumVerb::Close { device }) => mount::close(&config, &device),
         Verb::Status => supply::status(&config, json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),

@@ -137,6 +137,7 @@ fn state_words(import: &Import) -> String {
             import.approved_by.len(),
             import.approvals_needed
         ),
+        (ImportState::Receiving, Some(problem)) => format!("receiving: {problem}"),
         (state, _) => state.to_string(),
     }
 }

@@ -42,6 +42,14 @@ impl Outcome {
         self.said.last().context("the command said nothing")
     }
 
+    /// What a verified head said of its release.
+    ///
+    /// # Errors
+    /// When no head was verified.
+    pub fn seen(&self) -> Result<&Value> {
+        self.said.iter().find_map(|value| value.get("seen")).context("no head was verified")
+    }
+
     /// The code of the problem; empty where there is none.
     #[must_use]
     pub fn code(&self) -> &str {
@@ -292,13 +300,48 @@ impl Facility {
         Ok(volume)
     }
 
+    /// As [`Facility::publish`], with more words for `cloister-mint build`.
+    ///
+    /// # Errors
+    /// When mint fails.
+    pub fn publish_with(
+        &self,
+        tree: &Path,
+        version: &str,
+        counter: u64,
+        more: &[&str],
+    ) -> Result<Vec<PathBuf>> {
+        let volumes = self.sign_with("publisher", tree, version, counter, more)?;
+        let (trust, key) = (self.trust(), self.key("importer"));
+        let mut words = vec!["admit", "--trust", path_text(&trust)?, "--key", path_text(&key)?];
+        for volume in &volumes {
+            words.push(path_text(volume)?);
+        }
+        self.mint(&words)?;
+        Ok(volumes)
+    }
+
     /// Signs `tree` as `person`; nobody has admitted the volume yet.
     ///
     /// # Errors
     /// When mint fails or makes no volume.
     pub fn sign(&self, person: &str, tree: &Path, version: &str, counter: u64) -> Result<PathBuf> {
+        let volumes = self.sign_with(person, tree, version, counter, &[])?;
+        volumes.into_iter().next().context("mint named no volume")
+    }
+
+    fn sign_with(
+        &self,
+        person: &str,
+        tree: &Path,
+        version: &str,
+        counter: u64,
+        more: &[&str],
+    ) -> Result<Vec<PathBuf>> {
         let out = self.home.join("volumes").join(format!("{version}-{person}"));
-        let said = self.mint(&[
+        let number = counter.to_string();
+        let key = self.key(person);
+        let mut words = vec![
             "build",
             path_text(tree)?,
             "--name",
@@ -306,16 +349,18 @@ impl Facility {
             "--version",
             version,
             "--counter",
-            &counter.to_string(),
+            &number,
             "--licence",
             "Apache-2.0 OR MIT",
             "--key",
-            path_text(&self.key(person))?,
+            path_text(&key)?,
             "--out",
             path_text(&out)?,
-        ])?;
-        let line = said.lines().find_map(|line| line.strip_prefix("volume"));
-        Ok(PathBuf::from(line.context("mint named no volume")?.trim()))
+        ];
+        words.extend_from_slice(more);
+        let said = self.mint(&words)?;
+        let lines = said.lines().filter_map(|line| line.strip_prefix("volume"));
+        Ok(lines.map(|line| PathBuf::from(line.trim())).collect())
     }
 
     /// Runs `cloister --json` with `words`.

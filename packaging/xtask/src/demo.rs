@@ -147,11 +147,11 @@ fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
     interrupt(facility, stick.folder())?;
     story.tell("intaked was killed while it copied")?;
     let outcome = facility.import(stick.folder())?;
-    let seen = outcome.said.first().context("the import said nothing")?;
+    let seen = outcome.seen()?;
     story.tell(&format!(
         "signed by {}, root version {}",
-        list(&seen["seen"]["signers"]),
-        seen["seen"]["root_version"]
+        list(&seen["signers"]),
+        seen["root_version"]
     ))?;
     let import = outcome.done()?.clone();
     story.tell(&format!("generation {}", text(&import, "/summary/generation")))?;

@@ -18,8 +18,8 @@ fn a_release_on_a_filesystem_image_is_verified_and_evaluated() -> Result<()> {
     let outcome = scene.facility.import(stick.folder())?;
     let import = outcome.done()?;
     assert_eq!(import["state"], "awaiting-approval");
-    let seen = outcome.said.first().expect("an event");
-    assert_eq!(seen["seen"]["signers"], serde_json::json!(["publisher"]));
+    let seen = outcome.seen()?;
+    assert_eq!(seen["signers"], serde_json::json!(["publisher"]));
     let names: Vec<&str> = import["figures"]
         .as_array()
         .unwrap()
@@ -45,6 +45,9 @@ fn the_opener_of_media_is_shut_in() -> Result<()> {
     for wanted in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.lines().any(|line| line == wanted), "{wanted} in {status}");
     }
+    // proc_pid_stat(5), field 41: the scheduling policy; 5 is SCHED_IDLE.
+    let stat = String::from_utf8(read_file(&process.join("stat"))?)?;
+    assert_eq!(stat.split_whitespace().nth(40), Some("5"), "an import runs at idle weight: {stat}");
     Ok(())
 }
 
@@ -75,7 +78,7 @@ fn an_import_that_is_killed_in_the_middle_goes_on() -> Result<()> {
     let outcome = scene.facility.import(&volume)?;
     let import = outcome.done()?;
     assert_eq!(import["state"], "awaiting-approval");
-    let summary = &outcome.said.first().expect("an event")["seen"];
+    let summary = outcome.seen()?;
     assert!(summary["plain_bytes"].as_u64() > Some(0));
     let record = scene.last_record("media-seen")?;
     let resumed = record["predicate"]["facts"]["resumed_chunks"].as_u64();

@@ -1,8 +1,9 @@
 //! What intaked and updaterd say to each other, over updaterd's socket.
 //!
-//! One connection is one import or inspection: `Offer` → `Seen`; then, for an import, `Index` parts
-//! → `More` until the last → `Plan`; `Progress` without answers; `Complete` → `Adopted`. At any
-//! point `Problem` or `Abort` ends it. Nothing of the payload is read before `Seen`, no byte is
+//! One connection is one volume: `Offer` → `Seen`; then, for an import, `Index` parts → `More` until
+//! the last → `Plan`; `Progress` without answers; `Complete` → `Adopted`, or `Parted` → `Kept` where
+//! other volumes hold the rest. At any point `Problem` or `Abort` ends it. `Parked` may be asked
+//! before. Nothing of the payload is read before `Seen`, no byte is
 //! decompressed before `Plan`. After an interruption the same `Offer` continues the same import:
 //! intaked finds by hashing what already lies in quarantine.
 //!
@@ -11,7 +12,11 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
-use cloister_wire::{Problem, intake::Summary};
+pub use cloister_wire::intake::Missing;
+use cloister_wire::{
+    Problem,
+    intake::{Parked, Summary},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most bytes of one `Index` part, so that its frame stays small.
@@ -45,6 +50,8 @@ impl<'de> Deserialize<'de> for Blob {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
+    /// Which imports wait for volumes.
+    Parked,
     /// The first members of a volume, unread but for their headers.
     Offer(Offer),
     /// The next bytes of `clb/40-index`, from its start; at most [`INDEX_PART_BYTES_MAX`].
@@ -59,6 +66,17 @@ pub enum Request {
     },
     /// Every planned chunk lies in quarantine, hashed and fsynced.
     Complete(Complete),
+    /// Nothing of this volume is missing any more; other volumes hold the rest.
+    Parted {
+        /// SHA-256 of all bytes of this session in the order in which they were read.
+        volume: Digest,
+        /// Bytes read from the medium in this session.
+        read_bytes: ByteCount,
+        /// What is still to come.
+        missing: Missing,
+        /// The same, as people are told while the import waits.
+        problem: Problem,
+    },
     /// The volume turned out to be wrong or unreadable; updaterd records it and answers `Aborted`.
     Abort {
         /// What was wrong.
@@ -69,11 +87,23 @@ pub enum Request {
     },
 }
 
+/// What a volume is offered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// To be imported.
+    Import,
+    /// To be told whether an import would be allowed; answer `Seen` and forget.
+    Check,
+    /// To be told what it is; answer `Seen` and forget.
+    Inspect,
+}
+
 /// The head of a volume, as it lies on the medium.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Only look: answer `Seen` and forget.
-    pub inspect: bool,
+    /// What the volume is offered for.
+    pub purpose: Purpose,
     /// `clb/00-head`.
     pub head: Blob,
     /// `clb/10-meta`.
@@ -101,6 +131,10 @@ pub struct Complete {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
+    /// The imports that wait for volumes.
+    Parked(Vec<Parked>),
+    /// What was parted is kept, and recorded.
+    Kept,
     /// The head is verified.
     Seen(Seen),
     /// The part is taken; send the next one.
@@ -121,8 +155,10 @@ pub enum Answer {
 /// A verified head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// The import, unless this was only a look.
+    /// The import; for a check the one that would go on, if there is one.
     pub import: Option<ImportId>,
+    /// For a check, the files as a plan would name them.
+    pub files: Vec<PlannedFile>,
     /// For people.
     pub summary: Summary,
     /// The members that follow the manifest, in order: the attestations.
@@ -179,7 +215,7 @@ mod tests {
     #[test]
     fn messages_return_from_their_text() {
         let offer = Request::Offer(Offer {
-            inspect: false,
+            purpose: Purpose::Import,
             head: Blob(vec![0, 255]),
             meta: Blob(Vec::new()),
             manifest: Blob(b"{}".to_vec()),
@@ -188,7 +224,7 @@ mod tests {
         });
         let text = serde_json::to_string(&offer).expect("strings");
         assert_eq!(serde_json::from_str::<Request>(&text).expect("our own text"), offer);
-        assert!(text.starts_with(r#"{"offer":{"inspect":false,"head":"AP8=""#));
+        assert!(text.starts_with(r#"{"offer":{"purpose":"import","head":"AP8=""#));
         let plan = Answer::Plan(Plan {
             import: ImportId(3),
             generation: GenerationId(Digest::of(b"g")),

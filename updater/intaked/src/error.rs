@@ -3,9 +3,9 @@
 use std::io;
 
 use cloister_daemon::{FrameError, ListenError, ServeError};
-use cloister_domain::{Class, Coded};
+use cloister_domain::{Class, Coded, ImportId};
 use cloister_quarantine::QuarantineError;
-use cloister_wire::Problem;
+use cloister_wire::{Problem, intake::Missing};
 
 /// A daemon that ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,12 @@ pub enum IntakeError {
     /// What is there is no medium.
     #[error("that path is neither a volume file, a device, nor a folder; links are not followed")]
     Kind,
+    /// A device with something else at its start.
+    #[error(
+        "the device does not begin with a volume; if it holds a file system, import as root, or \
+         start import-medium@ with the device's name and import its folder under media/"
+    )]
+    NotRaw,
     /// A folder without volumes.
     #[error("the folder holds no volume (*.clb)")]
     NoVolume,
@@ -63,6 +69,21 @@ pub enum IntakeError {
         /// How many releases there are.
         releases: usize,
     },
+    /// The named import does not wait for volumes.
+    #[error("import {import} waits for no volume; `cloister status` shows which do")]
+    NotParked {
+        /// The import.
+        import: ImportId,
+    },
+    /// The medium holds nothing of the release that the named import waits for.
+    #[error(
+        "the medium holds no volume of import {import}'s release; the import waits as before, for \
+         another medium"
+    )]
+    OtherRelease {
+        /// The import.
+        import: ImportId,
+    },
     /// An import runs already.
     #[error("another import is running; try again when it has ended")]
     Importing,
@@ -70,14 +91,10 @@ pub enum IntakeError {
     #[error(transparent)]
     Copy(#[from] QuarantineError),
     /// All given volumes are copied and do not hold all of the release.
-    #[error(
-        "the release has {volumes} volumes; {missing_chunks} chunks are on those still to come"
-    )]
+    #[error("{missing}; put in a medium that holds one and import again, in any order")]
     MoreVolumes {
-        /// Volumes of the release, as the volume says.
-        volumes: u32,
-        /// Chunks that are not there yet.
-        missing_chunks: u64,
+        /// What is still to come.
+        missing: Missing,
     },
     /// updaterd refused.
     #[error("{0}")]
@@ -99,9 +116,12 @@ impl Coded for IntakeError {
             Self::Open(_) | Self::Updaterd(_) | Self::OutOfTurn | Self::Client(_) => Class::Fault,
             Self::Relative
             | Self::Kind
+            | Self::NotRaw
             | Self::NoVolume
             | Self::Crowded { .. }
-            | Self::Several { .. } => Class::Refused,
+            | Self::Several { .. }
+            | Self::NotParked { .. }
+            | Self::OtherRelease { .. } => Class::Refused,
             Self::Importing | Self::MoreVolumes { .. } => Class::Busy,
             Self::Copy(error) => error.class(),
             Self::Refused(problem) => problem.class,
@@ -113,9 +133,12 @@ impl Coded for IntakeError {
             Self::Open(_) => "intake.open",
             Self::Relative => "intake.path.relative",
             Self::Kind => "intake.path.kind",
+            Self::NotRaw => "intake.device.filesystem",
             Self::NoVolume => "intake.volume.none",
             Self::Crowded { .. } => "intake.folder.crowded",
             Self::Several { .. } => "intake.volume.several",
+            Self::NotParked { .. } => "intake.import.not-parked",
+            Self::OtherRelease { .. } => "intake.volume.other",
             Self::Importing => "intake.busy",
             Self::Copy(error) => error.code(),
             Self::MoreVolumes { .. } => "intake.volume.more",

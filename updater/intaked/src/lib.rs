@@ -6,14 +6,19 @@
 //! volume goes on from what the files in quarantine hash to.
 
 mod error;
+mod import;
+mod look;
 mod medium;
-mod relay;
+mod pace;
+mod survey;
+mod updaterd;
 
 use std::sync::{Mutex, TryLockError};
 
 use cloister_config::Config;
 use cloister_daemon::{Connection, Daemon, FrameError, Limits, Stop};
 use cloister_domain::Coded as _;
+use cloister_quarantine::Parts;
 use cloister_wire::{
     Problem,
     intake::{Event, Request},
@@ -30,7 +35,8 @@ const CONNECTIONS_MAX: usize = 16;
 /// [`RunError`] if the socket cannot be had or served.
 pub fn run(daemon: &Daemon) -> Result<(), RunError> {
     let listener = daemon.listener().map_err(RunError::Listen)?;
-    let intake = Intake { config: daemon.config(), stop: daemon.stop(), importing: Mutex::new(()) };
+    let intake =
+        Intake { config: daemon.config(), stop: daemon.stop(), importing: Mutex::new(None) };
     daemon.ready();
     daemon
         .serve(listener, Limits { connections_max: CONNECTIONS_MAX }, |client| {
@@ -46,8 +52,9 @@ pub fn run(daemon: &Daemon) -> Result<(), RunError> {
 struct Intake<'a> {
     config: &'a Config,
     stop: &'a Stop,
-    /// Held by the one import that runs: two would write the same files.
-    importing: Mutex<()>,
+    /// Held by the one import that runs: two would write the same files. It keeps what it knows of
+    /// quarantine for the next volume.
+    importing: Mutex<Option<Parts>>,
 }
 
 impl Intake<'_> {
@@ -75,17 +82,18 @@ impl Intake<'_> {
     /// Does what was asked; gives the last event.
     fn answer(&self, request: &Request, client: &Connection) -> Result<Event, IntakeError> {
         match request {
-            Request::Inspect { path } => {
-                relay::inspect(self.config, &medium::open(path)?, client)?;
-                Ok(Event::Inspected)
+            Request::Inspect { path } => look::inspect(self.config, &medium::open(path)?, client),
+            Request::Check { path, into } => {
+                look::check(self.config, &medium::open(path)?, *into, client)
             }
-            Request::Import { path } => {
-                let _one_at_a_time = match self.importing.try_lock() {
+            Request::Import { path, into } => {
+                let parts = match self.importing.try_lock() {
                     Ok(guard) => guard,
                     Err(TryLockError::WouldBlock) => return Err(IntakeError::Importing),
                     Err(TryLockError::Poisoned(_)) => panic!("an import panicked"),
                 };
-                relay::import(self.config, self.stop, &medium::open(path)?, client)
+                let (config, stop) = (self.config, self.stop);
+                import::Turn { config, stop, client, parts }.import(&medium::open(path)?, *into)
             }
         }
     }

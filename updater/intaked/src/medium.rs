@@ -4,13 +4,20 @@
 use std::{
     ffi::{CStr, CString},
     fs::File,
-    os::{fd::OwnedFd, unix::fs::FileTypeExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileExt as _, FileTypeExt as _},
+        },
+    },
     path::Path,
 };
 
-use cloister_bundle::limits::VOLUMES_MAX;
-use cloister_domain::Sensitive;
+use cloister_bundle::{container::Member, limits::VOLUMES_MAX};
+use cloister_domain::{ByteCount, Sensitive};
 use cloister_quarantine::Ending;
+use cloister_wire::intake::{ForeignName, Medium as Told};
 use nix::{
     dir::Dir,
     fcntl::{OFlag, open as open_path, openat},
@@ -26,11 +33,29 @@ use crate::IntakeError;
 /// Entries of a folder that are looked at: volumes, and what else a stick holds.
 const ENTRIES_MAX: usize = 2 * VOLUMES_MAX as usize;
 
+/// Volumes of one folder: each is an open file.
+const FILES_MAX: usize = 1024;
+
+/// One volume that an operator named.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) file: File,
+    pub(crate) ending: Ending,
+    /// The file's name; none for a device.
+    pub(crate) name: Option<ForeignName>,
+    /// The file's length; none for a device.
+    pub(crate) bytes: Option<ByteCount>,
+}
+
 /// The volumes that an operator named, and where they lie.
 #[derive(Debug)]
 pub(crate) struct Medium {
     /// By file name; the order decides nothing.
-    pub(crate) volumes: Vec<(File, Ending)>,
+    pub(crate) volumes: Vec<Volume>,
+    /// What lies beside them, by name, as far as it is listed.
+    pub(crate) ignored: Vec<ForeignName>,
+    /// How much lies beside them.
+    pub(crate) ignored_count: u64,
     /// What the kernel calls the file system.
     pub(crate) filesystem: &'static str,
     /// Whether it is mounted read-only.
@@ -46,17 +71,55 @@ pub(crate) fn open(path: &Sensitive<String>) -> Result<Medium, IntakeError> {
     let opened = File::from(open_path(path, flags(), Mode::empty()).map_err(refused)?);
     let kind = opened.metadata().map_err(IntakeError::Open)?.file_type();
     let (filesystem, read_only) = surroundings(&opened)?;
-    let volumes = if kind.is_file() {
-        vec![(opened, Ending::File)]
-    } else if kind.is_block_device() {
-        let volumes = vec![(opened, Ending::Device)];
-        return Ok(Medium { volumes, filesystem: "none (raw device)", read_only: true });
-    } else if kind.is_dir() {
-        in_folder(opened.into())?
-    } else {
-        return Err(IntakeError::Kind);
+    let only = |volume| Medium {
+        volumes: vec![volume],
+        ignored: Vec::new(),
+        ignored_count: 0,
+        filesystem,
+        read_only,
     };
-    Ok(Medium { volumes, filesystem, read_only })
+    if kind.is_file() {
+        let name = path.file_name().map(|name| shown(name.as_bytes()));
+        Ok(only(Volume::file(opened, name)?))
+    } else if kind.is_block_device() {
+        if !begins_with_a_volume(&opened) {
+            return Err(IntakeError::NotRaw);
+        }
+        let volume = Volume { file: opened, ending: Ending::Device, name: None, bytes: None };
+        Ok(Medium { filesystem: "none (raw device)", read_only: true, ..only(volume) })
+    } else if kind.is_dir() {
+        in_folder(opened.into(), filesystem, read_only)
+    } else {
+        Err(IntakeError::Kind)
+    }
+}
+
+impl Volume {
+    fn file(file: File, name: Option<ForeignName>) -> Result<Self, IntakeError> {
+        let bytes = Some(ByteCount(file.metadata().map_err(IntakeError::Open)?.len()));
+        Ok(Self { file, ending: Ending::File, name, bytes })
+    }
+}
+
+/// A name as a terminal may show it: what is no letter, digit, sign or space stands there as an
+/// escape, so that no name moves a cursor, changes a colour or turns the line around.
+fn shown(name: &[u8]) -> ForeignName {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                // The marks that change direction, and those without width.
+                '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' => text.extend(c.escape_unicode()),
+                plain => text.extend(plain.escape_debug()),
+            }
+        }
+        text.extend(chunk.invalid().escape_ascii().map(char::from));
+    }
+    ForeignName { name: Sensitive::new(text) }
 }
 
 /// Links are not followed, a pipe does not block, and no terminal becomes ours.
@@ -72,10 +135,22 @@ fn refused(errno: nix::Error) -> IntakeError {
     }
 }
 
-/// The regular files called `*.clb` in a folder, by name.
-fn in_folder(folder: OwnedFd) -> Result<Vec<(File, Ending)>, IntakeError> {
+/// Whether a device's first bytes are the name of a volume's first member: one hint between a volume
+/// that was written to the device and a file system.
+fn begins_with_a_volume(device: &File) -> bool {
+    let name = Member::Head.name();
+    let mut start = vec![0; name.len()];
+    device.read_exact_at(&mut start, 0).is_ok() && start == name.as_bytes()
+}
+
+/// The regular files called `*.clb` in a folder, by name, and the names of what else is there.
+fn in_folder(
+    folder: OwnedFd,
+    filesystem: &'static str,
+    read_only: bool,
+) -> Result<Medium, IntakeError> {
     let mut folder = Dir::from_fd(folder).map_err(refused)?;
-    let mut names: Vec<CString> = Vec::new();
+    let (mut names, mut others): (Vec<CString>, Vec<CString>) = (Vec::new(), Vec::new());
     for (count, entry) in folder.iter().enumerate() {
         if count >= ENTRIES_MAX {
             return Err(IntakeError::Crowded { max: ENTRIES_MAX });
@@ -83,9 +158,15 @@ fn in_folder(folder: OwnedFd) -> Result<Vec<(File, Ending)>, IntakeError> {
         let name = entry.map_err(refused)?.file_name().to_owned();
         if is_volume_name(&name) {
             names.push(name);
+        } else if name.to_bytes() != b"." && name.to_bytes() != b".." {
+            others.push(name);
         }
     }
+    if names.len() > FILES_MAX {
+        return Err(IntakeError::Crowded { max: FILES_MAX });
+    }
     names.sort();
+    others.sort();
     let mut volumes = Vec::new();
     for name in names {
         let file = openat(&folder, name.as_c_str(), flags(), Mode::empty()).map(File::from);
@@ -93,9 +174,15 @@ fn in_folder(folder: OwnedFd) -> Result<Vec<(File, Ending)>, IntakeError> {
         if !file.metadata().map_err(IntakeError::Open)?.is_file() {
             return Err(IntakeError::Kind);
         }
-        volumes.push((file, Ending::File));
+        volumes.push(Volume::file(file, Some(shown(name.to_bytes())))?);
     }
-    if volumes.is_empty() { Err(IntakeError::NoVolume) } else { Ok(volumes) }
+    if volumes.is_empty() {
+        return Err(IntakeError::NoVolume);
+    }
+    let ignored_count = u64::try_from(others.len()).expect("a count fits 64 bits");
+    others.truncate(Told::IGNORED_MAX);
+    let ignored = others.iter().map(|name| shown(name.to_bytes())).collect();
+    Ok(Medium { volumes, ignored, ignored_count, filesystem, read_only })
 }
 
 /// Whether a name ends in `.clb`. Sidecars such as `._x.clb`, which some systems leave, do not count.
@@ -149,7 +236,11 @@ mod tests {
         for name in ["b.clb", "a.clb", "._a.clb", "readme.txt"] {
             std::fs::write(path(name), name).expect("written");
         }
-        assert_eq!(at(folder.path()).expect("two volumes").volumes.len(), 2);
+        let medium = at(folder.path()).expect("two volumes");
+        assert_eq!(medium.volumes.len(), 2);
+        let ignored: Vec<&String> =
+            medium.ignored.iter().map(|other| other.name.expose()).collect();
+        assert_eq!(ignored, ["._a.clb", "readme.txt"]);
         assert_eq!(at(&path("a.clb")).expect("a volume").volumes.len(), 1);
         assert_eq!(at(Path::new("a.clb")).expect_err("relative").code(), "intake.path.relative");
         assert_eq!(at(&path("none")).expect_err("none").code(), "intake.open");
@@ -167,5 +258,19 @@ mod tests {
         assert_eq!(at(Path::new("/dev/null")).expect_err("no disk").code(), "intake.path.kind");
         symlink("/etc/passwd", path("b.clb")).expect("linked");
         assert_eq!(at(folder.path()).expect_err("a link inside").code(), "intake.path.kind");
+    }
+
+    #[test]
+    fn a_foreign_name_cannot_speak_to_a_terminal() {
+        for (name, wanted) in [
+            (&b"notes.txt"[..], "notes.txt"),
+            ("Übung \u{4e2d}".as_bytes(), "Übung \u{4e2d}"),
+            (b"\x1b[2Jx\r\n", "\\u{1b}[2Jx\\r\\n"),
+            ("a\u{202e}gpj".as_bytes(), "a\\u{202e}gpj"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+        ] {
+            assert_eq!(shown(name).name.expose(), wanted);
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::{
     io::{Read, Seek},
     ops::ControlFlow,
     os::unix::fs::FileExt as _,
-    path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
@@ -14,11 +13,12 @@ use std::{
 };
 
 use cloister_bundle::{
-    Chunk, Index, VolumeHead,
-    handover::{Complete, Plan},
+    BundleError, Chunk, Index, VolumeHead,
+    container::member_bytes,
+    handover::{Complete, Missing, Plan},
     limits::CHUNK_STORED_BYTES_MAX,
 };
-use cloister_domain::{ByteCount, GenerationId, ImportId};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 
 use crate::{QuarantineError, Source, decode::Decoder, parts::Parts};
 
@@ -32,8 +32,6 @@ const SYNC_BYTES: u64 = 256 << 20;
 /// What to copy and where to.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// The folder of all imports.
-    pub quarantine: &'a Path,
     /// What verification allows.
     pub plan: &'a Plan,
     /// The verified index.
@@ -52,10 +50,20 @@ pub enum Outcome {
     /// The whole release is there.
     Whole(Quarantined),
     /// This volume is copied, and other volumes hold what is missing.
-    Parted {
-        /// Chunks that are not there yet.
-        missing_chunks: u64,
-    },
+    Parted(Parted),
+}
+
+/// A volume of which nothing is missing any more, while other volumes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parted {
+    /// SHA-256 of all bytes of this session in the order in which they were read.
+    pub volume: Digest,
+    /// Bytes read from the medium in this session.
+    pub read_bytes: ByteCount,
+    /// Chunks that it brought.
+    pub copied_chunks: u64,
+    /// What is still to come.
+    pub missing: Missing,
 }
 
 /// A release of which every byte lies in quarantine, hashed before it was unpacked, and fsynced.
@@ -89,24 +97,29 @@ impl Quarantined {
 }
 
 impl Task<'_> {
-    /// Copies the chunks that quarantine lacks off `source`, which stands behind the index, to the
-    /// end of the volume.
+    /// Copies the chunks that `parts` lack off `source`, which stands behind the index, to the end
+    /// of the volume. A volume of which nothing is missing is passed over in one step.
     ///
     /// `progress` hears how many plain bytes of the release are in quarantine or on the shelf, after
     /// every few chunks, and may break off. Killing the process loses none of them; a power cut loses
     /// at most the last 256 MiB, which the next copy notices. At the end all are synced.
     ///
     /// # Errors
-    /// [`QuarantineError`]; what was written stays, and another call goes on from there.
+    /// [`QuarantineError`]; what was written stays, and another call with parts that were opened
+    /// anew goes on from there.
     pub fn copy<R: Read + Seek>(
         &self,
+        parts: &mut Parts,
         source: &mut Source<R>,
         mut progress: impl FnMut(ByteCount) -> ControlFlow<()>,
     ) -> Result<Outcome, QuarantineError> {
-        let mut parts = Parts::open(self.quarantine, self.plan, self.index)?;
+        if !parts.is_of(self.plan) {
+            return Err(QuarantineError::Plan);
+        }
         for attestation in self.attestations {
             parts.keep_attestation(attestation)?;
         }
+        parts.remember(self.volume)?;
         let held = parts.held_bytes(self.index);
         let written = AtomicU64::new(held);
         parts.check_space(self.index.plain_bytes().saturating_sub(held), self.reserve)?;
@@ -124,7 +137,7 @@ impl Task<'_> {
         let copied = thread::scope(|scope| {
             let (to_writer, from_reader) = sync_channel(BUFFERS.saturating_sub(2));
             let (to_reader, from_writer) = channel();
-            let (parts, written) = (&parts, &written);
+            let (parts, written) = (&*parts, &written);
             let writer = Writer { parts, written, unsynced: 0, open: None };
             let writer = scope.spawn(move || writer.run(&from_reader, &to_reader));
             let read = self.read_all(source, parts, &to_writer, &from_writer, &mut tell);
@@ -133,27 +146,24 @@ impl Task<'_> {
             // If the writer failed, the reader failed for that reason only.
             written.and(read)
         })?;
-        for number in copied {
-            parts.hold(number);
+        for number in &copied {
+            parts.hold(*number);
         }
         tell()?;
         parts.sync_names()?;
-        Ok(self.outcome(&parts, source))
-    }
-
-    fn outcome<R: Read + Seek>(&self, parts: &Parts, source: &Source<R>) -> Outcome {
-        match parts.missing() {
-            0 => Outcome::Whole(Quarantined {
-                import: self.plan.import,
-                generation: self.plan.generation,
-                complete: Complete {
-                    volume: source.digest(),
-                    read_bytes: source.read_bytes(),
-                    resumed_chunks: parts.resumed_chunks(),
-                },
-            }),
-            missing_chunks => Outcome::Parted { missing_chunks },
+        parts.note_looks();
+        let (volume, read_bytes) = (source.digest(), source.read_bytes());
+        if !parts.is_whole() {
+            let copied_chunks = u64::try_from(copied.len()).expect("a count fits 64 bits");
+            let missing = parts.missing(self.index, self.volume);
+            return Ok(Outcome::Parted(Parted { volume, read_bytes, copied_chunks, missing }));
         }
+        let resumed_chunks = parts.resumed_chunks();
+        Ok(Outcome::Whole(Quarantined {
+            import: self.plan.import,
+            generation: self.plan.generation,
+            complete: Complete { volume, read_bytes, resumed_chunks },
+        }))
     }
 
     /// Reads the volume to its end; says which chunks went to the writer.
@@ -170,11 +180,15 @@ impl Task<'_> {
         let chunks = self.index.of_volume(self.volume)?;
         let mut spare: Vec<Vec<u8>> = (0..BUFFERS).map(|_| Vec::new()).collect();
         let mut copied = Vec::new();
+        // Bytes of members that are not read, since the last that was.
+        let (mut passed, beyond) = (0u64, BundleError::Truncated);
         for (number, chunk) in (first..).zip(chunks) {
             if parts.is_held(number) {
-                source.pass_over(chunk.stored, chunk.stored_bytes)?;
+                let member = member_bytes(chunk.stored_bytes);
+                passed = member.and_then(|bytes| passed.checked_add(bytes)).ok_or(beyond)?;
                 continue;
             }
+            source.pass_over(std::mem::take(&mut passed))?;
             spare.extend(from_writer.try_iter());
             let mut buffer = match spare.pop() {
                 Some(buffer) => buffer,
@@ -189,6 +203,7 @@ impl Task<'_> {
             copied.push(number);
             tell()?;
         }
+        source.pass_over(passed)?;
         source.end()?;
         Ok(copied)
     }

@@ -18,12 +18,14 @@
 mod copy;
 mod decode;
 mod error;
+mod missing;
 mod parts;
 mod source;
 
-pub use copy::{Outcome, Quarantined, Task};
+pub use copy::{Outcome, Parted, Quarantined, Task};
 pub use error::QuarantineError;
-pub use source::{Ending, Head, Source};
+pub use parts::{Parts, Wanted};
+pub use source::{Ending, Head, Place, Source};
 
 #[cfg(test)]
 mod tests;

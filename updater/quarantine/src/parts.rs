@@ -3,54 +3,157 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use cloister_bundle::{
-    Chunk, Index,
-    handover::{Plan, PlannedFile},
+    Chunk, Index, VolumeHead,
+    handover::{Missing, Plan, PlannedFile},
 };
 use cloister_domain::{ByteCount, Digest};
 use nix::{fcntl::OFlag, sys::statvfs::statvfs};
 
-use crate::QuarantineError;
+use crate::{QuarantineError, missing::Volumes};
 
-/// The folder of one import.
+/// The folder of one import, and which of the release's chunks are in it or on the shelf.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub struct Parts {
+    plan: Plan,
     folder: PathBuf,
+    volumes: Volumes,
+    /// How each file looked when this was last known to be true.
+    looked: Vec<Option<Look>>,
     /// For each chunk of the index, whether its bytes are in quarantine or on the shelf.
     held: Vec<bool>,
     /// Chunks that an earlier session left whole.
     resumed_chunks: u64,
 }
 
+/// What is not there yet of a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Chunks.
+    pub chunks: u64,
+    /// Their bytes on the medium.
+    pub stored_bytes: ByteCount,
+    /// Their bytes in quarantine.
+    pub plain_bytes: ByteCount,
+}
+
+/// A file's inode, length and time of its last change: another of them means other bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
 impl Parts {
     /// Makes what is missing of the folder, hashes what an earlier session left in its files, and
     /// creates those that are not there.
-    pub(crate) fn open(
-        quarantine: &Path,
-        plan: &Plan,
-        index: &Index,
-    ) -> Result<Self, QuarantineError> {
+    ///
+    /// # Errors
+    /// [`QuarantineError::Plan`] and [`QuarantineError::Write`].
+    pub fn open(quarantine: &Path, plan: &Plan, index: &Index) -> Result<Self, QuarantineError> {
+        let parts = Self::in_folder(quarantine, plan)?;
+        make_folder(&parts.folder.join("files"))?;
+        parts.take_all(index, true)
+    }
+
+    /// As [`Parts::open`], and makes and changes nothing: for a look ahead.
+    ///
+    /// # Errors
+    /// As [`Parts::open`].
+    pub fn look(quarantine: &Path, plan: &Plan, index: &Index) -> Result<Self, QuarantineError> {
+        Self::in_folder(quarantine, plan)?.take_all(index, false)
+    }
+
+    fn in_folder(quarantine: &Path, plan: &Plan) -> Result<Self, QuarantineError> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if plan.folder.is_empty() || !plan.folder.bytes().all(plain) {
             return Err(QuarantineError::Plan);
         }
         let folder = quarantine.join(&plan.folder);
-        make_folder(&folder.join("files"))?;
-        let mut parts = Self { folder, held: Vec::new(), resumed_chunks: 0 };
+        Ok(Self {
+            plan: plan.clone(),
+            volumes: Volumes::load(&folder),
+            folder,
+            looked: Vec::new(),
+            held: Vec::new(),
+            resumed_chunks: 0,
+        })
+    }
+
+    fn take_all(mut self, index: &Index, making: bool) -> Result<Self, QuarantineError> {
+        let files = std::mem::take(&mut self.plan.files);
         let mut chunks = index.chunks();
-        for (number, file) in plan.files.iter().enumerate() {
+        for (number, file) in files.iter().enumerate() {
             // The index lists files in their order, each file's chunks together.
             let of_file = |chunk: &Chunk| usize::try_from(chunk.file) == Ok(number);
             let count = chunks.iter().take_while(|chunk| of_file(chunk)).count();
             let (of_this_file, rest) = chunks.split_at(count);
             chunks = rest;
-            parts.take_stock(number, file, of_this_file)?;
+            self.take_stock(number, file, of_this_file, making)?;
         }
-        if chunks.is_empty() { Ok(parts) } else { Err(QuarantineError::Plan) }
+        self.plan.files = files;
+        self.note_looks();
+        if chunks.is_empty() { Ok(self) } else { Err(QuarantineError::Plan) }
+    }
+
+    /// Whether this is still what lies in quarantine for `plan`: no file was changed, taken away or
+    /// put in its place since. So the next volume of a release needs no hashing of the last.
+    #[must_use]
+    pub fn is_of(&self, plan: &Plan) -> bool {
+        *plan == self.plan
+            && (0..plan.files.len()).zip(&self.looked).all(|(n, look)| self.look_at(n) == *look)
+    }
+
+    /// Remembers how the files look now.
+    pub(crate) fn note_looks(&mut self) {
+        self.looked = (0..self.plan.files.len()).map(|number| self.look_at(number)).collect();
+    }
+
+    fn look_at(&self, number: usize) -> Option<Look> {
+        let found = fs::symlink_metadata(self.folder.join(Plan::part_name(number))).ok()?;
+        let changed = (found.ctime(), found.ctime_nsec());
+        Some(Look { inode: found.ino(), bytes: found.len(), changed })
+    }
+
+    /// Remembers that a volume is being read.
+    pub(crate) fn remember(&mut self, volume: &VolumeHead) -> Result<(), QuarantineError> {
+        self.volumes.remember(&self.folder, volume).map_err(QuarantineError::Write)
+    }
+
+    /// What is not there, and on which volumes of a set like that of `volume` it must be.
+    #[must_use]
+    pub fn missing(&self, index: &Index, volume: &VolumeHead) -> Missing {
+        self.volumes.missing(index, &self.held, volume.volumes)
+    }
+
+    /// What of `volume` is not there.
+    #[must_use]
+    pub fn wanted(&self, index: &Index, volume: &VolumeHead) -> Wanted {
+        let first = usize::try_from(volume.first_chunk).unwrap_or(usize::MAX);
+        let chunks = index.volume(volume.first_chunk, volume.chunks).unwrap_or_default();
+        let mut wanted = Wanted::default();
+        // All sums are below those of the index, which it has checked.
+        for (number, chunk) in (first..).zip(chunks) {
+            if !self.is_held(number) {
+                wanted.chunks = wanted.chunks.saturating_add(1);
+                wanted.stored_bytes.0 = wanted.stored_bytes.0.saturating_add(chunk.stored_bytes);
+                wanted.plain_bytes.0 = wanted.plain_bytes.0.saturating_add(chunk.plain_bytes);
+            }
+        }
+        wanted
+    }
+
+    /// Counts `volume` as read and its chunks as there, for a look ahead.
+    pub fn suppose(&mut self, volume: &VolumeHead) {
+        self.volumes.suppose(volume);
+        let first = usize::try_from(volume.first_chunk).unwrap_or(usize::MAX);
+        let count = usize::try_from(volume.chunks).unwrap_or(usize::MAX);
+        self.held.iter_mut().skip(first).take(count).for_each(|held| *held = true);
     }
 
     fn take_stock(
@@ -58,15 +161,22 @@ impl Parts {
         number: usize,
         file: &PlannedFile,
         chunks: &[Chunk],
+        making: bool,
     ) -> Result<(), QuarantineError> {
         if file.present {
             self.held.extend(chunks.iter().map(|_on_the_shelf| true));
             return Ok(());
         }
-        let part = self.file(number).map_err(QuarantineError::Write)?;
+        let part = match self.open_file(number, making) {
+            Err(error) if !making && error.kind() == io::ErrorKind::NotFound => {
+                self.held.extend(chunks.iter().map(|_nowhere| false));
+                return Ok(());
+            }
+            part => part.map_err(QuarantineError::Write)?,
+        };
         let ByteCount(planned) = file.bytes;
         let length = part.metadata().map_err(QuarantineError::Write)?.len();
-        if length > planned {
+        if making && length > planned {
             part.set_len(planned).map_err(QuarantineError::Write)?;
         }
         let mut buffer = Vec::new();
@@ -80,10 +190,14 @@ impl Parts {
 
     /// The file that becomes file `number` of the release, open for reading and writing.
     pub(crate) fn file(&self, number: usize) -> io::Result<File> {
+        self.open_file(number, true)
+    }
+
+    fn open_file(&self, number: usize, making: bool) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
-            .write(true)
-            .create(true)
+            .write(making)
+            .create(making)
             .truncate(false)
             .mode(0o640)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
@@ -129,20 +243,22 @@ impl Parts {
         }
     }
 
-    /// Chunks that are not there.
-    pub(crate) fn missing(&self) -> u64 {
-        let missing = self.held.iter().filter(|held| !**held).count();
-        u64::try_from(missing).expect("a count fits 64 bits")
+    /// Whether every chunk is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.held.iter().all(|held| *held)
     }
 
     /// Plain bytes of the chunks that are there.
-    pub(crate) fn held_bytes(&self, index: &Index) -> u64 {
+    #[must_use]
+    pub fn held_bytes(&self, index: &Index) -> u64 {
         let there = index.chunks().iter().zip(&self.held).filter(|(_, held)| **held);
         // Their sum is below that of all chunks, which the index has checked.
         there.fold(0u64, |sum, (chunk, _)| sum.saturating_add(chunk.plain_bytes))
     }
 
-    pub(crate) const fn resumed_chunks(&self) -> u64 {
+    /// Chunks that an earlier session left whole in quarantine.
+    #[must_use]
+    pub const fn resumed_chunks(&self) -> u64 {
         self.resumed_chunks
     }
 

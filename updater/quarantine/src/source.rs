@@ -20,6 +20,14 @@ pub enum Ending {
     Device,
 }
 
+/// A volume's first member, as it lies on the medium. A hint that nothing trusts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What the volume says of itself.
+    pub volume: VolumeHead,
+    head: Vec<u8>,
+}
+
 /// The members that come before the first signature is checked, as they lie on the medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -50,13 +58,21 @@ impl<R: Read + Seek> Source<R> {
         Self { reader, ending, member: 0, hasher: Hasher::new(), read_bytes: 0 }
     }
 
-    /// Reads the head, the trust metadata and the manifest: at most about 5 MiB.
+    /// Reads the first member alone, which says what part of which release the volume claims to be.
     ///
     /// # Errors
     /// [`QuarantineError::Form`] and [`QuarantineError::Medium`].
-    pub fn head(&mut self) -> Result<Head, QuarantineError> {
+    pub fn place(&mut self) -> Result<Place, QuarantineError> {
         let head = self.bounded(Member::Head)?;
-        let volume = VolumeHead::parse(&head)?;
+        Ok(Place { volume: VolumeHead::parse(&head)?, head })
+    }
+
+    /// Reads what follows `place`, the trust metadata and the manifest: with it at most about 5 MiB.
+    ///
+    /// # Errors
+    /// As [`Source::place`].
+    pub fn head(&mut self, place: Place) -> Result<Head, QuarantineError> {
+        let Place { volume, head } = place;
         let meta = self.bounded(Member::Meta)?;
         let manifest = self.bounded(Member::Manifest)?;
         Ok(Head { volume, head, meta, manifest })
@@ -65,7 +81,7 @@ impl<R: Read + Seek> Source<R> {
     /// Reads the next member, which is the attestation that the manifest promised here.
     ///
     /// # Errors
-    /// As [`Source::head`]; [`QuarantineError::Member`] if it is another one.
+    /// As [`Source::place`]; [`QuarantineError::Member`] if it is another one.
     pub fn attestation(&mut self, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
         self.expected(Member::Attestation(expected.sha256), expected)
     }
@@ -95,14 +111,14 @@ impl<R: Read + Seek> Source<R> {
         }
     }
 
-    /// Checks a chunk's header and passes over its content.
-    pub(crate) fn pass_over(&mut self, stored: Digest, bytes: u64) -> Result<(), QuarantineError> {
-        self.known_header(Member::Chunk(stored), bytes)?;
-        let pad = u64::try_from(padding(bytes)).expect("below a block");
-        let padded = bytes.checked_add(pad).and_then(|bytes| i64::try_from(bytes).ok());
-        let padded = padded.ok_or(BundleError::Truncated)?;
+    /// Passes over the members of chunks that are there already, `bytes` bytes with their headers.
+    pub(crate) fn pass_over(&mut self, bytes: u64) -> Result<(), QuarantineError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let bytes = i64::try_from(bytes).map_err(|_beyond| BundleError::Truncated)?;
         // Beyond the end of a file a seek succeeds; the next read tells.
-        self.reader.seek(SeekFrom::Current(padded)).map_err(QuarantineError::Medium)?;
+        self.reader.seek(SeekFrom::Current(bytes)).map_err(QuarantineError::Medium)?;
         Ok(())
     }
 

@@ -16,6 +16,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod resume;
+
 /// A release of a few files, and volumes that hold it.
 struct Release {
     files: Vec<Vec<u8>>,
@@ -126,7 +128,8 @@ impl Release {
         progress: impl FnMut(ByteCount) -> ControlFlow<()>,
     ) -> Result<Outcome, QuarantineError> {
         let mut source = Source::new(medium, Ending::File);
-        let head = source.head()?;
+        let place = source.place()?;
+        let head = source.head(place)?;
         let expected = |bytes: &[u8]| Expected {
             sha256: Digest::of(bytes),
             bytes: ByteCount(bytes.len() as u64),
@@ -135,14 +138,14 @@ impl Release {
         let index = source.index(expected(&self.index.encode()))?;
         assert_eq!(index, self.index.encode());
         let task = Task {
-            quarantine: folder,
             plan: &self.plan,
             index: &self.index,
             volume: &head.volume,
             attestations: &attestations,
             reserve: ByteCount(0),
         };
-        task.copy(&mut source, progress)
+        let mut parts = Parts::open(folder, &self.plan, &self.index)?;
+        task.copy(&mut parts, &mut source, progress)
     }
 
     fn assert_in(&self, folder: &Path) {
@@ -170,7 +173,7 @@ fn go_on(_done: ByteCount) -> ControlFlow<()> {
 fn whole(outcome: Outcome) -> Quarantined {
     match outcome {
         Outcome::Whole(quarantined) => quarantined,
-        Outcome::Parted { missing_chunks } => panic!("{missing_chunks} chunks are missing"),
+        Outcome::Parted(parted) => panic!("{}", parted.missing),
     }
 }
 
@@ -279,7 +282,9 @@ fn volumes_may_come_in_any_order() {
     let chunks = release.stored.len();
     let second = release.volume(&release.head(2, 2, 2, chunks - 2));
     match release.import(Cursor::new(second), folder.path(), go_on).expect("copied") {
-        Outcome::Parted { missing_chunks } => assert_eq!(missing_chunks, 2),
+        Outcome::Parted(parted) => {
+            assert_eq!((parted.missing.chunks, parted.missing.volumes), (2, vec![1]));
+        }
         Outcome::Whole(_) => panic!("two chunks are on the other volume"),
     }
     let first = release.volume(&release.head(1, 2, 0, 2));
@@ -327,7 +332,7 @@ fn an_interrupted_copy_and_one_without_space_can_be_resumed() {
         release.import(Cursor::new(release.whole()), folder.path(), stop).expect_err("stop");
     assert!(error.is_resumable() && error.code() == "quarantine.interrupted");
 
-    let parts = parts::Parts::open(folder.path(), &release.plan, &release.index);
+    let parts = Parts::open(folder.path(), &release.plan, &release.index);
     let error = parts.expect("opened").check_space(1, ByteCount(u64::MAX)).expect_err("no space");
     assert!(error.is_resumable() && error.code() == "quarantine.space");
 }

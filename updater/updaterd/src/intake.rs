@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, Index, Manifest, VolumeHead,
-    handover::{Complete, Expected, Offer, Plan, PlannedFile, Seen},
+    BundleError, FileEntry, Index, Manifest, VolumeHead,
+    handover::{Complete, Expected, Offer, Plan, PlannedFile, Purpose, Seen},
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
 use cloister_shelf::Object;
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
+    parked,
     preflight,
 };
 
@@ -92,12 +93,14 @@ pub(crate) fn offer<'a>(
     let act = core.act();
     let head = match judge(core, offer) {
         Ok(head) => head,
-        Err(error) if offer.inspect || !is_refusal(&error) => return Err(error),
+        Err(error) if offer.purpose != Purpose::Import || !is_refusal(&error) => return Err(error),
         Err(error) => return Err(refuse_offer(core, offer, error)),
     };
     let summary = summary(core, &head)?;
-    if offer.inspect {
-        return Ok((seen(None, summary, head.verified.get()), None));
+    match offer.purpose {
+        Purpose::Import => {}
+        Purpose::Check => return Ok((parked::check(core, summary, head.verified.get())?, None)),
+        Purpose::Inspect => return Ok((seen(None, summary, head.verified.get()), None)),
     }
     let standing = core.state().import_of(summary.generation)?;
     let import = match standing {
@@ -115,7 +118,7 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     let trust = core.trust()?;
     let volume = VolumeHead::parse(&offer.head.0)?;
     let newer = trust.refresh(&offer.meta.0)?;
-    if !offer.inspect {
+    if offer.purpose == Purpose::Import {
         // Kept even if the release is refused: revocations travel this way.
         core.keep_trust(&newer)?;
     }
@@ -133,7 +136,7 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
             return Err(VerifyError::Rollback { offered, held }.into());
         }
     }
-    if !offer.inspect
+    if offer.purpose != Purpose::Inspect
         && let Some(there) = state.import_of(generation)?
     {
         use ImportState::{Evaluating, Received, Receiving};
@@ -157,6 +160,9 @@ fn refuse_offer(core: &Core, offer: &Offer, error: ActError) -> ActError {
     }
     // The name that the refused bytes give themselves; nobody vouches for it.
     let generation = manifest(&offer.manifest.0).ok().map(|manifest| manifest.generation());
+    if let Some(refused) = parked::refuse_overtaken(core, generation, &error) {
+        return refused.err().unwrap_or(error);
+    }
     refuse_unseen(core, generation, &error.problem()).err().unwrap_or(error)
 }
 
@@ -211,6 +217,21 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
     Ok(import)
 }
 
+/// Refuses a release for which the disk has no room.
+pub(crate) fn check_room(core: &Core, summary: &Summary) -> Result<(), ActError> {
+    let needed = summary
+        .plain_bytes
+        .0
+        .saturating_sub(summary.present_bytes.0)
+        .saturating_add(core.config.update.reserve_bytes.0);
+    let about = nix::sys::statvfs::statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
+    let free = about.blocks_available().saturating_mul(about.fragment_size());
+    if free < needed {
+        return Err(ActError::Space { needed: ByteCount(needed), free: ByteCount(free) });
+    }
+    Ok(())
+}
+
 fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {
     let manifest = head.verified.get();
     let release = manifest.release();
@@ -239,11 +260,13 @@ fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {
     })
 }
 
-fn seen(import: Option<ImportId>, summary: Summary, manifest: &Manifest) -> Seen {
+/// A head's answer.
+pub(crate) fn seen(import: Option<ImportId>, summary: Summary, manifest: &Manifest) -> Seen {
     let release = manifest.release();
     let expected = |sha256, length| Expected { sha256, bytes: ByteCount(length) };
     Seen {
         import,
+        files: Vec::new(),
         summary,
         attestations: release
             .attestations
@@ -293,13 +316,28 @@ impl Session<'_> {
             make_shared(&folder)
                 .map_err(|source| ActError::Quarantine { act: "prepared", source })?;
         }
-        let mut files = Vec::new();
-        for file in &self.verified.get().release().files {
-            let bytes = ByteCount(file.size);
-            let present = core.shelf.object(file.sha256, bytes)?.is_some();
-            files.push(PlannedFile { bytes, sha256: file.sha256, present });
-        }
+        let files = planned_files(core, self.verified.get())?;
         Ok(Plan { import: self.import(), generation: self.generation(), folder, files })
+    }
+
+    /// A volume is copied, and others hold the rest: the import waits for them.
+    pub(crate) fn parted(
+        &self,
+        core: &Core,
+        volume: Digest,
+        facts: serde_json::Value,
+        problem: &Problem,
+    ) -> Result<(), ActError> {
+        let _act = core.act();
+        let number = core.state().next(Series::Refusal)?;
+        core.recordd.append(&Core::entry(
+            Event::MediaSeen,
+            format!("import/{}/parted/{number}", self.import()),
+            &[("bundle", self.generation().0), ("volume", volume)],
+            facts,
+        ))?;
+        core.state().note_trouble(self.import(), Some(problem))?;
+        Ok(())
     }
 
     /// Every chunk lies in quarantine: hashes the files again and makes the candidate.
@@ -362,6 +400,19 @@ impl Session<'_> {
     fn refuse(&self, core: &Core, problem: &Problem) -> Result<(), ActError> {
         core.refuse_import(self.import(), self.generation(), problem).map(drop)
     }
+}
+
+/// The files of a release, and which of them the shelf has.
+pub(crate) fn planned_files(
+    core: &Core,
+    manifest: &Manifest,
+) -> Result<Vec<PlannedFile>, ActError> {
+    let planned = |file: &FileEntry| {
+        let bytes = ByteCount(file.size);
+        let present = core.shelf.object(file.sha256, bytes)?.is_some();
+        Ok(PlannedFile { bytes, sha256: file.sha256, present })
+    };
+    manifest.release().files.iter().map(planned).collect()
 }
 
 fn check_index(bytes: &[u8], release: &cloister_bundle::Release) -> Result<(), ActError> {

@@ -14,6 +14,7 @@ mod exam;
 mod inspect;
 mod intake;
 mod orphan;
+mod parked;
 mod peers;
 mod preflight;
 mod serve;

@@ -14,7 +14,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Session},
-    status, switch,
+    parked, status, switch,
 };
 
 /// Both kinds of questions; their tags are disjoint.
@@ -113,13 +113,20 @@ fn handover<'a>(
         *session = begun;
         return Ok(Some(Answer::Seen(seen)));
     }
+    if matches!(request, Request::Parked) {
+        return Ok(Some(Answer::Parked(parked::parked(core)?)));
+    }
     if let (None, Request::Abort { problem, resumable }) = (&session, request) {
         intake::abort_unseen(core, problem, *resumable)?;
         return Ok(Some(Answer::Aborted));
     }
     let session = session.as_mut().ok_or(ActError::Order)?;
     match request {
-        Request::Offer(_) => Err(ActError::Order),
+        Request::Offer(_) | Request::Parked => Err(ActError::Order),
+        Request::Parted { .. } => {
+            parked::parted(core, session, request)?;
+            Ok(Some(Answer::Kept))
+        }
         Request::Index { part } => Ok(Some(match session.index(core, &part.0)? {
             None => Answer::More,
             Some(plan) => Answer::Plan(plan),

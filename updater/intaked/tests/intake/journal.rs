@@ -76,7 +76,7 @@ fn import(config: &Config, path: &Path) -> Event {
     let socket = config.paths.socket(Role::Intaked);
     let client = connected(|| Connection::connect(&socket).ok());
     let path = Sensitive::new(path.to_str().unwrap().to_owned());
-    client.write(&Request::Import { path }).unwrap();
+    client.write(&Request::Import { path, into: None }).unwrap();
     loop {
         let event: Event = client.expect().unwrap();
         if matches!(event, Event::Received { .. } | Event::Problem(_)) {

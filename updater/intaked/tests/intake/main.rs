@@ -3,6 +3,7 @@
 
 mod journal;
 mod support;
+mod volumes;
 
 use std::{fs, io::Read as _, path::Path, sync::Barrier, thread};
 
@@ -59,12 +60,20 @@ fn path(path: &Path) -> Sensitive<String> {
 
 /// Imports and gives all events.
 fn import(config: &Config, medium: &Path) -> Vec<Event> {
+    ask(config, &Request::Import { path: path(medium), into: None })
+}
+
+/// Asks and gives all events.
+fn ask(config: &Config, request: &Request) -> Vec<Event> {
     let client = connect(config);
-    client.write(&Request::Import { path: path(medium) }).unwrap();
+    client.write(request).unwrap();
     let mut events = Vec::new();
     loop {
         let event: Event = client.expect().unwrap();
-        let last = matches!(event, Event::Received { .. } | Event::Problem(_));
+        let last = matches!(
+            event,
+            Event::Received { .. } | Event::Problem(_) | Event::Inspected | Event::Checked { .. }
+        );
         events.push(event);
         if last {
             return events;
@@ -89,7 +98,7 @@ fn a_stick_is_copied_by_the_plan() {
     let updaterd = Updaterd::new(&release);
     with_daemons(folder.path(), &updaterd, |config| {
         let events = import(config, &stick);
-        assert!(matches!(events.first(), Some(Event::Seen(_))), "{events:?}");
+        assert!(matches!(events[..2], [Event::Medium(_), Event::Seen(_)]), "{events:?}");
         assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
         for (number, content) in release.files.iter().enumerate() {
             let part = config.paths.quarantine().join("7").join(Plan::part_name(number));
@@ -149,7 +158,7 @@ fn what_updaterd_refuses_reaches_the_client_as_it_was_said() {
     fs::write(&volume, release.volume()).unwrap();
     let updaterd = Updaterd { refuse: Some(threshold()), ..Updaterd::new(&release) };
     with_daemons(folder.path(), &updaterd, |config| {
-        assert_eq!(import(config, &volume), [Event::Problem(threshold())]);
+        assert_eq!(import(config, &volume)[1..], [Event::Problem(threshold())]);
         assert!(!config.paths.quarantine().exists(), "nothing was copied");
     });
 }
@@ -162,13 +171,18 @@ fn looking_at_a_stick_writes_nothing() {
     fs::write(&volume, release.volume()).unwrap();
     let updaterd = Updaterd::new(&release);
     with_daemons(folder.path(), &updaterd, |config| {
-        let client = connect(config);
         let look = Request::Inspect { path: path(&volume) };
-        assert!(matches!(client.ask(&look).unwrap(), Event::Seen(_)));
-        assert_eq!(client.expect::<Event>().unwrap(), Event::Inspected);
+        let events = ask(config, &look);
+        assert!(matches!(events[..], [Event::Medium(_), Event::Seen(_), Event::Inspected]));
+        let check = Request::Check { path: path(&volume), into: None };
+        let events = ask(config, &check);
+        let Some(Event::Checked { missing, needed_bytes, .. }) = events.last() else {
+            panic!("not checked: {events:?}");
+        };
+        assert_eq!((missing.chunks, needed_bytes.0), (0, release.index.plain_bytes()));
         assert!(!config.paths.quarantine().exists());
     });
-    assert_eq!(updaterd.told(), [Told::HungUp]);
+    assert_eq!(updaterd.told(), [Told::HungUp, Told::HungUp]);
 }
 
 #[test]
@@ -208,7 +222,7 @@ fn one_import_runs_at_a_time() {
         scope.spawn(|| cloister_intaked::run(&intaked));
         let _stopping = Stopping([&intaked, &updaterd]);
         let first = connect(&config);
-        first.write(&Request::Import { path: path(&volume) }).unwrap();
+        first.write(&Request::Import { path: path(&volume), into: None }).unwrap();
         offered.wait();
         assert_eq!(code(&import(&config, &volume)), "intake.busy");
         refused.wait();

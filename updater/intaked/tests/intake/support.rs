@@ -5,12 +5,17 @@ use std::sync::Mutex;
 use cloister_bundle::{
     Chunk, Codec, FileEntry, Index, VolumeHead,
     container::{END_BYTES, Member, header, padding},
-    handover::{Answer, Complete, Expected, Offer, Plan, PlannedFile, Request, Seen},
+    handover::{
+        Answer, Complete, Expected, Missing, Offer, Plan, PlannedFile, Purpose, Request, Seen,
+    },
 };
 use cloister_config::Config;
 use cloister_daemon::Connection;
 use cloister_domain::{ByteCount, Class, Digest, GenerationId, ImportId};
-use cloister_wire::{Problem, intake::Summary};
+use cloister_wire::{
+    Problem,
+    intake::{Parked, Summary},
+};
 
 /// Bytes of a chunk that is not a file's last.
 const CHUNK_BYTES: usize = 4096;
@@ -58,15 +63,22 @@ impl Release {
         GenerationId(Digest::of(&self.index.encode()))
     }
 
-    /// The volume's bytes.
+    /// The bytes of the release's only volume.
     pub(crate) fn volume(&self) -> Vec<u8> {
+        self.part(1, 1)
+    }
+
+    /// The bytes of one of several volumes.
+    pub(crate) fn part(&self, volume: u32, volumes: u32) -> Vec<u8> {
+        let at = |volume: u32| self.stored.len() * volume as usize / volumes as usize;
+        let (first, end) = (at(volume - 1), at(volume));
         let head = VolumeHead {
             format: 1,
             bundle: self.generation(),
-            volume: 1,
-            volumes: 1,
-            first_chunk: 0,
-            chunks: self.stored.len() as u64,
+            volume,
+            volumes,
+            first_chunk: first as u64,
+            chunks: (end - first) as u64,
         };
         let mut out = Vec::new();
         let mut put = |member: Member, content: &[u8]| {
@@ -79,7 +91,7 @@ impl Release {
         put(Member::Meta, b"metadata");
         put(Member::Manifest, b"manifest");
         put(Member::Index, &self.index.encode());
-        for bytes in &self.stored {
+        for bytes in &self.stored[first..end] {
             put(Member::Chunk(Digest::of(bytes)), bytes);
         }
         out.extend([0; END_BYTES]);
@@ -107,6 +119,7 @@ impl Release {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Complete(Complete),
+    Parted(Missing),
     Abort { code: String, resumable: bool },
     HungUp,
 }
@@ -116,12 +129,15 @@ pub(crate) struct Updaterd<'a> {
     pub(crate) release: &'a Release,
     /// What to answer an offer with, if not with `Seen`.
     pub(crate) refuse: Option<Problem>,
+    /// Which imports wait for volumes.
+    pub(crate) parked: Vec<Parked>,
     pub(crate) told: Mutex<Vec<Told>>,
 }
 
 impl<'a> Updaterd<'a> {
     pub(crate) fn new(release: &'a Release) -> Self {
-        Self { release, refuse: None, told: Mutex::new(Vec::new()) }
+        let (parked, told) = (Vec::new(), Mutex::new(Vec::new()));
+        Self { release, refuse: None, parked, told }
     }
 
     pub(crate) fn told(&self) -> Vec<Told> {
@@ -130,13 +146,17 @@ impl<'a> Updaterd<'a> {
 
     /// One conversation.
     pub(crate) fn converse(&self, config: &Config, intaked: &Connection) {
-        let told = self.conversation(config, intaked);
+        let first = intaked.read::<Request>().expect("a request").expect("one at least");
+        if first == Request::Parked {
+            return intaked.write(&Answer::Parked(self.parked.clone())).expect("intaked listens");
+        }
+        let told = self.conversation(config, intaked, first);
         self.told.lock().expect("no panic").push(told);
     }
 
-    fn conversation(&self, config: &Config, intaked: &Connection) -> Told {
+    fn conversation(&self, config: &Config, intaked: &Connection, first: Request) -> Told {
         let next = || intaked.read::<Request>().expect("a request");
-        let offer = match next() {
+        let offer = match Some(first) {
             Some(Request::Offer(offer)) => offer,
             Some(Request::Abort { problem, resumable }) => {
                 intaked.write(&Answer::Aborted).expect("intaked listens");
@@ -169,7 +189,12 @@ impl<'a> Updaterd<'a> {
                     intaked.write(&Answer::Aborted).expect("intaked listens");
                     return Told::Abort { code: problem.code, resumable };
                 }
-                Some(Request::Offer(_)) => panic!("one offer a connection"),
+                Some(Request::Parted { missing, problem, .. }) => {
+                    assert_eq!(problem.code, "intake.volume.more");
+                    intaked.write(&Answer::Kept).expect("intaked listens");
+                    return Told::Parted(missing);
+                }
+                Some(other) => panic!("out of order: {other:?}"),
             }
         }
     }
@@ -181,7 +206,8 @@ impl<'a> Updaterd<'a> {
         );
         let index = self.release.index.encode();
         let seen = Seen {
-            import: (!offer.inspect).then_some(ImportId(7)),
+            import: (offer.purpose == Purpose::Import).then_some(ImportId(7)),
+            files: self.planned(),
             summary: self.release.summary(),
             attestations: Vec::new(),
             index: Expected { sha256: Digest::of(&index), bytes: ByteCount(index.len() as u64) },
@@ -191,17 +217,21 @@ impl<'a> Updaterd<'a> {
 
     fn plan(&self, config: &Config) -> Answer {
         std::fs::create_dir_all(config.paths.quarantine().join("7")).expect("made");
+        Answer::Plan(Plan {
+            import: ImportId(7),
+            generation: self.release.generation(),
+            folder: "7".to_owned(),
+            files: self.planned(),
+        })
+    }
+
+    fn planned(&self) -> Vec<PlannedFile> {
         let planned = |file: &FileEntry| PlannedFile {
             bytes: ByteCount(file.size),
             sha256: file.sha256,
             present: false,
         };
-        Answer::Plan(Plan {
-            import: ImportId(7),
-            generation: self.release.generation(),
-            folder: "7".to_owned(),
-            files: self.release.entries.iter().map(planned).collect(),
-        })
+        self.release.entries.iter().map(planned).collect()
     }
 }
 

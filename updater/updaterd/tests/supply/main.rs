@@ -3,6 +3,7 @@
 
 mod inspection;
 mod kill;
+mod parked;
 mod preflight;
 mod support;
 

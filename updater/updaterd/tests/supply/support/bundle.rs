@@ -8,7 +8,7 @@ use cloister_attest::{
 use cloister_bundle::{
     Chunk, Codec, Cut, FileEntry, Index, IndexEntry, Manifest, Release, Requires, VolumeHead,
     container,
-    handover::{Blob, Offer},
+    handover::{Blob, Offer, Purpose},
 };
 use cloister_domain::{Digest, GenerationId, Secret};
 use cloister_verify::target_path;
@@ -200,7 +200,7 @@ impl Bundle {
             chunks: self.manifest.release().index.chunks,
         };
         Offer {
-            inspect,
+            purpose: if inspect { Purpose::Inspect } else { Purpose::Import },
             head: Blob(head.encode()),
             meta: Blob(self.meta(version)),
             manifest: Blob(self.envelope.clone()),

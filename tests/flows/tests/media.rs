@@ -1,0 +1,108 @@
+//! A release on several sticks, on a bare device, and what an operator is told before anything is
+//! copied.
+
+use anyhow::{Context as _, Result};
+use cloister_flows::{Scene, assert_refused};
+use cloister_stage::{facility::Outcome, stick::Stick};
+use serde_json::Value;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The first event of a kind.
+fn event<'a>(outcome: &'a Outcome, kind: &str) -> Result<&'a Value> {
+    let found = outcome.said.iter().find_map(|value| value.get(kind));
+    found.with_context(|| format!("no {kind} in {:?}", outcome.said))
+}
+
+/// The demo's first release in several volumes.
+fn volumes(scene: &Scene) -> Result<Vec<PathBuf>> {
+    let tree = scene.tree("v1")?;
+    let volumes = scene.facility.publish_with(&tree, "1.0.0", 1, &["--volume-bytes", "600000"])?;
+    anyhow::ensure!(volumes.len() >= 3, "{} volumes", volumes.len());
+    Ok(volumes)
+}
+
+#[test]
+fn volumes_over_several_sticks_in_any_order_become_one_release() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let mut volumes = volumes(&scene)?;
+    let last = volumes.pop().context("a volume")?;
+    let number = volumes.len() as u64 + 1;
+
+    let stick = Stick::plug_in(scene.path(), "third", &[last])?;
+    let foreseen = scene.facility.cloister(&["import", "--dry-run", path(stick.folder())?])?;
+    assert_eq!(foreseen.exit, 0, "{:?}", foreseen.said);
+    assert_eq!(event(&foreseen, "checked")?["missing"]["of"], number);
+    assert_eq!(event(&foreseen, "forecast")?["volume"], number);
+    assert!(scene.facility.cloister(&["status"])?.done()?["imports"] == serde_json::json!([]));
+
+    let outcome = scene.facility.import(stick.folder())?;
+    assert_refused(&outcome, "intake.volume.more");
+    let missing = event(&outcome, "parted")?["missing"].clone();
+    let others: Vec<u64> = (1..number).collect();
+    assert_eq!(missing["volumes"], serde_json::json!(others));
+    assert!(missing["stored_bytes"].as_u64() > Some(1 << 18), "{missing}");
+    assert_eq!(missing, event(&foreseen, "checked")?["missing"], "as was foreseen");
+    let status = scene.facility.cloister(&["status"])?;
+    let import = &status.done()?["imports"][0];
+    assert_eq!(import["problem"]["code"], "intake.volume.more", "{import}");
+    // The same stick again costs nothing.
+    let again = scene.facility.import(stick.folder())?;
+    assert_eq!(event(&again, "repeated")?["volume"], number);
+    assert_eq!(event(&again, "parted")?["missing"], missing);
+
+    let stick = Stick::plug_in(scene.path(), "first", &volumes)?;
+    let outcome = scene.facility.import(stick.folder())?;
+    assert_eq!(outcome.done()?["state"], "awaiting-approval");
+    let progress = event(&outcome, "progress")?;
+    assert!(progress["done_bytes"].as_u64() > Some(0) && progress.get("left_s").is_some());
+    let accepted = scene.events()?.iter().filter(|event| *event == "import-accepted").count();
+    assert_eq!(accepted, 1);
+    // The same release once more is held already, whichever of its volumes comes.
+    assert_refused(&scene.facility.import(&volumes[0])?, "bundle.already-held");
+    Ok(())
+}
+
+#[test]
+fn a_volume_on_a_bare_device_is_read_without_a_file_system() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let volume = scene.volume("v1", "1.0.0", 1)?;
+    // What an earlier use left behind the volume is not its business.
+    let image = scene.path().join("stick.img");
+    std::fs::copy(&volume, &image)?;
+    let mut file = File::options().append(true).open(&image)?;
+    std::io::Write::write_all(&mut file, &[b'x'; 64 << 10])?;
+    let made =
+        Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&image).output()?;
+    if !made.status.success() {
+        // No loop devices on this machine; the way is tested in quarantine too.
+        return Ok(());
+    }
+    let device = PathBuf::from(String::from_utf8(made.stdout)?.trim());
+    let outcome = scene.facility.import(&device);
+    let detached = Command::new("losetup").arg("--detach").arg(&device).status()?;
+    assert!(detached.success());
+    let outcome = outcome?;
+    assert_eq!(outcome.done()?["state"], "awaiting-approval");
+    assert_eq!(event(&outcome, "medium")?["filesystem"], "none (raw device)");
+    Ok(())
+}
+
+#[test]
+fn a_look_shows_what_an_unknown_signer_says_and_that_nobody_believes_it() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let tree = scene.tree("v1")?;
+    let volume = scene.facility.sign("stranger", &tree, "1.0.0", 1)?;
+    let outcome = scene.facility.cloister(&["import", "--inspect", path(&volume)?])?;
+    assert_eq!(event(&outcome, "says")?["version"], "1.0.0");
+    assert_ne!(outcome.exit, 0);
+    assert!(scene.events()?.iter().all(|event| event == "anchor-enrolment"), "nothing is recorded");
+    Ok(())
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}

@@ -1,0 +1,278 @@
+//! An import: from a medium's volumes into quarantine, by the plans of updaterd.
+
+use std::{fs::File, ops::ControlFlow, sync::MutexGuard};
+
+use cloister_bundle::{
+    BundleError, FileEntry, Index, VolumeHead,
+    handover::{Answer, Blob, Offer, Plan, PlannedFile, Purpose, Request},
+};
+use cloister_config::Config;
+use cloister_daemon::{Connection, Stop, clock::Stopwatch};
+use cloister_domain::{ByteCount, ImportId};
+use cloister_quarantine::{Head, Outcome, Parts, Place, QuarantineError, Source, Task};
+use cloister_wire::intake::Event;
+
+use crate::{IntakeError, medium::Medium, pace::Pace, survey::Survey, updaterd::Updaterd};
+
+/// Progress is told once in so many microseconds, or for each hundredth.
+const PROGRESS_MICROSECONDS: u64 = 1_000_000;
+
+/// What the one import that runs has to itself.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) stop: &'a Stop,
+    pub(crate) client: &'a Connection,
+    /// What lies in quarantine of the release that was read last, hashed.
+    pub(crate) parts: MutexGuard<'a, Option<Parts>>,
+}
+
+/// Offers the head of a volume that was read.
+pub(crate) fn offer(head: &Head, medium: &Medium, purpose: Purpose) -> Request {
+    Request::Offer(Offer {
+        purpose,
+        head: Blob(head.head.clone()),
+        meta: Blob(head.meta.clone()),
+        manifest: Blob(head.manifest.clone()),
+        filesystem: medium.filesystem.to_owned(),
+        read_only: medium.read_only,
+    })
+}
+
+/// The index, which updaterd has verified, over the plan's files. Paths decide nothing here, so the
+/// files get numbers for names.
+pub(crate) fn read_index(bytes: &[u8], files: &[PlannedFile]) -> Result<Index, IntakeError> {
+    let files: Vec<FileEntry> = files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| FileEntry {
+            path: format!("f{number}").parse().expect("a letter and digits are a path"),
+            size: file.bytes.0,
+            sha256: file.sha256,
+        })
+        .collect();
+    Index::parse(bytes, &files).map_err(|error: BundleError| QuarantineError::from(error).into())
+}
+
+impl Turn<'_> {
+    /// Brings the medium's volumes into quarantine and waits until updaterd has taken over.
+    pub(crate) fn import(
+        &mut self,
+        medium: &Medium,
+        into: Option<ImportId>,
+    ) -> Result<Event, IntakeError> {
+        let parked = Updaterd::connect(self.config)?.parked()?;
+        let mut survey = Survey::of(medium);
+        let chosen = survey.choose(&parked, into);
+        if !survey.found.is_empty() {
+            let told = survey.told(parked.clone(), chosen.as_ref().ok().copied());
+            self.client.write(&Event::Medium(told)).map_err(IntakeError::Client)?;
+        }
+        self.record_what_is_no_volume(&survey)?;
+        let chosen = match chosen {
+            Ok(chosen) => chosen,
+            // The operator meant another medium; this one was not tried.
+            Err(error @ (IntakeError::NotParked { .. } | IntakeError::OtherRelease { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                // Refused before updaterd saw anything; it records that something was.
+                Updaterd::connect(self.config)?.abort(&error, false);
+                return Err(error);
+            }
+        };
+        let mut keep = parked.iter().any(|parked| parked.generation == chosen);
+        let (mut more, mut shown) = (IntakeError::NoVolume, false);
+        for found in survey.found {
+            let Ok(place) = found.place else { continue };
+            if place.volume.bundle != chosen {
+                continue;
+            }
+            let updaterd = Updaterd::connect(self.config)?;
+            let mut volume = Volume { turn: self, updaterd: &updaterd, tell_seen: !shown };
+            match volume.read(medium, found.source, place) {
+                Ok(Copied::Whole(event)) => return Ok(event),
+                Ok(Copied::Parted(missing)) => {
+                    more = IntakeError::MoreVolumes { missing };
+                    (shown, keep) = (true, true);
+                }
+                Err(error) => {
+                    updaterd.abort(&error, keep);
+                    return Err(error);
+                }
+            }
+        }
+        Err(more)
+    }
+
+    /// Each file that claims to be a volume and is none leaves a record; the others are still read.
+    fn record_what_is_no_volume(&self, survey: &Survey<'_>) -> Result<(), IntakeError> {
+        for found in &survey.found {
+            if let Err(error) = &found.place {
+                let problem = cloister_wire::Problem::of(error);
+                Updaterd::connect(self.config)?.refused(problem, error.is_resumable());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the copy of one volume ended well.
+enum Copied {
+    Whole(Event),
+    Parted(cloister_bundle::handover::Missing),
+}
+
+/// One volume on its way into quarantine.
+struct Volume<'a, 'b> {
+    turn: &'a mut Turn<'b>,
+    updaterd: &'a Updaterd,
+    /// Whether the client has not yet heard what the release is.
+    tell_seen: bool,
+}
+
+impl Volume<'_, '_> {
+    fn read(
+        &mut self,
+        medium: &Medium,
+        mut source: Source<&File>,
+        place: Place,
+    ) -> Result<Copied, IntakeError> {
+        let head = source.head(place)?;
+        let seen = self.updaterd.offer(&offer(&head, medium, Purpose::Import))?;
+        if self.tell_seen {
+            self.tell(&Event::Seen(seen.summary.clone()))?;
+        }
+        // The head was handed over; only where the chunks are is still needed.
+        let Head { volume: place, .. } = head;
+        let attestations: Vec<Vec<u8>> = seen
+            .attestations
+            .iter()
+            .map(|expected| source.attestation(*expected))
+            .collect::<Result<_, _>>()?;
+        let index = source.index(seen.index)?;
+        let plan = self.updaterd.index(&index)?;
+        if seen.import != Some(plan.import) {
+            return Err(IntakeError::OutOfTurn);
+        }
+        let index = read_index(&index, &plan.files)?;
+        tracing::info!(import = plan.import.0, volume = place.volume, "copying");
+        self.copy(&mut source, &plan, &index, &place, &attestations)
+    }
+
+    fn copy(
+        &mut self,
+        source: &mut Source<&File>,
+        plan: &Plan,
+        index: &Index,
+        volume: &VolumeHead,
+        attestations: &[Vec<u8>],
+    ) -> Result<Copied, IntakeError> {
+        let quarantine = self.turn.config.paths.quarantine();
+        // What was read a moment ago needs no hashing, if nobody has touched it.
+        let mut parts = match self.turn.parts.take() {
+            Some(parts) if parts.is_of(plan) => parts,
+            _ => Parts::open(&quarantine, plan, index)?,
+        };
+        let import = plan.import;
+        let wanted = parts.wanted(index, volume);
+        if wanted.chunks == 0 {
+            self.tell(&Event::Repeated { import, volume: volume.volume })?;
+        }
+        let reserve = self.turn.config.update.reserve_bytes;
+        let task = Task { plan, index, volume, attestations, reserve };
+        let goal = parts.held_bytes(index).saturating_add(wanted.plain_bytes.0);
+        let mut telling = Telling::new(import, index, volume.volume, goal);
+        let mut failed = None;
+        let outcome =
+            task.copy(&mut parts, source, |done| match self.progress(&mut telling, done) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match outcome? {
+            Outcome::Parted(parted) => {
+                if parted.copied_chunks > 0 {
+                    self.updaterd.parted(&parted)?;
+                }
+                let missing = parted.missing;
+                self.tell(&Event::Parted { import, missing: missing.clone() })?;
+                *self.turn.parts = Some(parts);
+                Ok(Copied::Parted(missing))
+            }
+            Outcome::Whole(quarantined) => {
+                let complete = quarantined.complete().clone();
+                let volume = complete.volume;
+                match self.updaterd.ask(&Request::Complete(complete))? {
+                    Answer::Adopted { generation } if generation == quarantined.generation() => {
+                        let import = quarantined.import();
+                        tracing::info!(import = import.0, %volume, "received");
+                        Ok(Copied::Whole(Event::Received { import, volume }))
+                    }
+                    _ => Err(IntakeError::OutOfTurn),
+                }
+            }
+        }
+    }
+
+    fn tell(&self, event: &Event) -> Result<(), IntakeError> {
+        self.turn.client.write(event).map_err(IntakeError::Client)
+    }
+
+    fn progress(&self, telling: &mut Telling, done: ByteCount) -> Result<(), IntakeError> {
+        if self.turn.stop.is_set() || self.turn.client.is_closed() {
+            return Err(QuarantineError::Interrupted.into());
+        }
+        if let Some(event) = telling.event(done) {
+            self.updaterd.tell(&Request::Progress { done_bytes: done })?;
+            self.tell(&event)?;
+        }
+        Ok(())
+    }
+}
+
+/// When to tell how far the copy is, and what.
+struct Telling {
+    import: ImportId,
+    total: ByteCount,
+    volume: u32,
+    /// What will be done when this volume is read.
+    goal: u64,
+    begun: Stopwatch,
+    pace: Pace,
+    last: Option<(ByteCount, Stopwatch)>,
+}
+
+impl Telling {
+    fn new(import: ImportId, index: &Index, volume: u32, goal: u64) -> Self {
+        let total = ByteCount(index.plain_bytes());
+        let (begun, pace) = (Stopwatch::start(), Pace::default());
+        Self { import, total, volume, goal, begun, pace, last: None }
+    }
+
+    fn event(&mut self, done: ByteCount) -> Option<Event> {
+        let due = self.last.is_none_or(|(before, since)| {
+            done == self.total
+                || done.0.saturating_sub(before.0) >= self.total.0 / 100
+                || since.microseconds() >= PROGRESS_MICROSECONDS
+        });
+        if !due {
+            return None;
+        }
+        self.last = Some((done, Stopwatch::start()));
+        self.pace.note(self.begun.elapsed(), done);
+        Some(Event::Progress {
+            import: self.import,
+            done_bytes: done,
+            total_bytes: self.total,
+            volume: self.volume,
+            bytes_per_s: self.pace.bytes_per_s(),
+            left_s: self.pace.left_s(self.goal.saturating_sub(done.0)),
+        })
+    }
+}

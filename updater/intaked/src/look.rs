@@ -1,0 +1,177 @@
+//! Looking without importing: what a medium's volumes say of themselves, whether their signatures
+//! hold, and what an import would come to. Nothing is recorded or kept.
+
+use std::fs::File;
+
+use cloister_attest::dsse::Envelope;
+use cloister_bundle::{
+    BundleError, Manifest,
+    handover::{Missing, Plan, Purpose, Seen},
+};
+use cloister_config::Config;
+use cloister_daemon::Connection;
+use cloister_domain::{ByteCount, GenerationId, ImportId};
+use cloister_quarantine::{Head, Parts, QuarantineError, Source};
+use cloister_wire::intake::{Event, Forecast, Said};
+
+use crate::{
+    IntakeError,
+    import::{offer, read_index},
+    medium::Medium,
+    survey::Survey,
+    updaterd::Updaterd,
+};
+
+/// Shows the client what lies on the medium, and of each release there what it says of itself and
+/// whether this appliance would believe it. The first that it would not is the end's problem.
+pub(crate) fn inspect(
+    config: &Config,
+    medium: &Medium,
+    client: &Connection,
+) -> Result<Event, IntakeError> {
+    let survey = Survey::of(medium);
+    let parked = Updaterd::connect(config)?.parked()?;
+    tell(client, &Event::Medium(survey.told(parked, None)))?;
+    let mut releases = survey.releases();
+    let mut unreadable = Ok(());
+    let mut verdict = Ok(());
+    for found in survey.found {
+        match (found.claims(), found.place) {
+            (Some(generation), Ok(place)) if take(&mut releases, generation) => {
+                let mut source = found.source;
+                let shown = source
+                    .head(place)
+                    .map_err(IntakeError::from)
+                    .and_then(|head| show(config, medium, client, &head));
+                verdict = verdict.and(shown);
+            }
+            (_, Err(error)) => unreadable = unreadable.and(Err(error.into())),
+            _ => {}
+        }
+    }
+    verdict.and(unreadable).map(|()| Event::Inspected)
+}
+
+/// Takes `generation` out of what was not shown yet.
+fn take(releases: &mut Vec<GenerationId>, generation: GenerationId) -> bool {
+    let place = releases.iter().position(|release| *release == generation);
+    place.map(|place| releases.remove(place)).is_some()
+}
+
+fn show(
+    config: &Config,
+    medium: &Medium,
+    client: &Connection,
+    head: &Head,
+) -> Result<(), IntakeError> {
+    // What cannot be read says nothing; updaterd names what is wrong with it.
+    if let Ok(said) = said(&head.manifest) {
+        tell(client, &Event::Says(said))?;
+    }
+    let seen = Updaterd::connect(config)?.offer(&offer(head, medium, Purpose::Inspect))?;
+    tell(client, &Event::Seen(seen.summary))
+}
+
+/// What a manifest says, whoever signed it.
+fn said(envelope: &[u8]) -> Result<Said, QuarantineError> {
+    let envelope = Envelope::parse(envelope).map_err(BundleError::Manifest)?;
+    let manifest = Manifest::of(&envelope)?;
+    let release = manifest.release();
+    Ok(Said {
+        generation: manifest.generation(),
+        name: release.name.clone(),
+        version: release.version.clone(),
+        counter: release.release_counter,
+        keys: envelope.signatures.iter().map(|signature| signature.keyid.to_string()).collect(),
+        licences: release.licences.clone(),
+        plain_bytes: ByteCount(release.index.plain_bytes),
+        stored_bytes: ByteCount(release.index.stored_bytes),
+        files: u64::try_from(release.files.len()).expect("a count fits 64 bits"),
+    })
+}
+
+/// Says what an import of the medium would read, and what would be missing afterwards. It refuses
+/// what the import would refuse before it reads a chunk.
+pub(crate) fn check(
+    config: &Config,
+    medium: &Medium,
+    into: Option<ImportId>,
+    client: &Connection,
+) -> Result<Event, IntakeError> {
+    let parked = Updaterd::connect(config)?.parked()?;
+    let mut survey = Survey::of(medium);
+    let chosen = survey.choose(&parked, into);
+    let told = survey.told(parked, chosen.as_ref().ok().copied());
+    tell(client, &Event::Medium(told))?;
+    let chosen = chosen?;
+    let mut outlook: Option<Outlook> = None;
+    for found in survey.found {
+        let Ok(place) = found.place else { continue };
+        if place.volume.bundle != chosen {
+            continue;
+        }
+        let mut source = found.source;
+        let head = source.head(place)?;
+        let seen = Updaterd::connect(config)?.offer(&offer(&head, medium, Purpose::Check))?;
+        if outlook.is_none() {
+            tell(client, &Event::Seen(seen.summary.clone()))?;
+        }
+        let next = Outlook::after(outlook.take(), config, seen, &head, &mut source)?;
+        tell(client, &Event::Forecast(next.forecast))?;
+        outlook = Some(next);
+    }
+    let outlook = outlook.ok_or(IntakeError::NoVolume)?;
+    let Outlook { import, missing, needed_bytes, .. } = outlook;
+    Ok(Event::Checked { import, missing, needed_bytes })
+}
+
+/// What an import would come to after the volumes so far.
+struct Outlook {
+    import: Option<ImportId>,
+    forecast: Forecast,
+    parts: Parts,
+    missing: Missing,
+    needed_bytes: ByteCount,
+}
+
+impl Outlook {
+    fn after(
+        before: Option<Self>,
+        config: &Config,
+        seen: Seen,
+        head: &Head,
+        source: &mut Source<&File>,
+    ) -> Result<Self, IntakeError> {
+        for expected in &seen.attestations {
+            source.attestation(*expected)?;
+        }
+        let index = read_index(&source.index(seen.index)?, &seen.files)?;
+        let (mut parts, needed_bytes) = match before {
+            Some(before) => (before.parts, before.needed_bytes),
+            None => {
+                let import = seen.import.unwrap_or(ImportId(0));
+                let generation = seen.summary.generation;
+                // The folder of an import is named by its number; import 0 has none.
+                let folder = import.to_string();
+                let plan = Plan { import, generation, folder, files: seen.files };
+                let parts = Parts::look(&config.paths.quarantine(), &plan, &index)?;
+                let held = parts.held_bytes(&index);
+                (parts, ByteCount(index.plain_bytes().saturating_sub(held)))
+            }
+        };
+        let wanted = parts.wanted(&index, &head.volume);
+        parts.suppose(&head.volume);
+        let forecast = Forecast {
+            volume: head.volume.volume,
+            chunks: head.volume.chunks,
+            read_chunks: wanted.chunks,
+            read_bytes: wanted.stored_bytes,
+        };
+        let missing = parts.missing(&index, &head.volume);
+        Ok(Self { import: seen.import, forecast, parts, missing, needed_bytes })
+    }
+}
+
+fn tell(client: &Connection, event: &Event) -> Result<(), IntakeError> {
+    client.write(event).map_err(IntakeError::Client)
+}

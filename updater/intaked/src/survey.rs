@@ -1,0 +1,128 @@
+//! What lies on a medium and which of its volumes are read: decided by their first members alone,
+//! which nobody signed, and told to the person who put the medium in.
+
+use std::fs::File;
+
+use cloister_domain::{ByteCount, GenerationId, ImportId};
+use cloister_quarantine::{Place, QuarantineError, Source};
+use cloister_wire::{
+    Problem,
+    intake::{Fate, ForeignName, Medium as Told, Parked, Piece, Place as Claimed},
+};
+
+use crate::{IntakeError, medium::Medium};
+
+/// A volume whose first member was read.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    name: Option<ForeignName>,
+    bytes: Option<ByteCount>,
+    pub(crate) source: Source<&'a File>,
+    pub(crate) place: Result<Place, QuarantineError>,
+}
+
+impl Found<'_> {
+    /// The release that it says it belongs to.
+    pub(crate) fn claims(&self) -> Option<GenerationId> {
+        self.place.as_ref().ok().map(|place| place.volume.bundle)
+    }
+}
+
+/// The first members of all volumes of a medium.
+#[derive(Debug)]
+pub(crate) struct Survey<'a> {
+    medium: &'a Medium,
+    pub(crate) found: Vec<Found<'a>>,
+}
+
+impl<'a> Survey<'a> {
+    pub(crate) fn of(medium: &'a Medium) -> Self {
+        let look = |volume: &'a crate::medium::Volume| {
+            let mut source = Source::new(&volume.file, volume.ending);
+            let place = source.place();
+            Found { name: volume.name.clone(), bytes: volume.bytes, source, place }
+        };
+        Self { medium, found: medium.volumes.iter().map(look).collect() }
+    }
+
+    /// The releases that volumes say they belong to, each once.
+    pub(crate) fn releases(&self) -> Vec<GenerationId> {
+        let mut releases: Vec<GenerationId> = self.found.iter().filter_map(Found::claims).collect();
+        releases.sort_unstable();
+        releases.dedup();
+        releases
+    }
+
+    /// The one release to read: that of the import `into`; else the only one here; else the only
+    /// one here that an import waits for.
+    ///
+    /// # Errors
+    /// [`IntakeError::NotParked`], [`IntakeError::OtherRelease`], [`IntakeError::Several`], and for
+    /// a medium without any volume the first one's problem.
+    pub(crate) fn choose(
+        &mut self,
+        parked: &[Parked],
+        into: Option<ImportId>,
+    ) -> Result<GenerationId, IntakeError> {
+        let releases = self.releases();
+        if releases.is_empty() {
+            let first = self.found.iter().position(|found| found.place.is_err());
+            let first = first.map(|place| self.found.swap_remove(place).place);
+            return match first {
+                Some(Err(error)) => Err(error.into()),
+                _ => Err(IntakeError::NoVolume),
+            };
+        }
+        if let Some(import) = into {
+            let waiting = parked.iter().find(|parked| parked.import == import);
+            let generation = waiting.ok_or(IntakeError::NotParked { import })?.generation;
+            return match releases.contains(&generation) {
+                true => Ok(generation),
+                false => Err(IntakeError::OtherRelease { import }),
+            };
+        }
+        if let [only] = releases.as_slice() {
+            return Ok(*only);
+        }
+        let waits = |release: &&GenerationId| parked.iter().any(|p| p.generation == **release);
+        let mut waited_for = releases.iter().filter(waits);
+        match (waited_for.next(), waited_for.next()) {
+            (Some(only), None) => Ok(*only),
+            _ => Err(IntakeError::Several { releases: releases.len() }),
+        }
+    }
+
+    /// What the person is told; `chosen` is the release that is read, if one is.
+    pub(crate) fn told(&self, parked: Vec<Parked>, chosen: Option<GenerationId>) -> Told {
+        let fate = |found: &Found<'_>| match &found.place {
+            Err(error) => Fate::Refused(Problem::of(error)),
+            Ok(place) => {
+                let head = &place.volume;
+                let claimed = Claimed {
+                    generation: head.bundle,
+                    volume: head.volume,
+                    volumes: head.volumes,
+                    chunks: head.chunks,
+                };
+                if chosen.is_none_or(|chosen| chosen == head.bundle) {
+                    Fate::Read(claimed)
+                } else {
+                    Fate::OtherRelease(claimed)
+                }
+            }
+        };
+        let piece = |found: &Found<'_>| Piece {
+            name: found.name.clone(),
+            bytes: found.bytes,
+            fate: fate(found),
+        };
+        Told {
+            filesystem: self.medium.filesystem.to_owned(),
+            read_only: self.medium.read_only,
+            volumes: self.found.iter().map(piece).collect(),
+            ignored: self.medium.ignored.clone(),
+            ignored_count: self.medium.ignored_count,
+            parked,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What intaked says to updaterd.
+
+use cloister_bundle::handover::{Answer, Blob, INDEX_PART_BYTES_MAX, Plan, Request, Seen};
+use cloister_config::{Config, Role};
+use cloister_daemon::{Connection, FrameError};
+use cloister_quarantine::{Parted, QuarantineError};
+use cloister_wire::{Problem, intake::Parked};
+
+use crate::IntakeError;
+
+/// One connection to updaterd: one volume.
+pub(crate) struct Updaterd(Connection);
+
+impl Updaterd {
+    pub(crate) fn connect(config: &Config) -> Result<Self, IntakeError> {
+        let socket = config.paths.socket(Role::Updaterd);
+        Connection::connect(&socket).map(Self).map_err(IntakeError::Updaterd)
+    }
+
+    pub(crate) fn tell(&self, request: &Request) -> Result<(), IntakeError> {
+        match self.0.write(request) {
+            Ok(()) => Ok(()),
+            // updaterd may have said why before it hung up.
+            Err(error @ FrameError::Broken(_)) => match self.0.read::<Answer>() {
+                Ok(Some(Answer::Problem(problem))) => Err(IntakeError::Refused(problem)),
+                _ => Err(IntakeError::Updaterd(error)),
+            },
+            Err(error) => Err(IntakeError::Updaterd(error)),
+        }
+    }
+
+    pub(crate) fn ask(&self, request: &Request) -> Result<Answer, IntakeError> {
+        self.tell(request)?;
+        match self.0.expect().map_err(IntakeError::Updaterd)? {
+            Answer::Problem(problem) => Err(IntakeError::Refused(problem)),
+            answer => Ok(answer),
+        }
+    }
+
+    pub(crate) fn offer(&self, offer: &Request) -> Result<Seen, IntakeError> {
+        match self.ask(offer)? {
+            Answer::Seen(seen) => Ok(seen),
+            _ => Err(IntakeError::OutOfTurn),
+        }
+    }
+
+    /// Hands the index over in parts; the plan comes after the last.
+    pub(crate) fn index(&self, bytes: &[u8]) -> Result<Plan, IntakeError> {
+        let mut parts = bytes.chunks(INDEX_PART_BYTES_MAX);
+        loop {
+            let part = Blob(parts.next().ok_or(IntakeError::OutOfTurn)?.to_vec());
+            match self.ask(&Request::Index { part })? {
+                Answer::More => {}
+                Answer::Plan(plan) if parts.len() == 0 => return Ok(plan),
+                _ => return Err(IntakeError::OutOfTurn),
+            }
+        }
+    }
+
+    /// The imports that wait for volumes.
+    pub(crate) fn parked(&self) -> Result<Vec<Parked>, IntakeError> {
+        match self.ask(&Request::Parked)? {
+            Answer::Parked(parked) => Ok(parked),
+            _ => Err(IntakeError::OutOfTurn),
+        }
+    }
+
+    /// Has it recorded that a volume is copied and others hold the rest.
+    pub(crate) fn parted(&self, parted: &Parted) -> Result<(), IntakeError> {
+        let Parted { volume, read_bytes, missing, .. } = parted.clone();
+        let problem = Problem::of(&IntakeError::MoreVolumes { missing: missing.clone() });
+        match self.ask(&Request::Parted { volume, read_bytes, missing, problem })? {
+            Answer::Kept => Ok(()),
+            _ => Err(IntakeError::OutOfTurn),
+        }
+    }
+
+    /// Has `error` recorded, unless updaterd named it itself or cannot be reached. With `keep`, what
+    /// other volumes brought stays, however wrong this one is.
+    pub(crate) fn abort(&self, error: &IntakeError, keep: bool) {
+        let (problem, resumable) = match error {
+            IntakeError::Copy(error) => (Problem::of(error), keep || error.is_resumable()),
+            IntakeError::Client(_) => (Problem::of(&QuarantineError::Interrupted), true),
+            IntakeError::Refused(_) | IntakeError::Updaterd(_) | IntakeError::OutOfTurn => return,
+            other => (Problem::of(other), false),
+        };
+        self.refused(problem, resumable);
+    }
+
+    /// Has it recorded that a volume was refused, or could not be read.
+    pub(crate) fn refused(&self, problem: Problem, resumable: bool) {
+        match self.ask(&Request::Abort { problem, resumable }) {
+            Ok(Answer::Aborted) => {}
+            Ok(_) | Err(_) => tracing::warn!("updaterd did not confirm that an import was aborted"),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A release on several sticks, and what else a stick holds.
+
+use std::{fs, path::PathBuf};
+
+use cloister_domain::ImportId;
+use cloister_wire::intake::{Event, Fate, Medium, Parked, Request};
+
+use crate::{
+    ask, code, import, path,
+    support::{Release, Told, Updaterd},
+    with_daemons,
+};
+
+/// Writes a stick of these files.
+fn stick(folder: &tempfile::TempDir, name: &str, files: &[(&str, Vec<u8>)]) -> PathBuf {
+    let stick = folder.path().join(name);
+    fs::create_dir(&stick).unwrap();
+    for (name, bytes) in files {
+        fs::write(stick.join(name), bytes).unwrap();
+    }
+    stick
+}
+
+fn medium(events: &[Event]) -> &Medium {
+    match events.first() {
+        Some(Event::Medium(medium)) => medium,
+        other => panic!("no medium: {other:?}"),
+    }
+}
+
+#[test]
+fn volumes_come_on_several_sticks_in_any_order() {
+    let release = Release::of("some words ");
+    let folder = tempfile::tempdir().unwrap();
+    let part = |number| release.part(number, 3);
+    let last = stick(&folder, "last", &[("c.clb", part(3)), ("readme.txt", Vec::new())]);
+    let first = stick(&folder, "first", &[("a.clb", part(1)), ("b.clb", part(2))]);
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        let events = import(config, &last);
+        assert_eq!(code(&events), "intake.volume.more");
+        let Some(Event::Problem(problem)) = events.last() else { panic!("{events:?}") };
+        assert!(problem.message.starts_with("volumes 1, 2 of 3 are still to come: "));
+        assert_eq!(medium(&events).ignored.len(), 1);
+        // The same stick again: nothing is read, and the same is missing.
+        let events = import(config, &last);
+        assert!(events.iter().any(|event| matches!(event, Event::Repeated { volume: 3, .. })));
+        assert_eq!(code(&events), "intake.volume.more");
+        assert!(matches!(import(config, &first).last(), Some(Event::Received { .. })));
+    });
+    let told = updaterd.told();
+    let [Told::Parted(missing), Told::HungUp, Told::Parted(less), Told::Complete(_)] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!((&missing.volumes[..], &less.volumes[..]), (&[1, 2][..], &[2][..]));
+    assert!(missing.stored_bytes > less.stored_bytes && less.stored_bytes.0 > 0);
+}
+
+#[test]
+fn a_damaged_volume_takes_nothing_from_what_others_brought() {
+    let release = Release::of("some words ");
+    let folder = tempfile::tempdir().unwrap();
+    let good = stick(&folder, "good", &[("a.clb", release.part(1, 2))]);
+    let mut bytes = release.part(2, 2);
+    let at = bytes.len() - 1024 - 1024 - 600;
+    bytes[at] ^= 1;
+    let bad = stick(&folder, "bad", &[("b.clb", bytes)]);
+    let rest = stick(&folder, "rest", &[("b.clb", release.part(2, 2))]);
+    let mut updaterd = Updaterd::new(&release);
+    let generation = release.generation();
+    with_daemons(folder.path(), &updaterd, |config| {
+        assert_eq!(code(&import(config, &good)), "intake.volume.more");
+    });
+    updaterd.parked.push(Parked { import: ImportId(7), generation });
+    with_daemons(folder.path(), &updaterd, |config| {
+        assert_eq!(code(&import(config, &bad)), "bundle.digest");
+        assert!(matches!(import(config, &rest).last(), Some(Event::Received { .. })));
+    });
+    let code = "bundle.digest".to_owned();
+    assert_eq!(updaterd.told()[1], Told::Abort { code, resumable: true });
+}
+
+#[test]
+fn a_volume_of_another_release_is_named_and_left_alone() {
+    let (release, other) = (Release::of("one "), Release::of("other "));
+    let folder = tempfile::tempdir().unwrap();
+    let both = [("a.clb", other.volume()), ("b.clb", release.part(2, 2))];
+    let both = stick(&folder, "both", &both);
+    let wrong = stick(&folder, "wrong", &[("a.clb", other.volume())]);
+    let waiting = Parked { import: ImportId(7), generation: release.generation() };
+    let updaterd = Updaterd { parked: vec![waiting], ..Updaterd::new(&release) };
+    with_daemons(folder.path(), &updaterd, |config| {
+        // An import waits for one of the two, so that one is meant.
+        let events = import(config, &both);
+        let fates: Vec<bool> = medium(&events)
+            .volumes
+            .iter()
+            .map(|piece| matches!(piece.fate, Fate::OtherRelease(_)))
+            .collect();
+        assert_eq!(fates, [true, false]);
+        assert_eq!(code(&events), "intake.volume.more");
+        let into = |import| Request::Import { path: path(&wrong), into: Some(ImportId(import)) };
+        let events = ask(config, &into(7));
+        assert_eq!(code(&events), "intake.volume.other");
+        assert_eq!(medium(&events).parked, [waiting]);
+        assert_eq!(code(&ask(config, &into(8))), "intake.import.not-parked");
+    });
+    assert!(matches!(updaterd.told()[..], [Told::Parted(_)]), "nothing else was tried");
+}
+
+#[test]
+fn what_is_no_volume_is_recorded_and_the_others_are_read() {
+    let release = Release::of("some words ");
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("a.clb", b"no volume at all".to_vec()), ("b.clb", release.volume())];
+    let stick = stick(&folder, "stick", &files);
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        let events = import(config, &stick);
+        assert!(matches!(medium(&events).volumes[0].fate, Fate::Refused(_)));
+        assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
+    });
+    let code = "bundle.container.truncated".to_owned();
+    let told = updaterd.told();
+    assert_eq!(told[0], Told::Abort { code, resumable: false });
+    assert!(matches!(told[1], Told::Complete(_)));
+}
+
+#[test]
+fn progress_says_how_fast_and_how_long() {
+    let release = Release::of("some words ");
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("x.clb");
+    fs::write(&volume, release.volume()).unwrap();
+    with_daemons(folder.path(), &Updaterd::new(&release), |config| {
+        let events = import(config, &volume);
+        let done: Vec<(u64, u64)> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Progress { done_bytes, total_bytes, volume: 1, .. } => {
+                    Some((done_bytes.0, total_bytes.0))
+                }
+                _ => None,
+            })
+            .collect();
+        let whole = release.index.plain_bytes();
+        assert_eq!(done.last(), Some(&(whole, whole)), "{events:?}");
+    });
+}

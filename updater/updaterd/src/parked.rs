@@ -1,0 +1,80 @@
+//! Imports that wait for volumes: which there are, what an import would come to, and the end of one
+//! that was overtaken.
+
+use cloister_bundle::{
+    Manifest,
+    handover::{Request, Seen},
+};
+use cloister_domain::{GenerationId, RecordIndex};
+use cloister_verify::VerifyError;
+use cloister_wire::{
+    intake::{Parked, Summary},
+    supply::ImportState,
+};
+use serde_json::json;
+
+use crate::{
+    core::Core,
+    error::ActError,
+    intake::{self, Session},
+};
+
+/// The imports that wait for volumes, oldest first.
+pub(crate) fn parked(core: &Core) -> Result<Vec<Parked>, ActError> {
+    let waiting = core.state().imports_in(ImportState::Receiving)?;
+    let named = waiting.into_iter().filter_map(|import| {
+        let generation = import.generation?;
+        Some(Parked { import: import.import, generation })
+    });
+    Ok(named.collect())
+}
+
+/// What an import of a verified head would begin with; refuses what the import would refuse.
+pub(crate) fn check(core: &Core, summary: Summary, manifest: &Manifest) -> Result<Seen, ActError> {
+    let standing = core.state().import_of(summary.generation)?.map(|import| import.import);
+    if standing.is_none() {
+        intake::check_room(core, &summary)?;
+    }
+    let files = intake::planned_files(core, manifest)?;
+    Ok(Seen { files, ..intake::seen(standing, summary, manifest) })
+}
+
+/// An import that waited for volumes until a later release was accepted cannot end well any more:
+/// it is refused with its own record, and its quarantine is cleared.
+///
+/// Only for a release whose signatures were found good: bytes that merely call themselves like a
+/// waiting release cannot end it.
+pub(crate) fn refuse_overtaken(
+    core: &Core,
+    generation: Option<GenerationId>,
+    error: &ActError,
+) -> Option<Result<RecordIndex, ActError>> {
+    let (Some(generation), ActError::Verify(VerifyError::Rollback { .. })) = (generation, error)
+    else {
+        return None;
+    };
+    let waiting = match parked(core) {
+        Ok(waiting) => waiting,
+        Err(error) => return Some(Err(error)),
+    };
+    let overtaken = waiting.iter().find(|parked| parked.generation == generation)?;
+    Some(core.refuse_import(overtaken.import, generation, &error.problem()))
+}
+
+/// Notes that a volume is copied and others hold the rest.
+pub(crate) fn parted(
+    core: &Core,
+    session: &Session<'_>,
+    request: &Request,
+) -> Result<(), ActError> {
+    let Request::Parted { volume, read_bytes, missing, problem } = request else {
+        return Err(ActError::Order);
+    };
+    let facts = json!({
+        "import": session.import(),
+        "read_bytes": read_bytes,
+        "missing_chunks": missing.chunks,
+        "missing_bytes": missing.stored_bytes,
+    });
+    session.parted(core, *volume, facts, problem)
+}

@@ -1,0 +1,81 @@
+//! Imports that wait for volumes.
+
+use cloister_bundle::handover::{self, Blob, Missing};
+use cloister_config::Role;
+use cloister_daemon::Connection;
+use cloister_domain::{ByteCount, Class, Digest, ImportId};
+use cloister_wire::{Problem, intake::Parked, supply::ImportState};
+
+use crate::support::{World, bundle::Bundle};
+
+fn connect(world: &World) -> Connection {
+    Connection::connect(&world.config.paths.socket(Role::Updaterd)).unwrap()
+}
+
+fn parked(world: &World) -> Vec<Parked> {
+    match connect(world).ask(&handover::Request::Parked).unwrap() {
+        handover::Answer::Parked(parked) => parked,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Brings one of two volumes.
+fn park(world: &World, bundle: &Bundle, version: u64) {
+    let connection = connect(world);
+    let offer = handover::Request::Offer(bundle.offer(version, false));
+    let answer: handover::Answer = connection.ask(&offer).unwrap();
+    assert!(matches!(answer, handover::Answer::Seen(_)), "{answer:?}");
+    let index = handover::Request::Index { part: Blob(bundle.index.clone()) };
+    let answer: handover::Answer = connection.ask(&index).unwrap();
+    assert!(matches!(answer, handover::Answer::Plan(_)), "{answer:?}");
+    let parted = handover::Request::Parted {
+        volume: Digest::of(b"volume"),
+        read_bytes: ByteCount(9),
+        missing: Missing { volumes: vec![2], of: 2, chunks: 1, stored_bytes: ByteCount(5) },
+        problem: Problem::new(Class::Busy, "intake.volume.more", "volume 2 is missing"),
+    };
+    assert_eq!(connection.ask::<_, handover::Answer>(&parted).unwrap(), handover::Answer::Kept);
+}
+
+#[test]
+fn an_import_of_which_volumes_are_missing_waits_and_says_so() {
+    let world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    park(&world, &bundle, 1);
+    let waiting = Parked { import: ImportId(1), generation: bundle.generation() };
+    assert_eq!(parked(&world), [waiting]);
+    let shown = world.review(ImportId(1));
+    assert_eq!(shown.state, ImportState::Receiving);
+    assert_eq!(shown.problem.unwrap().code, "intake.volume.more");
+    let records = world.records();
+    let parted = records.iter().filter(|(_, facts)| facts["missing_chunks"] == 1);
+    assert_eq!(parted.count(), 1);
+    // A volume that merely calls itself like it, signed by nobody known, changes nothing.
+    let forged = Bundle::signed_by(1, "0.5", crate::support::bundle::STRANGER);
+    assert_eq!(forged.generation(), bundle.generation());
+    assert_eq!(world.import(&forged, 2).unwrap_err().code, "bundle.signature.unknown-signer");
+    assert_eq!(parked(&world), [waiting]);
+    // Its last volume ends the wait.
+    let import = world.import(&bundle, 1).unwrap();
+    assert_eq!(import, ImportId(1));
+    world.until(import, ImportState::AwaitingApproval);
+    assert_eq!(parked(&world), []);
+}
+
+#[test]
+fn two_releases_may_wait_at_once_and_one_that_was_overtaken_ends() {
+    let world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));
+    park(&world, &one, 1);
+    park(&world, &two, 2);
+    assert_eq!(parked(&world).len(), 2);
+    world.promoted(&two, 2);
+    assert_eq!(parked(&world).len(), 1, "the older one still waits");
+    assert_eq!(world.import(&one, 3).unwrap_err().code, "bundle.rollback");
+    assert_eq!(parked(&world), []);
+    let shown = world.review(ImportId(1));
+    assert_eq!(shown.state, ImportState::Refused);
+    assert_eq!(shown.problem.unwrap().code, "bundle.rollback");
+    assert!(!world.config.paths.quarantine().join("1").exists());
+    assert_eq!(world.count("import-refused", "code", "bundle.rollback"), 1, "one end, one record");
+}
