@@ -31,6 +31,7 @@ mod connection;
 pub mod credentials;
 mod error;
 pub mod files;
+mod idle;
 mod inherited;
 mod listen;
 mod log;
@@ -102,8 +103,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts as `role`: takes `--config PATH` (and `--slot a|b` for an engine) from the command
     /// line, reads the configuration, turns core dumps off, sends the log through the redacting
-    /// layer to the journal or to standard error, shuts those daemons in that read what strangers
-    /// wrote, and catches SIGTERM and SIGINT.
+    /// layer to the journal or to standard error, gives an import idle weight, shuts those daemons in
+    /// that read what strangers wrote, and catches SIGTERM and SIGINT.
     ///
     /// From here on a panic logs its place, never its text, and ends the process. Call it first in
     /// `main`, before any thread is started, and once.
@@ -117,6 +118,10 @@ impl Daemon {
         log::install(config.log.level)?;
         process::no_core_dumps()?;
         process::panics_name_the_place_only();
+        if role == Role::Intaked {
+            let idle = idle::enter().is_ok();
+            tracing::info!(idle, "weight");
+        }
         if let Some(cage) = cage::Cage::of(role, &config) {
             let landlock = cage.enter()?;
             tracing::info!(landlock, "shut in");

@@ -1,0 +1,251 @@
+//! A stick's file system, opened with the least that the kernel can be asked for: the device is made
+//! read-only, its kind is read from its first blocks, and the one driver of that kind mounts it
+//! read-only, without set-user-id, devices, programs and symbolic links.
+//!
+//! Only root may. A volume that was written straight to a device needs none of this.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use cloister_config::Config;
+use cloister_domain::Class;
+use cloister_wire::Problem;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::{major, minor},
+};
+
+use crate::Failure;
+
+/// MS_NOSYMFOLLOW of linux/mount.h, since Linux 5.10.
+const NO_SYMBOLIC_LINKS: MsFlags = MsFlags::from_bits_retain(256);
+
+/// Where the marks of the known kinds lie, in bytes from the start (`file`'s magic(5), and the
+/// specifications: ECMA-119 8.1, ECMA-167 2/9.1, exFAT 3.1, FAT 3.1; ext4's s_magic).
+const MARKS: [(usize, &[u8], &str, Option<&str>); 7] = [
+    (3, b"EXFAT   ", "exfat", None),
+    (82, b"FAT32   ", "vfat", None),
+    (54, b"FAT1", "vfat", None),
+    // Without its journal, which is not read: what the stick holds is checked by digest anyway.
+    (1080, b"\x53\xef", "ext4", Some("noload")),
+    (38_913, b"NSR02", "udf", None),
+    (38_913, b"NSR03", "udf", None),
+    (32_769, b"CD001", "iso9660", None),
+];
+/// As much of a device as holds all marks.
+const MARKS_BYTES: usize = 40 << 10;
+/// What a volume begins with (docs/formats/bundle.md).
+const VOLUME: &[u8] = b"clb/00-head\0";
+
+/// A stick whose files can be read; it is let go when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Where its files appear.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A stick that was pulled already is let go by the kernel.
+        let _gone_either_way = unmount(&self.0);
+    }
+}
+
+/// Whether `path` is a block device, such as a stick or one of its partitions.
+pub(crate) fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
+}
+
+/// Mounts `device` for as long as the result lives, if this user may and it holds a file system and
+/// no volume.
+pub(crate) fn for_now(config: &Config, device: &Path) -> Result<Option<Mounted>, Failure> {
+    if !nix::unistd::geteuid().is_root() || begins_with_a_volume(device)? {
+        return Ok(None);
+    }
+    open(config, device).map(|folder| Some(Mounted(folder)))
+}
+
+/// Mounts `device` and says where.
+pub(crate) fn open(config: &Config, device: &Path) -> Result<PathBuf, Failure> {
+    let failed = |act| move |error: io::Error| failure(act, &error);
+    make_read_only(device)?;
+    let start = read_start(device).map_err(failed("read"))?;
+    let (kind, data) = kind_of(&start).ok_or_else(|| {
+        refusal("medium.filesystem", "the device holds no volume and no file system that is known here (ext4, FAT, exFAT, ISO 9660, UDF)")
+    })?;
+    let folder = folder_of(config, device)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&folder)
+        .map_err(failed("prepared a folder for"))?;
+    let flags = MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC
+        | NO_SYMBOLIC_LINKS;
+    mount(Some(device), &folder, Some(kind), flags, data)
+        .map_err(|errno| failure("mounted", &errno.into()))?;
+    Ok(folder)
+}
+
+/// Unmounts what [`open`] mounted. The device stays read-only until it is plugged in again.
+pub(crate) fn close(config: &Config, device: &Path) -> Result<(), Failure> {
+    unmount(&folder_of(config, device)?).map_err(|error| failure("unmounted", &error))
+}
+
+fn unmount(folder: &Path) -> io::Result<()> {
+    umount2(folder, MntFlags::UMOUNT_NOFOLLOW)?;
+    fs::remove_dir(folder)
+}
+
+/// `media/sdb1` in the folder of the sockets.
+fn folder_of(config: &Config, device: &Path) -> Result<PathBuf, Failure> {
+    let name = device.file_name().filter(|_| is_device(device));
+    let name = name.ok_or_else(|| refusal("medium.device", "that is no block device"))?;
+    Ok(config.paths.runtime.join("media").join(name))
+}
+
+fn begins_with_a_volume(device: &Path) -> Result<bool, Failure> {
+    let start = read_start(device).map_err(|error| failure("read", &error))?;
+    Ok(start.starts_with(VOLUME))
+}
+
+fn read_start(device: &Path) -> io::Result<Vec<u8>> {
+    let mut start = vec![0; MARKS_BYTES];
+    let read = File::open(device)?.read_at(&mut start, 0)?;
+    start.truncate(read);
+    Ok(start)
+}
+
+/// The kernel's name of the file system that begins with `start`, and its options.
+fn kind_of(start: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
+    let stands =
+        |at: usize, mark: &[u8]| start.get(at..).is_some_and(|rest| rest.starts_with(mark));
+    let found = MARKS.iter().find(|(at, mark, ..)| stands(*at, mark));
+    found.map(|(_, _, kind, data)| (*kind, *data))
+}
+
+/// Tells the kernel to refuse every write to the device, and to the disk that it is a part of
+/// (BLKROSET), and sees that it took.
+fn make_read_only(device: &Path) -> Result<(), Failure> {
+    let number = fs::metadata(device).map_err(|error| failure("looked at", &error))?.rdev();
+    let about = PathBuf::from(format!("/sys/dev/block/{}:{}", major(number), minor(number)));
+    let about = fs::canonicalize(about).map_err(|error| failure("looked at", &error))?;
+    let mut devices = vec![device.to_path_buf()];
+    if about.join("partition").exists()
+        && let Some(disk) = about.parent().and_then(Path::file_name)
+    {
+        devices.push(Path::new("/dev").join(disk));
+    }
+    let set = Command::new("/sbin/blockdev")
+        .arg("--setro")
+        .args(devices.iter().map(|device| -> &OsStr { device.as_os_str() }))
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| failure("made read-only", &error))?;
+    let read_only = cloister_daemon::files::read_limited(&about.join("ro"), 16);
+    if set.success() && read_only.is_ok_and(|text| text.trim_ascii() == b"1") {
+        return Ok(());
+    }
+    Err(refusal("medium.writable", "the device could not be made read-only, so it is not mounted"))
+}
+
+fn failure(act: &str, error: &io::Error) -> Failure {
+    let message = format!("the device could not be {act} ({})", error.kind());
+    Failure::from(Problem::new(Class::Fault, "medium.device", message))
+}
+
+fn refusal(code: &str, message: &str) -> Failure {
+    Failure::from(Problem::new(Class::Refused, code, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_is_known_by_its_mark_and_nothing_else_is_mounted() {
+        let with = |at: usize, mark: &[u8]| {
+            let mut start = vec![0; MARKS_BYTES];
+            start[at..at + mark.len()].copy_from_slice(mark);
+            kind_of(&start).map(|(kind, _)| kind)
+        };
+        for (at, mark, kind, _) in MARKS {
+            assert_eq!(with(at, mark), Some(kind));
+        }
+        assert_eq!(with(0, VOLUME), None);
+        assert_eq!(with(65_600 % MARKS_BYTES, b"_BHRfS_M"), None, "another file system");
+        assert_eq!(kind_of(b"short"), None);
+    }
+
+    /// A device of `image`'s bytes; gone when dropped. `None` where this machine gives none.
+    struct Loop(PathBuf);
+
+    impl Loop {
+        fn of(image: &Path) -> Option<Self> {
+            let made =
+                Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
+            let name = String::from_utf8(made.stdout).ok()?;
+            made.status.success().then(|| Self(PathBuf::from(name.trim())))
+        }
+    }
+
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            let gone = Command::new("losetup").arg("--detach").arg(&self.0).status();
+            assert!(gone.is_ok_and(|status| status.success()));
+        }
+    }
+
+    #[test]
+    fn a_stick_is_read_only_before_it_is_mounted_and_gives_up_all_else() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (files, image) = (scratch.path().join("files"), scratch.path().join("image"));
+        fs::create_dir(&files).expect("made");
+        fs::write(files.join("a.clb"), "volume").expect("written");
+        std::os::unix::fs::symlink("a.clb", files.join("b.clb")).expect("linked");
+        File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("made");
+        let made =
+            Command::new("/sbin/mkfs.ext4").args(["-q", "-d"]).arg(&files).arg(&image).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        // Without root, or without loop devices, there is nothing to see.
+        let Some(device) = Loop::of(&image) else { return };
+        let text = format!("[paths]\nruntime = \"{}\"", scratch.path().join("run").display());
+        let config = Config::parse(&text).expect("valid");
+        let mounted = match for_now(&config, &device.0) {
+            Ok(Some(mounted)) => mounted,
+            Ok(None) => return,
+            Err(error) => panic!("{error:?}"),
+        };
+        let folder = mounted.folder().to_path_buf();
+        assert_eq!(fs::read_dir(&folder).expect("listed").count(), 3, "with lost+found");
+        let error =
+            fs::read_link(folder.join("b.clb")).and_then(|_| File::open(folder.join("b.clb")));
+        assert_eq!(error.expect_err("not followed").raw_os_error(), Some(nix::libc::ELOOP));
+        let table =
+            cloister_daemon::files::read_limited(Path::new("/proc/self/mountinfo"), 1 << 20);
+        let table = String::from_utf8(table.expect("read")).expect("text");
+        let place = folder.display().to_string();
+        let line = table.lines().find(|line| line.contains(&place)).expect("mounted");
+        for option in ["ro", "nosuid", "nodev", "noexec", "nosymfollow"] {
+            let options = line.split(' ').nth(5).expect("options");
+            assert!(options.split(',').any(|set| set == option), "{option} in {options}");
+        }
+        let device_file = fs::OpenOptions::new().write(true).open(&device.0);
+        let written = device_file.and_then(|file| file.write_at(b"x", 0));
+        assert!(written.is_err(), "the device takes no writes");
+        drop(mounted);
+        assert!(!folder.exists(), "let go");
+    }
+}

@@ -1,0 +1,18 @@
+//! The weight of work that nobody waits for: it runs when nothing else wants the processor or the
+//! disk.
+#![expect(unsafe_code, reason = "no safe wrapper of sched_setscheduler is at hand")]
+
+use std::io;
+
+use nix::libc;
+
+/// Gives this thread, and all that it starts from now on, the policy SCHED_IDLE (sched(7)). Its reads
+/// and writes are of the idle class then too, since none was set (ioprio_set(2)).
+///
+/// A service manager that forbids the call has set its own weights.
+pub(crate) fn enter() -> io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is this thread, SCHED_IDLE takes priority 0, and `none` lives through the call.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
