@@ -132,7 +132,7 @@ impl Screen {
                 }
             }
             Event::Received { volume, .. } => say!(out, "volume      {volume}"),
-            Event::Inspected | Event::Problem(_) => {}
+            Event::Inspected | Event::Needs { .. } | Event::Problem(_) => {}
         }
         Ok(())
     }

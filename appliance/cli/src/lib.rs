@@ -9,6 +9,7 @@ mod corpus;
 mod failure;
 mod http;
 mod import;
+mod inventory;
 mod keys;
 mod medium;
 mod mount;
@@ -71,6 +72,15 @@ pub enum Verb {
     /// A stick's file system, mounted read-only for intaked; as root.
     #[command(subcommand)]
     Medium(MediumVerb),
+    /// Write what the shelf holds to a file for the connected side, so that a thin bundle can leave
+    /// it out; or what an import still needs.
+    Inventory {
+        /// The file to write; must be new.
+        out: PathBuf,
+        /// Write what this import needs that a thin bundle left out.
+        #[arg(long, value_name = "IMPORT")]
+        needs: Option<u64>,
+    },
     /// Show what is active, what is retained, and how imports stand.
     Status,
     /// Show what an approver must see before signing.
@@ -235,6 +245,10 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Medium(MediumVerb::Close { device }) => mount::close(&config, &device),
+        Verb::Inventory { out: file, needs } => match needs {
+            Some(import) => inventory::needs(&config, ImportId(import), &file, json, out),
+            None => inventory::inventory(&config, &file, json, out),
+        },
         Verb::Status => supply::status(&config, json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),

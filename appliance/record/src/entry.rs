@@ -46,6 +46,7 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::TrustUpdate => "trust-update",
         Event::KeyChange => "key-change",
         Event::DocumentDeleted => "document-deleted",
+        Event::Inventory => "inventory",
     }
 }
 
@@ -65,6 +66,7 @@ const EVENTS: [Event; 14] = [
     Event::TrustUpdate,
     Event::KeyChange,
     Event::DocumentDeleted,
+    Event::Inventory,
 ];
 
 /// Whether entries of this event are a person's own envelope; all others are the host's.

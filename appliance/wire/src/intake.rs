@@ -26,6 +26,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         into: Option<ImportId>,
     },
+    /// Ask which chunks, by content, an import lacks that thin volumes left out.
+    Needs {
+        /// The import.
+        import: ImportId,
+    },
     /// Bring a medium's volumes into quarantine. Importing again after an interruption goes on where
     /// it was; other volumes of the release may come later, in any order.
     Import {
@@ -148,11 +153,19 @@ pub struct Missing {
     pub chunks: u64,
     /// Their size on the medium.
     pub stored_bytes: ByteCount,
+    /// How many of the chunks no missing volume has: thin volumes left them out, and the shelf does
+    /// not have them.
+    #[serde(default)]
+    pub needs: u64,
 }
 
 impl fmt::Display for Missing {
     /// `volumes 1, 4 to 6 of 9 are still to come: 2.3 GiB in 2345 chunks`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.volumes.is_empty() {
+            let (needs, bytes) = (self.needs, self.stored_bytes);
+            return write!(f, "{needs} chunks ({bytes}) that a thin bundle left out are not here");
+        }
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for volume in &self.volumes {
             match runs.last_mut() {
@@ -174,7 +187,11 @@ impl fmt::Display for Missing {
             }
         }
         let (of, bytes, chunks) = (self.of, self.stored_bytes, self.chunks);
-        write!(f, " of {of} {verb} still to come: {bytes} in {chunks} chunks")
+        write!(f, " of {of} {verb} still to come: {bytes} in {chunks} chunks")?;
+        match self.needs {
+            0 => Ok(()),
+            needs => write!(f, ", of which {needs} were left out and are not here"),
+        }
     }
 }
 
@@ -218,6 +235,9 @@ pub struct Summary {
     #[serde(default)]
     pub fit: Vec<Term>,
 }
+
+/// Content ids of one answer; an import with more of them asks again when these have come.
+pub const NEEDS_MAX: usize = 100_000;
 
 /// Something intaked says while it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,6 +296,12 @@ pub enum Event {
         /// Digest of all stored bytes in the order they were read.
         volume: Digest,
     },
+    /// The content ids that an import lacks, ascending, 32 bytes each, as base64; the first
+    /// [`NEEDS_MAX`] of them.
+    Needs {
+        /// The ids.
+        base64: String,
+    },
     /// The end of an inspection.
     Inspected,
     /// Refused or failed; nothing follows.
@@ -290,7 +316,8 @@ mod tests {
     fn what_is_missing_is_said_in_volumes_and_bytes() {
         let said = |volumes: &[u32]| {
             let stored_bytes = ByteCount(3 << 20);
-            Missing { volumes: volumes.to_vec(), of: 9, chunks: 3, stored_bytes }.to_string()
+            Missing { volumes: volumes.to_vec(), of: 9, chunks: 3, stored_bytes, needs: 0 }
+                .to_string()
         };
         let rest = "still to come: 3.0 MiB in 3 chunks";
         assert_eq!(said(&[2]), format!("volume 2 of 9 is {rest}"));

@@ -14,6 +14,7 @@ pub mod fit;
 pub mod gateway;
 pub mod inspect;
 pub mod intake;
+pub mod inventory;
 mod problem;
 pub mod record;
 pub mod supply;

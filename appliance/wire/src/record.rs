@@ -36,6 +36,8 @@ pub enum Event {
     KeyChange,
     /// A document was deleted: its receipt.
     DocumentDeleted,
+    /// What the shelf holds was listed for the connected side; the list's digest.
+    Inventory,
 }
 
 /// One digest-named thing that an entry is about (in-toto Statement v1, `subject`).

@@ -19,7 +19,7 @@ pub const END_BYTES: usize = 1024;
 pub type Block = [u8; BLOCK_BYTES];
 
 /// A member of a volume. The order is `Head`, `Meta`, `Manifest`, the attestations as the manifest
-/// lists them, `Index`, then chunks in the order of the index.
+/// lists them, `Index`, in a thin volume `Carried`, then chunks in the order of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
     /// `clb/00-head`: format, and which volume of how many; hints that nothing trusts.
@@ -32,6 +32,8 @@ pub enum Member {
     Attestation(Digest),
     /// `clb/40-index`: the chunk table.
     Index,
+    /// `clb/41-carried`: which chunks a thin volume carries.
+    Carried,
     /// `c/<sha256 of the stored bytes>`.
     Chunk(Digest),
 }
@@ -46,6 +48,7 @@ impl Member {
             Self::Manifest => "clb/20-manifest".to_owned(),
             Self::Attestation(digest) => format!("clb/30-attest/{digest}"),
             Self::Index => "clb/40-index".to_owned(),
+            Self::Carried => "clb/41-carried".to_owned(),
             Self::Chunk(digest) => format!("c/{digest}"),
         }
     }
@@ -59,6 +62,7 @@ impl Member {
             Self::Manifest => limits::MANIFEST_BYTES_MAX,
             Self::Attestation(_) => limits::ATTESTATION_BYTES_MAX,
             Self::Index => limits::INDEX_BYTES_MAX,
+            Self::Carried => limits::CARRIED_BYTES_MAX,
             Self::Chunk(_) => limits::CHUNK_STORED_BYTES_MAX,
         }
     }

@@ -78,6 +78,12 @@ pub enum BundleError {
         /// Position of the chunk, from 0; the chunk count for what concerns the whole.
         chunk: u64,
     },
+    /// What a thin volume says it carries does not fit its range.
+    #[error("what the thin volume says it carries does not fit its range of chunks")]
+    Carried,
+    /// A receipt or a request is malformed, or not signed by the host.
+    #[error("the list of chunks is not one, or is not signed by the appliance's host key")]
+    Receipt,
     /// Bytes do not have the digest that the signed manifest or index names for them.
     #[error("bytes do not have the digest that was signed for them (chunk {chunk})")]
     Digest {
@@ -107,6 +113,8 @@ impl Coded for BundleError {
             Self::Tree => "bundle.manifest.tree",
             Self::Index { .. } => "bundle.index.form",
             Self::Coverage { .. } => "bundle.index.coverage",
+            Self::Carried => "bundle.carried",
+            Self::Receipt => "bundle.receipt",
             Self::Digest { .. } => "bundle.digest",
         }
     }

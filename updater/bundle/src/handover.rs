@@ -1,7 +1,7 @@
 //! What intaked and updaterd say to each other, over updaterd's socket.
 //!
 //! One connection is one volume: `Offer` → `Seen`; then, for an import, `Index` parts → `More` until
-//! the last → `Plan`; `Progress` without answers; `Complete` → `Adopted`, or `Parted` → `Kept` where
+//! the last → `Plan`; for a thin volume `Fill` → `Filled`; `Progress` without answers; `Complete` → `Adopted`, or `Parted` → `Kept` where
 //! other volumes hold the rest. At any point `Problem` or `Abort` ends it. `Parked` may be asked
 //! before. Nothing of the payload is read before `Seen`, no byte is
 //! decompressed before `Plan`. After an interruption the same `Offer` continues the same import:
@@ -21,6 +21,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most bytes of one `Index` part, so that its frame stays small.
 pub const INDEX_PART_BYTES_MAX: usize = 4 << 20;
+
+/// The most chunks of one `Fill`: about a quarter of a GiB is hashed and copied for an answer.
+pub const FILL_CHUNKS_MAX: usize = 256;
 
 /// Bytes inside a JSON message, as base64.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,6 +61,12 @@ pub enum Request {
     Index {
         /// The bytes.
         part: Blob,
+    },
+    /// Chunks of the verified index, by position, that a thin volume does not carry and quarantine
+    /// lacks; at most [`FILL_CHUNKS_MAX`]. Answered by `Filled`.
+    Fill {
+        /// The chunks.
+        chunks: Vec<u64>,
     },
     /// Bytes that are safely in quarantine; has no answer.
     Progress {
@@ -141,6 +150,11 @@ pub enum Answer {
     More,
     /// The index is verified; this is what to copy.
     Plan(Plan),
+    /// These of the chunks were found on the shelf, hashed, and written to their places.
+    Filled {
+        /// The chunks.
+        chunks: Vec<u64>,
+    },
     /// The finished files were hashed again and lie on the shelf as a candidate.
     Adopted {
         /// The release.

@@ -15,6 +15,7 @@
     )
 )]
 
+mod carried;
 pub mod container;
 mod error;
 pub mod handover;
@@ -22,9 +23,11 @@ mod index;
 pub mod limits;
 mod manifest;
 mod path;
+pub mod receipt;
 mod tree;
 mod volume;
 
+pub use carried::Carried;
 pub use error::BundleError;
 pub use index::{Chunk, Codec, Index};
 pub use manifest::{

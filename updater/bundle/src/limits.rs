@@ -12,6 +12,8 @@ pub const ATTESTATION_BYTES_MAX: u64 = 8 << 20;
 pub const ATTESTATIONS_BYTES_MAX: u64 = 64 << 20;
 /// `clb/40-index`, in bytes: about 2.5 million chunks.
 pub const INDEX_BYTES_MAX: u64 = 256 << 20;
+/// `clb/41-carried`, in bytes: a bit for each chunk of the largest index.
+pub const CARRIED_BYTES_MAX: u64 = INDEX_BYTES_MAX / 104 / 8 + 1;
 /// A chunk's plain bytes: what the cutter never exceeds.
 pub const CHUNK_PLAIN_BYTES_MAX: u64 = 4 << 20;
 /// A chunk's stored bytes: a raw chunk, or a frame that is smaller.

@@ -96,6 +96,15 @@ pub enum IntakeError {
         /// What is still to come.
         missing: Missing,
     },
+    /// Everything was read, and chunks that thin volumes left out are not on the shelf.
+    #[error(
+        "{missing}; take a request for them to the connected side (`cloister inventory --needs`), or \
+         import a volume that carries them"
+    )]
+    NeedsChunks {
+        /// What is still to come.
+        missing: Missing,
+    },
     /// updaterd refused.
     #[error("{0}")]
     Refused(Problem),
@@ -110,6 +119,17 @@ pub enum IntakeError {
     Client(#[source] FrameError),
 }
 
+impl IntakeError {
+    /// Why an import waits.
+    pub(crate) const fn of(missing: Missing) -> Self {
+        if missing.volumes.is_empty() {
+            Self::NeedsChunks { missing }
+        } else {
+            Self::MoreVolumes { missing }
+        }
+    }
+}
+
 impl Coded for IntakeError {
     fn class(&self) -> Class {
         match self {
@@ -122,7 +142,7 @@ impl Coded for IntakeError {
             | Self::Several { .. }
             | Self::NotParked { .. }
             | Self::OtherRelease { .. } => Class::Refused,
-            Self::Importing | Self::MoreVolumes { .. } => Class::Busy,
+            Self::Importing | Self::MoreVolumes { .. } | Self::NeedsChunks { .. } => Class::Busy,
             Self::Copy(error) => error.class(),
             Self::Refused(problem) => problem.class,
         }
@@ -142,6 +162,7 @@ impl Coded for IntakeError {
             Self::Importing => "intake.busy",
             Self::Copy(error) => error.code(),
             Self::MoreVolumes { .. } => "intake.volume.more",
+            Self::NeedsChunks { .. } => "intake.chunks.needed",
             Self::Refused(_) => "intake.refused",
             Self::Updaterd(_) => "intake.updaterd",
             Self::OutOfTurn => "intake.updaterd.turn",

@@ -3,8 +3,8 @@
 use std::{fs::File, ops::ControlFlow, sync::MutexGuard};
 
 use cloister_bundle::{
-    BundleError, FileEntry, Index, VolumeHead,
-    handover::{Answer, Blob, Offer, Plan, PlannedFile, Purpose, Request},
+    BundleError, Carried, FileEntry, Index, VolumeHead,
+    handover::{Answer, Blob, FILL_CHUNKS_MAX, Offer, Plan, PlannedFile, Purpose, Request},
 };
 use cloister_config::Config;
 use cloister_daemon::{Connection, Stop, clock::Stopwatch};
@@ -93,7 +93,7 @@ impl Turn<'_> {
             match volume.read(medium, found.source, place) {
                 Ok(Copied::Whole(event)) => return Ok(event),
                 Ok(Copied::Parted(missing)) => {
-                    more = IntakeError::MoreVolumes { missing };
+                    more = IntakeError::of(missing);
                     (shown, keep) = (true, true);
                 }
                 Err(error) => {
@@ -121,6 +121,16 @@ impl Turn<'_> {
 enum Copied {
     Whole(Event),
     Parted(cloister_bundle::handover::Missing),
+}
+
+/// A volume of which everything before the chunks was read and judged good.
+#[derive(Clone, Copy)]
+struct Opened<'a> {
+    plan: &'a Plan,
+    index: &'a Index,
+    volume: &'a VolumeHead,
+    carried: Option<&'a Carried>,
+    attestations: &'a [Vec<u8>],
 }
 
 /// One volume on its way into quarantine.
@@ -156,18 +166,20 @@ impl Volume<'_, '_> {
             return Err(IntakeError::OutOfTurn);
         }
         let index = read_index(&index, &plan.files)?;
+        let carried = source.carried(place.chunks)?;
         tracing::info!(import = plan.import.0, volume = place.volume, "copying");
-        self.copy(&mut source, &plan, &index, &place, &attestations)
+        let attestations = &attestations;
+        let carried = carried.as_ref();
+        let found = Opened { plan: &plan, index: &index, volume: &place, carried, attestations };
+        self.copy(&mut source, &found)
     }
 
     fn copy(
         &mut self,
         source: &mut Source<&File>,
-        plan: &Plan,
-        index: &Index,
-        volume: &VolumeHead,
-        attestations: &[Vec<u8>],
+        found: &Opened<'_>,
     ) -> Result<Copied, IntakeError> {
+        let Opened { plan, index, volume, carried, attestations } = *found;
         let quarantine = self.turn.config.paths.quarantine();
         // What was read a moment ago needs no hashing, if nobody has touched it.
         let mut parts = match self.turn.parts.take() {
@@ -175,12 +187,14 @@ impl Volume<'_, '_> {
             _ => Parts::open(&quarantine, plan, index)?,
         };
         let import = plan.import;
-        let wanted = parts.wanted(index, volume);
-        if wanted.chunks == 0 {
+        let wanted = parts.wanted(index, volume, carried);
+        let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(volume, bits));
+        if wanted.chunks == 0 && left_out.is_empty() {
             self.tell(&Event::Repeated { import, volume: volume.volume })?;
         }
         let reserve = self.turn.config.update.reserve_bytes;
-        let task = Task { plan, index, volume, attestations, reserve };
+        let task = Task { plan, index, volume, carried, attestations, reserve };
+        self.fill(&mut parts, index, &left_out)?;
         let goal = parts.held_bytes(index).saturating_add(wanted.plain_bytes.0);
         let mut telling = Telling::new(import, index, volume.volume, goal);
         let mut failed = None;
@@ -218,6 +232,21 @@ impl Volume<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Has chunks that a thin volume leaves out written into quarantine from the shelf. What the
+    /// shelf does not have stays missing, and is remembered.
+    fn fill(&self, parts: &mut Parts, index: &Index, left_out: &[u64]) -> Result<(), IntakeError> {
+        let mut needs = Vec::new();
+        for some in left_out.chunks(FILL_CHUNKS_MAX) {
+            if self.turn.stop.is_set() || self.turn.client.is_closed() {
+                return Err(QuarantineError::Interrupted.into());
+            }
+            let filled = self.updaterd.fill(some)?;
+            parts.take_filled(index, &filled)?;
+            needs.extend(some.iter().filter(|number| !filled.contains(number)));
+        }
+        Ok(parts.note_needs(index, &needs)?)
     }
 
     fn tell(&self, event: &Event) -> Result<(), IntakeError> {

@@ -15,13 +15,15 @@ mod updaterd;
 
 use std::sync::{Mutex, TryLockError};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use cloister_bundle::receipt::ContentIds;
 use cloister_config::Config;
 use cloister_daemon::{Connection, Daemon, FrameError, Limits, Stop};
 use cloister_domain::Coded as _;
 use cloister_quarantine::Parts;
 use cloister_wire::{
     Problem,
-    intake::{Event, Request},
+    intake::{Event, NEEDS_MAX, Request},
 };
 
 pub use error::{IntakeError, RunError};
@@ -85,6 +87,13 @@ impl Intake<'_> {
             Request::Inspect { path } => look::inspect(self.config, &medium::open(path)?, client),
             Request::Check { path, into } => {
                 look::check(self.config, &medium::open(path)?, *into, client)
+            }
+            Request::Needs { import } => {
+                let quarantine = self.config.paths.quarantine();
+                let mut needs = cloister_quarantine::needs(&quarantine, &import.to_string());
+                needs.truncate(NEEDS_MAX);
+                let bytes = ContentIds::new(needs).encode();
+                Ok(Event::Needs { base64: BASE64_STANDARD.encode(bytes) })
             }
             Request::Import { path, into } => {
                 let parts = match self.importing.try_lock() {

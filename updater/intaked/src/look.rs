@@ -146,6 +146,8 @@ impl Outlook {
             source.attestation(*expected)?;
         }
         let index = read_index(&source.index(seen.index)?, &seen.files)?;
+        let carried = source.carried(head.volume.chunks)?;
+        let carried = carried.as_ref();
         let (mut parts, needed_bytes) = match before {
             Some(before) => (before.parts, before.needed_bytes),
             None => {
@@ -159,8 +161,8 @@ impl Outlook {
                 (parts, ByteCount(index.plain_bytes().saturating_sub(held)))
             }
         };
-        let wanted = parts.wanted(&index, &head.volume);
-        parts.suppose(&head.volume);
+        let wanted = parts.wanted(&index, &head.volume, carried);
+        parts.suppose(&head.volume, carried);
         let forecast = Forecast {
             volume: head.volume.volume,
             chunks: head.volume.chunks,

@@ -65,10 +65,18 @@ impl Updaterd {
         }
     }
 
+    /// Has chunks written into quarantine from the shelf; says which were.
+    pub(crate) fn fill(&self, chunks: &[u64]) -> Result<Vec<u64>, IntakeError> {
+        match self.ask(&Request::Fill { chunks: chunks.to_vec() })? {
+            Answer::Filled { chunks } => Ok(chunks),
+            _ => Err(IntakeError::OutOfTurn),
+        }
+    }
+
     /// Has it recorded that a volume is copied and others hold the rest.
     pub(crate) fn parted(&self, parted: &Parted) -> Result<(), IntakeError> {
         let Parted { volume, read_bytes, missing, .. } = parted.clone();
-        let problem = Problem::of(&IntakeError::MoreVolumes { missing: missing.clone() });
+        let problem = Problem::of(&IntakeError::of(missing.clone()));
         match self.ask(&Request::Parted { volume, read_bytes, missing, problem })? {
             Answer::Kept => Ok(()),
             _ => Err(IntakeError::OutOfTurn),

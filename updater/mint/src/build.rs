@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use cloister_attest::Signer;
 use cloister_bundle::{
-    Attached, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires, Runtime,
-    VolumeHead, container, limits, volume_file_name,
+    Attached, Carried, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires,
+    Runtime, VolumeHead, container, limits, receipt::ContentIds, volume_file_name,
 };
 use cloister_domain::{Digest, Hasher};
 
@@ -45,6 +45,69 @@ pub struct Spec {
     pub runtime_min: Option<String>,
     /// Evidence that travels with it: what it claims (a URI), and its bytes.
     pub attestations: Vec<(String, Vec<u8>)>,
+}
+
+/// Which chunks are written into volumes.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// All.
+    Whole,
+    /// Those that an appliance does not hold, by its receipt.
+    NotHeld(ContentIds),
+    /// Those that an import asked for.
+    Requested(ContentIds),
+}
+
+impl Part {
+    /// Whether `chunk` is written.
+    #[must_use]
+    pub fn has(&self, chunk: &Chunk) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::NotHeld(held) => !held.contains(chunk.content),
+            Self::Requested(wanted) => wanted.contains(chunk.content),
+        }
+    }
+
+    const fn is_thin(&self) -> bool {
+        !matches!(self, Self::Whole)
+    }
+}
+
+/// What volumes of a tree would carry, before anything is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Chunks of the release.
+    pub chunks: u64,
+    /// Stored bytes of all.
+    pub bytes: u64,
+    /// Chunks that would be carried.
+    pub carried_chunks: u64,
+    /// Stored bytes of these.
+    pub carried_bytes: u64,
+}
+
+/// Cuts the files under `tree` as a build would and counts what `part` carries of them.
+///
+/// # Errors
+/// When a file cannot be read or a path breaks a rule.
+pub fn plan(tree: &Path, part: &Part) -> Result<Outlook> {
+    let mut spool = tempfile::tempfile().context("no place for the chunks")?;
+    let mut cutter = Cutter::new(&mut spool)?;
+    let mut outlook = Outlook::default();
+    for (number, path) in (0u64..).zip(files::walk(tree)?) {
+        cutter.file(&tree.join(&path), &path, number)?;
+        cutter.spool.set_len(0)?;
+        cutter.spool.seek(SeekFrom::Start(0))?;
+        for chunk in cutter.chunks.drain(..) {
+            let carried = u64::from(part.has(&chunk));
+            outlook.chunks += 1;
+            outlook.bytes += chunk.stored_bytes;
+            outlook.carried_chunks += carried;
+            outlook.carried_bytes += carried * chunk.stored_bytes;
+        }
+    }
+    Ok(outlook)
 }
 
 /// A signed release whose chunks wait in a file without a name.
@@ -105,9 +168,24 @@ impl Package {
     /// # Errors
     /// When they cannot be written.
     pub fn write(&mut self, folder: &Path, meta: &[u8], volume_bytes: u64) -> Result<Vec<PathBuf>> {
+        self.write_part(folder, meta, volume_bytes, &Part::Whole)
+    }
+
+    /// As [`Package::write`], with only a part of the chunks. Release and index are the same, so that
+    /// a thin volume and a whole one complete each other.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_part(
+        &mut self,
+        folder: &Path,
+        meta: &[u8],
+        volume_bytes: u64,
+        part: &Part,
+    ) -> Result<Vec<PathBuf>> {
         let release = self.manifest.release();
         let fixed = self.head_bytes(meta)?;
-        let ranges = split(&self.index, volume_bytes.saturating_sub(fixed));
+        let ranges = split(&self.index, volume_bytes.saturating_sub(fixed), part);
         let volumes = u32::try_from(ranges.len())?;
         self.spool.seek(SeekFrom::Start(0))?;
         let (mut paths, mut member) = (Vec::new(), Vec::new());
@@ -117,13 +195,18 @@ impl Package {
             let head =
                 VolumeHead { format: 1, bundle, volume: number, volumes, first_chunk, chunks };
             let range = self.index.volume(first_chunk, chunks).context("a range of the index")?;
+            let carried: Vec<bool> = range.iter().map(|chunk| part.has(chunk)).collect();
+            let bits = part.is_thin().then(|| Carried::of(&carried));
             files::write_whole(&path, |out| {
                 let (envelope, attestations) = (&self.envelope, &self.attestations);
                 volume::write_head(out, &head, meta, envelope, attestations, &self.index)?;
-                for chunk in range {
+                volume::write_carried(out, bits.as_ref())?;
+                for (chunk, carried) in range.iter().zip(carried) {
                     member.resize(usize::try_from(member_bytes(chunk.stored_bytes))?, 0);
                     self.spool.read_exact(&mut member).context("the chunks ended too early")?;
-                    out.write_all(&member)?;
+                    if carried {
+                        out.write_all(&member)?;
+                    }
                 }
                 out.write_all(&[0; container::END_BYTES])?;
                 Ok(())
@@ -137,7 +220,9 @@ impl Package {
     fn head_bytes(&self, meta: &[u8]) -> Result<u64> {
         let index = 32 + 104 * self.index.chunks().len() as u64;
         let attested = self.attestations.iter().map(|bytes| bytes.len() as u64);
-        let parts = [limits::HEAD_BYTES_MAX, meta.len() as u64, self.envelope.len() as u64, index];
+        let carried = Carried::bytes(self.index.chunks().len() as u64);
+        let (meta, envelope) = (meta.len() as u64, self.envelope.len() as u64);
+        let parts = [limits::HEAD_BYTES_MAX, meta, envelope, index, carried];
         let total: u64 = parts.into_iter().chain(attested).map(member_bytes).sum();
         Ok(total + container::END_BYTES as u64)
     }
@@ -187,11 +272,11 @@ fn release(
 }
 
 /// Ranges of chunks, as many in each volume as fit; one at least.
-fn split(index: &Index, bytes_max: u64) -> Vec<(u64, u64)> {
+fn split(index: &Index, bytes_max: u64, part: &Part) -> Vec<(u64, u64)> {
     let mut ranges = vec![(0, 0)];
     let mut filled = 0;
     for (number, chunk) in (0u64..).zip(index.chunks()) {
-        let bytes = member_bytes(chunk.stored_bytes);
+        let bytes = if part.has(chunk) { member_bytes(chunk.stored_bytes) } else { 0 };
         let last = ranges.last_mut().expect("there is always one");
         if last.1 > 0 && filled + bytes > bytes_max {
             ranges.push((number, 1));

@@ -9,13 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cloister_attest::{Algorithm, Signer};
-use cloister_domain::{Digest, Principal, Secret};
+use cloister_attest::{Algorithm, PublicKey, Signer};
+use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
+use cloister_domain::{ByteCount, Digest, Principal, Secret};
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::Instant;
 
 use crate::{
-    build::{Package, Spec, VOLUME_BYTES},
+    build::{Package, Part, Spec, VOLUME_BYTES, plan},
     ceremony::Draft,
     files, inspect,
     keys::{self, Guard, Holders},
@@ -53,6 +54,13 @@ enum Command {
     Prepare(Prepare),
     /// As a publisher: make signed volumes from a release tree.
     Build(Box<Build>),
+    /// As a publisher: count what a build would carry, to an appliance that holds much already.
+    Plan {
+        /// The release tree.
+        tree: PathBuf,
+        #[command(flatten)]
+        thin: Thin,
+    },
     /// Show what a volume says of itself; no key is needed and no signature is checked.
     Inspect {
         /// The volume.
@@ -318,6 +326,41 @@ struct Build {
     /// The largest volume, in bytes.
     #[arg(long, default_value_t = VOLUME_BYTES)]
     volume_bytes: u64,
+    #[command(flatten)]
+    thin: Thin,
+}
+
+/// Which chunks a volume carries.
+#[derive(Debug, Args)]
+struct Thin {
+    /// Leave out what the appliance of this receipt holds (`cloister inventory`).
+    #[arg(
+        long = "thin",
+        visible_alias = "inventory",
+        value_name = "RECEIPT",
+        requires = "host_key"
+    )]
+    receipt: Option<PathBuf>,
+    /// The appliance's host key, in hexadecimal, by another way than the receipt.
+    #[arg(long, value_name = "HEX")]
+    host_key: Option<String>,
+    /// Carry only what this request of an import asks for (`cloister inventory --needs`).
+    #[arg(long, value_name = "REQUEST", conflicts_with = "receipt")]
+    request: Option<PathBuf>,
+}
+
+impl Thin {
+    fn part(&self) -> Result<Part> {
+        let read = |path: &PathBuf| files::read_limited(path, RECEIPT_BYTES_MAX);
+        Ok(match (&self.receipt, &self.host_key, &self.request) {
+            (Some(receipt), Some(host), _) => {
+                let host = PublicKey::from_hex(host).context("the host key is not one")?;
+                Part::NotHeld(read_receipt(&read(receipt)?, &host)?)
+            }
+            (_, _, Some(request)) => Part::Requested(ContentIds::parse(&read(request)?)?),
+            _ => Part::Whole,
+        })
+    }
 }
 
 /// Does what the command line asks and writes what happened to `out`.
@@ -347,6 +390,12 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         }
         Command::Build(build) => make_volumes(*build, ask, out)?,
         Command::Importer(command) => importer::run(command, ask, out)?,
+        Command::Plan { tree, thin } => {
+            let outlook = plan(&tree, &thin.part()?)?;
+            let (all, carried) = (ByteCount(outlook.bytes), ByteCount(outlook.carried_bytes));
+            writeln!(out, "release     {} chunks, {all}", outlook.chunks)?;
+            writeln!(out, "carried     {} chunks, {carried}", outlook.carried_chunks)?;
+        }
         Command::Inspect { volume, chunks } => inspect::inspect(&volume, chunks, out)?,
     }
     Ok(())
@@ -469,7 +518,8 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
     let mut package = Package::build(&build.tree, &spec, &publishers, &build.out)?;
     let empty = cloister_bundle::container::archive([])?;
     writeln!(out, "generation  {}", package.manifest().generation())?;
-    for path in package.write(&build.out, &empty, build.volume_bytes)? {
+    let part = build.thin.part()?;
+    for path in package.write_part(&build.out, &empty, build.volume_bytes, &part)? {
         writeln!(out, "volume      {}", path.display())?;
     }
     Ok(())

@@ -26,6 +26,10 @@ pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "in words    {}", manifest.generation().0.words(8))?;
     writeln!(out, "volume      {} of {}", head.volume, head.volumes)?;
     writeln!(out, "chunks      {} of {} here", head.chunks, release.index.chunks)?;
+    if let Some(carried) = &volume.carried {
+        let left_out = (0usize..).zip(0..head.chunks).filter(|(near, _)| !carried.has(*near));
+        writeln!(out, "thin        {} of these are left out", left_out.count())?;
+    }
     writeln!(out, "unpacked    {}", ByteCount(release.index.plain_bytes))?;
     writeln!(out, "stored      {}", ByteCount(release.index.stored_bytes))?;
     writeln!(out, "licences    {}", release.licences.join(", "))?;

@@ -2,19 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read, Write},
+    io::{BufReader, Chain, Cursor, Read, Write},
     path::Path,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, Index, Manifest, VolumeHead,
+    BundleError, Carried, Index, Manifest, VolumeHead,
     container::{self, Member},
 };
 use cloister_domain::Digest;
 
 use crate::files;
+
+/// What follows the members before the first chunk: what was read of it already, and the file.
+type Rest = Chain<Cursor<Vec<u8>>, BufReader<File>>;
 
 /// Everything in a volume before its first chunk, and the rest of the file.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ pub struct Volume {
     pub attestations: Vec<Vec<u8>>,
     /// The chunk table.
     pub index: Index,
-    rest: BufReader<File>,
+    /// Which chunks of its range a thin volume carries; `None` for a volume that has all.
+    pub carried: Option<Carried>,
+    rest: Rest,
     members: u64,
 }
 
@@ -73,9 +78,13 @@ impl Volume {
         let wrong = BundleError::Digest { chunk: release.index.chunks };
         ensure!(Digest::of(&table) == release.index.sha256, wrong);
         let index = Index::parse(&table, &release.files)?;
+        let chunks = head.chunks;
         let inside = index.volume(head.first_chunk, head.chunks).is_some();
         ensure!(inside, "the volume's head names chunks that the index does not have");
-        Ok(Self { head, meta, envelope, manifest, attestations, index, rest, members })
+        let (carried, begun) = read_carried(&mut rest, chunks)?;
+        members += u64::from(carried.is_some());
+        let rest = Cursor::new(begun).chain(rest);
+        Ok(Self { head, meta, envelope, manifest, attestations, index, carried, rest, members })
     }
 
     /// Reads every chunk of the volume to its end and compares the digests of the stored bytes.
@@ -84,7 +93,11 @@ impl Volume {
     /// When a chunk differs or the end is not where it must be.
     pub fn check_chunks(mut self) -> Result<()> {
         let chunks = self.index.volume(self.head.first_chunk, self.head.chunks);
-        for (number, chunk) in (self.head.first_chunk..).zip(chunks.unwrap_or_default()) {
+        let chunks = (0usize..).zip(chunks.unwrap_or_default());
+        for (number, (near, chunk)) in (self.head.first_chunk..).zip(chunks) {
+            if self.carried.as_ref().is_some_and(|carried| !carried.has(near)) {
+                continue;
+            }
             let member = Member::Chunk(chunk.stored);
             let bytes = read_member(&mut self.rest, member, self.members)?;
             self.members += 1;
@@ -112,6 +125,7 @@ pub fn replace_meta(path: &Path, meta: &[u8]) -> Result<()> {
     }
     files::write_whole(path, |out| {
         write_head(out, &volume.head, meta, &volume.envelope, &volume.attestations, &volume.index)?;
+        write_carried(out, volume.carried.as_ref())?;
         std::io::copy(&mut volume.rest, out)?;
         Ok(())
     })
@@ -133,6 +147,27 @@ pub(crate) fn write_head(
         write_member(out, Member::Attestation(Digest::of(attestation)), attestation)?;
     }
     write_member(out, Member::Index, &index.encode())
+}
+
+/// Writes which chunks a thin volume carries.
+pub(crate) fn write_carried(out: &mut dyn Write, carried: Option<&Carried>) -> Result<()> {
+    carried.map_or(Ok(()), |carried| write_member(out, Member::Carried, carried.encode()))
+}
+
+/// Reads what may follow the index; with the bytes of what follows instead.
+fn read_carried(rest: &mut impl Read, chunks: u64) -> Result<(Option<Carried>, Vec<u8>)> {
+    let mut block = [0; container::BLOCK_BYTES];
+    rest.read_exact(&mut block).map_err(|_cause| BundleError::Truncated)?;
+    let bytes = Carried::bytes(chunks);
+    if bytes > Member::Carried.bytes_max()
+        || block != container::header(&Member::Carried.name(), bytes)?
+    {
+        return Ok((None, block.to_vec()));
+    }
+    let mut bits = vec![0; usize::try_from(bytes)? + container::padding(bytes)];
+    rest.read_exact(&mut bits).map_err(|_cause| BundleError::Truncated)?;
+    bits.truncate(usize::try_from(bytes)?);
+    Ok((Some(Carried::parse(bits, chunks)?), Vec::new()))
 }
 
 /// Writes one member: header, bytes, padding.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use cloister_bundle::{
-    BundleError, Chunk, Index, VolumeHead,
+    BundleError, Carried, Chunk, Index, VolumeHead,
     container::member_bytes,
     handover::{Complete, Missing, Plan},
     limits::CHUNK_STORED_BYTES_MAX,
@@ -38,6 +38,8 @@ pub struct Task<'a> {
     pub index: &'a Index,
     /// Which chunks this volume holds.
     pub volume: &'a VolumeHead,
+    /// Which of these a thin volume carries; `None` where it is all.
+    pub carried: Option<&'a Carried>,
     /// The verified attestations.
     pub attestations: &'a [Vec<u8>],
     /// Space that must be left free.
@@ -183,6 +185,10 @@ impl Task<'_> {
         // Bytes of members that are not read, since the last that was.
         let (mut passed, beyond) = (0u64, BundleError::Truncated);
         for (number, chunk) in (first..).zip(chunks) {
+            let in_range = number.saturating_sub(first);
+            if self.carried.is_some_and(|carried| !carried.has(in_range)) {
+                continue;
+            }
             if parts.is_held(number) {
                 let member = member_bytes(chunk.stored_bytes);
                 passed = member.and_then(|bytes| passed.checked_add(bytes)).ok_or(beyond)?;

@@ -24,6 +24,7 @@ mod source;
 
 pub use copy::{Outcome, Parted, Quarantined, Task};
 pub use error::QuarantineError;
+pub use missing::needs;
 pub use parts::{Parts, Wanted};
 pub use source::{Ending, Head, Place, Source};
 

@@ -4,7 +4,7 @@
 //! release is whole is the index alone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::Path,
@@ -13,9 +13,10 @@ use std::{
 use cloister_bundle::{
     Index, VolumeHead,
     handover::Missing,
-    limits::{HEAD_BYTES_MAX, VOLUMES_MAX},
+    limits::{HEAD_BYTES_MAX, INDEX_BYTES_MAX, VOLUMES_MAX},
+    receipt::ContentIds,
 };
-use cloister_domain::ByteCount;
+use cloister_domain::{ByteCount, Digest};
 
 /// The file of an import's folder that remembers the heads of its volumes, one a line.
 const FILE: &str = "volumes";
@@ -66,19 +67,25 @@ impl Volumes {
     ///
     /// A volume that was seen is missing while one of its chunks is; one that was never seen, while
     /// chunks are missing that no seen one has.
-    pub(crate) fn missing(&self, index: &Index, held: &[bool], of: u32) -> Missing {
-        let (mut chunks, mut bytes) = (0u64, 0u64);
-        for (chunk, _) in index.chunks().iter().zip(held).filter(|(_, held)| !**held) {
+    pub(crate) fn missing(&self, index: &Index, held: &[bool], of: u32, left: &Needs) -> Missing {
+        let (mut chunks, mut bytes, mut needs) = (0u64, 0u64, 0u64);
+        // What no volume brings counts for none.
+        let mut awaited = vec![false; held.len()];
+        for ((chunk, _), awaited) in
+            index.chunks().iter().zip(held).zip(&mut awaited).filter(|((_, held), _)| !**held)
+        {
+            *awaited = !left.0.contains(&chunk.content);
+            needs = needs.saturating_add(u64::from(!*awaited));
             chunks = chunks.saturating_add(1);
             // Below the sum of all, which the index has checked.
             bytes = bytes.saturating_add(chunk.stored_bytes);
         }
-        let mut elsewhere = chunks;
+        let mut elsewhere = chunks.saturating_sub(needs);
         let mut lacking = BTreeMap::new();
         for ((_, number), head) in self.0.range((of, 0)..=(of, u32::MAX)) {
             let first = usize::try_from(head.first_chunk).unwrap_or(usize::MAX);
             let count = usize::try_from(head.chunks).unwrap_or(usize::MAX);
-            let lacks = held.iter().skip(first).take(count).filter(|held| !**held).count();
+            let lacks = awaited.iter().skip(first).take(count).filter(|awaited| **awaited).count();
             let lacks = u64::try_from(lacks).expect("a count fits 64 bits");
             elsewhere = elsewhere.saturating_sub(lacks);
             lacking.insert(*number, lacks);
@@ -88,6 +95,50 @@ impl Volumes {
             None => elsewhere > 0,
         };
         let volumes = (1..=of).filter(is_missing).collect();
-        Missing { volumes, of, chunks, stored_bytes: ByteCount(bytes) }
+        Missing { volumes, of, chunks, stored_bytes: ByteCount(bytes), needs }
     }
+}
+
+/// The file of an import's folder with the chunks that thin volumes left out and nobody has.
+const NEEDS: &str = "needs";
+const NEEDS_ASIDE: &str = "needs.next";
+
+/// Chunks, by content, that thin volumes left out and that the shelf did not have.
+#[derive(Debug, Default)]
+pub(crate) struct Needs(BTreeSet<Digest>);
+
+impl Needs {
+    pub(crate) fn load(folder: &Path) -> Self {
+        let mut bytes = Vec::new();
+        let read = File::open(folder.join(NEEDS))
+            .and_then(|file| file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes));
+        let ids = read.ok().and_then(|_count| ContentIds::parse(&bytes).ok()).unwrap_or_default();
+        Self(ids.as_slice().iter().copied().collect())
+    }
+
+    /// Remembers more of them, on the disk too.
+    pub(crate) fn note(
+        &mut self,
+        folder: &Path,
+        more: impl Iterator<Item = Digest>,
+    ) -> io::Result<()> {
+        let before = self.0.len();
+        self.0.extend(more);
+        if self.0.len() == before {
+            return Ok(());
+        }
+        let aside = folder.join(NEEDS_ASIDE);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).open(&aside)?;
+        file.write_all(&ContentIds::new(self.0.iter().copied().collect()).encode())?;
+        file.sync_all()?;
+        fs::rename(aside, folder.join(NEEDS))
+    }
+}
+
+/// The chunks, by content, that the import in `folder` of `quarantine` lacks because thin volumes
+/// left them out. Some of them may have come since by other volumes.
+#[must_use]
+pub fn needs(quarantine: &Path, folder: &str) -> Vec<Digest> {
+    Needs::load(&quarantine.join(folder)).0.into_iter().collect()
 }

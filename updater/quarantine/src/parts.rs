@@ -8,13 +8,19 @@ use std::{
 };
 
 use cloister_bundle::{
-    Chunk, Index, VolumeHead,
+    Carried, Chunk, Index, VolumeHead,
     handover::{Missing, Plan, PlannedFile},
 };
 use cloister_domain::{ByteCount, Digest};
 use nix::{fcntl::OFlag, sys::statvfs::statvfs};
 
-use crate::{QuarantineError, missing::Volumes};
+use crate::{
+    QuarantineError,
+    missing::{Needs, Volumes},
+};
+
+/// Verification, which is of the same group, writes into it what it finds on the shelf.
+const PART_MODE: u32 = 0o660;
 
 /// The folder of one import, and which of the release's chunks are in it or on the shelf.
 #[derive(Debug)]
@@ -22,6 +28,7 @@ pub struct Parts {
     plan: Plan,
     folder: PathBuf,
     volumes: Volumes,
+    needs: Needs,
     /// How each file looked when this was last known to be true.
     looked: Vec<Option<Look>>,
     /// For each chunk of the index, whether its bytes are in quarantine or on the shelf.
@@ -78,6 +85,7 @@ impl Parts {
         Ok(Self {
             plan: plan.clone(),
             volumes: Volumes::load(&folder),
+            needs: Needs::load(&folder),
             folder,
             looked: Vec::new(),
             held: Vec::new(),
@@ -128,18 +136,19 @@ impl Parts {
     /// What is not there, and on which volumes of a set like that of `volume` it must be.
     #[must_use]
     pub fn missing(&self, index: &Index, volume: &VolumeHead) -> Missing {
-        self.volumes.missing(index, &self.held, volume.volumes)
+        self.volumes.missing(index, &self.held, volume.volumes, &self.needs)
     }
 
-    /// What of `volume` is not there.
+    /// What of `volume`, which carries `carried` or all, is not there.
     #[must_use]
-    pub fn wanted(&self, index: &Index, volume: &VolumeHead) -> Wanted {
+    pub fn wanted(&self, index: &Index, volume: &VolumeHead, carried: Option<&Carried>) -> Wanted {
         let first = usize::try_from(volume.first_chunk).unwrap_or(usize::MAX);
         let chunks = index.volume(volume.first_chunk, volume.chunks).unwrap_or_default();
         let mut wanted = Wanted::default();
         // All sums are below those of the index, which it has checked.
         for (number, chunk) in (first..).zip(chunks) {
-            if !self.is_held(number) {
+            let brought = carried.is_none_or(|carried| carried.has(number.saturating_sub(first)));
+            if brought && !self.is_held(number) {
                 wanted.chunks = wanted.chunks.saturating_add(1);
                 wanted.stored_bytes.0 = wanted.stored_bytes.0.saturating_add(chunk.stored_bytes);
                 wanted.plain_bytes.0 = wanted.plain_bytes.0.saturating_add(chunk.plain_bytes);
@@ -149,11 +158,59 @@ impl Parts {
     }
 
     /// Counts `volume` as read and its chunks as there, for a look ahead.
-    pub fn suppose(&mut self, volume: &VolumeHead) {
+    pub fn suppose(&mut self, volume: &VolumeHead, carried: Option<&Carried>) {
         self.volumes.suppose(volume);
         let first = usize::try_from(volume.first_chunk).unwrap_or(usize::MAX);
         let count = usize::try_from(volume.chunks).unwrap_or(usize::MAX);
-        self.held.iter_mut().skip(first).take(count).for_each(|held| *held = true);
+        for (number, held) in self.held.iter_mut().skip(first).take(count).enumerate() {
+            *held |= carried.is_none_or(|carried| carried.has(number));
+        }
+    }
+
+    /// Chunks of a thin `volume`, by position in the index, that it leaves out and that are not
+    /// there: the shelf must have them.
+    #[must_use]
+    pub fn left_out(&self, volume: &VolumeHead, carried: &Carried) -> Vec<u64> {
+        let numbers = (0u64..volume.chunks).zip(0usize..);
+        let absent = numbers.filter_map(|(far, near)| {
+            let number = volume.first_chunk.checked_add(far)?;
+            let held = self.is_held(usize::try_from(number).ok()?);
+            (!held && !carried.has(near)).then_some(number)
+        });
+        absent.collect()
+    }
+
+    /// Hashes chunks that somebody else wrote to their places, and counts the right ones as there.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Write`]; [`QuarantineError::Plan`] for a number outside of the index.
+    pub fn take_filled(&mut self, index: &Index, numbers: &[u64]) -> Result<(), QuarantineError> {
+        let mut buffer = Vec::new();
+        for number in numbers {
+            let number = usize::try_from(*number).map_err(|_large| QuarantineError::Plan)?;
+            let chunk = index.chunks().get(number).ok_or(QuarantineError::Plan)?;
+            let file = usize::try_from(chunk.file).map_err(|_large| QuarantineError::Plan)?;
+            let part = self.file(file).map_err(QuarantineError::Write)?;
+            let length = part.metadata().map_err(QuarantineError::Write)?.len();
+            if holds(&part, length, chunk, &mut buffer)? {
+                self.hold(number);
+            }
+        }
+        self.note_looks();
+        Ok(())
+    }
+
+    /// Remembers which chunks thin volumes left out and nobody has, by content.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Write`].
+    pub fn note_needs(&mut self, index: &Index, numbers: &[u64]) -> Result<(), QuarantineError> {
+        let content = |number: &u64| {
+            let chunk = index.chunks().get(usize::try_from(*number).ok()?)?;
+            Some(chunk.content)
+        };
+        let more = numbers.iter().filter_map(content);
+        self.needs.note(&self.folder, more).map_err(QuarantineError::Write)
     }
 
     fn take_stock(
@@ -199,7 +256,7 @@ impl Parts {
             .write(making)
             .create(making)
             .truncate(false)
-            .mode(0o640)
+            .mode(PART_MODE)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(self.folder.join(Plan::part_name(number)))
     }

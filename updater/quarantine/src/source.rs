@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use cloister_bundle::{
-    BundleError, VolumeHead,
+    BundleError, Carried, VolumeHead,
     container::{BLOCK_BYTES, Block, END_BYTES, Member, header, is_zero, padding, read_header},
     handover::Expected,
 };
@@ -50,12 +50,14 @@ pub struct Source<R> {
     member: u64,
     hasher: Hasher,
     read_bytes: u64,
+    /// A block that was read to see what comes, and belongs to what comes.
+    peeked: Option<Block>,
 }
 
 impl<R: Read + Seek> Source<R> {
     /// A volume that begins where `reader` stands.
     pub fn new(reader: R, ending: Ending) -> Self {
-        Self { reader, ending, member: 0, hasher: Hasher::new(), read_bytes: 0 }
+        Self { reader, ending, member: 0, hasher: Hasher::new(), read_bytes: 0, peeked: None }
     }
 
     /// Reads the first member alone, which says what part of which release the volume claims to be.
@@ -94,6 +96,24 @@ impl<R: Read + Seek> Source<R> {
         self.expected(Member::Index, expected)
     }
 
+    /// Reads which chunks of its range of `chunks` a thin volume carries; `None` for a volume that
+    /// carries them all.
+    ///
+    /// # Errors
+    /// As [`Source::place`].
+    pub fn carried(&mut self, chunks: u64) -> Result<Option<Carried>, QuarantineError> {
+        let bytes = Carried::bytes(chunks);
+        let block = self.block()?;
+        if bytes > Member::Carried.bytes_max() || block != header(&Member::Carried.name(), bytes)? {
+            self.peeked = Some(block);
+            return Ok(None);
+        }
+        self.begun();
+        let mut bits = Vec::new();
+        self.content(bytes, &mut bits)?;
+        Ok(Some(Carried::parse(bits, chunks)?))
+    }
+
     /// Reads a chunk into `buffer`, hashes it, and lets it pass if it is the signed one.
     pub(crate) fn chunk(
         &mut self,
@@ -116,19 +136,20 @@ impl<R: Read + Seek> Source<R> {
         if bytes == 0 {
             return Ok(());
         }
-        let bytes = i64::try_from(bytes).map_err(|_beyond| BundleError::Truncated)?;
+        let peeked = self.peeked.take().map_or(0, |block| block.len());
+        let rest = u64::try_from(peeked).ok().and_then(|peeked| bytes.checked_sub(peeked));
+        let rest = rest.and_then(|rest| i64::try_from(rest).ok()).ok_or(BundleError::Truncated)?;
         // Beyond the end of a file a seek succeeds; the next read tells.
-        self.reader.seek(SeekFrom::Current(bytes)).map_err(QuarantineError::Medium)?;
+        self.reader.seek(SeekFrom::Current(rest)).map_err(QuarantineError::Medium)?;
         Ok(())
     }
 
     /// Reads the end; nothing else may be there.
     pub(crate) fn end(&mut self) -> Result<(), QuarantineError> {
-        let mut end = Vec::new();
-        let bytes = u64::try_from(END_BYTES).expect("1024");
-        self.exactly(bytes, &mut end)?;
-        if !is_zero(&end) {
-            return Err(BundleError::End.into());
+        for _block in 0..END_BYTES / BLOCK_BYTES {
+            if !is_zero(&self.block()?) {
+                return Err(BundleError::End.into());
+            }
         }
         if self.ending == Ending::Device {
             return Ok(());
@@ -197,6 +218,9 @@ impl<R: Read + Seek> Source<R> {
     }
 
     fn block(&mut self) -> Result<Block, QuarantineError> {
+        if let Some(block) = self.peeked.take() {
+            return Ok(block);
+        }
         let mut block = [0; BLOCK_BYTES];
         self.fill(&mut block)?;
         Ok(block)

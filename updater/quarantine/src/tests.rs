@@ -7,7 +7,7 @@ use std::{
 };
 
 use cloister_bundle::{
-    Chunk, Codec, FileEntry, Index, VolumeHead,
+    Carried, Chunk, Codec, FileEntry, Index, VolumeHead,
     container::{END_BYTES, Member, header, padding},
     handover::{Complete, Expected, Plan, PlannedFile},
 };
@@ -95,6 +95,15 @@ impl Release {
     }
 
     fn volume(&self, head: &VolumeHead) -> Vec<u8> {
+        self.written(head, None)
+    }
+
+    /// A volume that leaves chunks out.
+    fn thin(&self, head: &VolumeHead, carried: &Carried) -> Vec<u8> {
+        self.written(head, Some(carried))
+    }
+
+    fn written(&self, head: &VolumeHead, carried: Option<&Carried>) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |member: Member, content: &[u8]| {
             let block = header(&member.name(), content.len() as u64).expect("a good name");
@@ -107,9 +116,15 @@ impl Release {
         put(Member::Manifest, b"manifest");
         put(Member::Attestation(Digest::of(&self.attestation)), &self.attestation);
         put(Member::Index, &self.index.encode());
+        if let Some(carried) = carried {
+            put(Member::Carried, carried.encode());
+        }
         let fits = |number| usize::try_from(number).expect("small");
         let (first, count) = (fits(head.first_chunk), fits(head.chunks));
-        for bytes in &self.stored[first..first + count] {
+        for (near, bytes) in self.stored[first..first + count].iter().enumerate() {
+            if carried.is_some_and(|carried| !carried.has(near)) {
+                continue;
+            }
             put(Member::Chunk(Digest::of(bytes)), bytes);
         }
         out.extend([0; END_BYTES]);
@@ -137,14 +152,20 @@ impl Release {
         let attestations = [source.attestation(expected(&self.attestation))?];
         let index = source.index(expected(&self.index.encode()))?;
         assert_eq!(index, self.index.encode());
+        let carried = source.carried(head.volume.chunks)?;
         let task = Task {
             plan: &self.plan,
             index: &self.index,
             volume: &head.volume,
+            carried: carried.as_ref(),
             attestations: &attestations,
             reserve: ByteCount(0),
         };
         let mut parts = Parts::open(folder, &self.plan, &self.index)?;
+        if let Some(carried) = &carried {
+            let left_out = parts.left_out(&head.volume, carried);
+            parts.note_needs(&self.index, &left_out)?;
+        }
         task.copy(&mut parts, &mut source, progress)
     }
 

@@ -279,7 +279,10 @@ impl Core {
     /// Removes from the shelf what no import and no promotion holds. A failed sweep loses nothing;
     /// the next one removes what this one left.
     pub(crate) fn sweep(&self) {
-        let swept = self.held().and_then(|(keep, pinned)| Ok(self.shelf.sweep(&keep, &pinned)?));
+        let swept = self.held().and_then(|(keep, pinned)| {
+            crate::inventory::prune(self, &keep);
+            Ok(self.shelf.sweep(&keep, &pinned)?)
+        });
         match swept {
             Ok(swept) if swept.generations.is_empty() && swept.objects == 0 => {}
             Ok(swept) => tracing::info!(

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
+    inventory::{self, Filler},
     parked,
     preflight,
 };
@@ -77,6 +78,7 @@ pub(crate) struct Session<'a> {
     verified: Verified<Manifest>,
     index: Vec<u8>,
     planned: bool,
+    filler: Option<Filler>,
 }
 
 /// A head that was judged good.
@@ -110,7 +112,13 @@ pub(crate) fn offer<'a>(
     drop(act);
     let receiving = core.begin_receiving(import).ok_or(ActError::Receiving { import })?;
     let seen = seen(Some(import), summary, head.verified.get());
-    let session = Session { receiving, verified: head.verified, index: Vec::new(), planned: false };
+    let session = Session {
+        receiving,
+        verified: head.verified,
+        index: Vec::new(),
+        planned: false,
+        filler: None,
+    };
     Ok((seen, Some(session)))
 }
 
@@ -305,6 +313,7 @@ impl Session<'_> {
             self.refuse(core, &error.problem())?;
             return Err(error);
         }
+        inventory::keep_index(core, self.generation(), &bytes)?;
         self.planned = true;
         self.plan(core).map(Some)
     }
@@ -318,6 +327,18 @@ impl Session<'_> {
         }
         let files = planned_files(core, self.verified.get())?;
         Ok(Plan { import: self.import(), generation: self.generation(), folder, files })
+    }
+
+    /// Finds on the shelf what a thin volume leaves out.
+    pub(crate) fn fill(&mut self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
+        if !self.planned {
+            return Err(ActError::Order);
+        }
+        if self.filler.is_none() {
+            let place = core.config.paths.quarantine().join(self.import().to_string());
+            self.filler = Some(Filler::new(core, self.verified.get(), &place)?);
+        }
+        self.filler.as_ref().map_or(Err(ActError::Order), |filler| filler.fill(core, chunks))
     }
 
     /// A volume is copied, and others hold the rest: the import waits for them.

@@ -13,6 +13,7 @@ mod evaluate;
 mod exam;
 mod inspect;
 mod intake;
+mod inventory;
 mod orphan;
 mod parked;
 mod peers;

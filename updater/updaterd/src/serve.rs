@@ -4,7 +4,7 @@ use cloister_bundle::handover;
 use cloister_daemon::{Connection, FrameError};
 use cloister_domain::Coded as _;
 use cloister_wire::{
-    Problem, Reply,
+    Problem, Reply, inventory,
     supply::{self, Answer},
 };
 use serde::Deserialize;
@@ -17,11 +17,12 @@ use crate::{
     parked, status, switch,
 };
 
-/// Both kinds of questions; their tags are disjoint.
+/// All kinds of questions; their tags are disjoint.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Question {
     Supply(supply::Request),
+    Inventory(inventory::Request),
     Handover(handover::Request),
 }
 
@@ -34,6 +35,11 @@ pub(crate) fn converse(core: &Core, connection: &Connection) {
             Ok(Some(Question::Supply(request))) => {
                 let reply: Reply<Answer> = supply(core, &request).map_err(|error| tell(&error));
                 connection.write(&reply)
+            }
+            Ok(Some(Question::Inventory(inventory::Request::Inventory { from }))) => {
+                let page: Reply<inventory::Page> =
+                    crate::inventory::page(core, from).map_err(|error| tell(&error));
+                connection.write(&page)
             }
             Ok(Some(Question::Handover(request))) => match handover(core, &mut session, &request) {
                 Ok(None) => Ok(()),
@@ -131,6 +137,10 @@ fn handover<'a>(
             None => Answer::More,
             Some(plan) => Answer::Plan(plan),
         })),
+        Request::Fill { chunks } => {
+            let chunks = session.fill(core, chunks)?;
+            Ok(Some(Answer::Filled { chunks }))
+        }
         Request::Progress { done_bytes } => {
             tracing::debug!(import = session.import().0, bytes = done_bytes.0, "received");
             Ok(None)

@@ -157,10 +157,60 @@ fn a_look_ahead_changes_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
     let chunks = release.stored.len();
     let head = release.head(2, 2, 2, chunks - 2);
-    assert_eq!(parts.wanted(&release.index, &head).chunks, chunks as u64 - 2);
-    parts.suppose(&head);
+    assert_eq!(parts.wanted(&release.index, &head, None).chunks, chunks as u64 - 2);
+    parts.suppose(&head, None);
     let missing = parts.missing(&release.index, &head);
     assert_eq!((missing.volumes, missing.chunks), (vec![1], 2));
+}
+
+#[test]
+fn a_thin_volume_brings_what_it_carries_and_the_rest_is_needed() {
+    let release = Release::new();
+    let chunks = release.stored.len();
+    let head = release.head(1, 1, 0, chunks);
+    let bits: Vec<bool> = (0..chunks).map(|number| number % 3 == 0).collect();
+    let thin = release.thin(&head, &Carried::of(&bits));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut stick = Stick::new(thin.clone());
+    let left_out = bits.iter().filter(|carried| !**carried).count() as u64;
+    match release.import(&mut stick, folder.path(), go_on).expect("copied") {
+        Outcome::Parted(parted) => {
+            let missing = parted.missing;
+            assert_eq!((missing.chunks, missing.needs), (left_out, left_out));
+            assert!(missing.volumes.is_empty());
+        }
+        Outcome::Whole(_) => panic!("most of it was left out"),
+    }
+    assert!(stick.reads.iter().all(|reads| *reads == 1));
+    assert_eq!(needs(folder.path(), "7").len() as u64, left_out);
+    // A bit behind the last, and a bitmap that does not fit what follows, are refused.
+    let at = release.volume(&release.head(1, 1, 0, 0)).len() - END_BYTES + 512;
+    let mut other = thin.clone();
+    other[at + bits.len().div_ceil(8) - 1] |= 0x80;
+    let code = |bytes: Vec<u8>| {
+        let folder = tempfile::tempdir().expect("a folder");
+        release.import(Cursor::new(bytes), folder.path(), go_on).expect_err("refused").code()
+    };
+    if chunks % 8 != 0 {
+        assert_eq!(code(other), "bundle.carried");
+    }
+    let mut other = thin;
+    other[at] ^= 1;
+    assert_eq!(code(other), "bundle.container.header");
+    // What somebody else wrote to its place counts if it is right.
+    let mut parts = Parts::open(folder.path(), &release.plan, &release.index).expect("opened");
+    let numbers = parts.left_out(&head, &Carried::of(&bits));
+    assert_eq!(numbers.len() as u64, left_out);
+    let chunk = release.index.chunks()[1];
+    let part = folder.path().join("7").join(Plan::part_name(0));
+    let part = std::fs::OpenOptions::new().write(true).open(part).expect("there");
+    let plain = &release.files[0][4_096..8_192];
+    std::os::unix::fs::FileExt::write_all_at(&part, plain, chunk.offset).expect("written");
+    parts.take_filled(&release.index, &[1, 2]).expect("hashed");
+    assert_eq!(parts.missing(&release.index, &head).chunks, left_out - 1);
+    // A whole volume brings the rest.
+    whole(release.import(Cursor::new(release.whole()), folder.path(), go_on).expect("copied"));
+    release.assert_in(folder.path());
 }
 
 /// Where the killed child works; unset in an ordinary run.

@@ -31,7 +31,13 @@ fn park(world: &World, bundle: &Bundle, version: u64) {
     let parted = handover::Request::Parted {
         volume: Digest::of(b"volume"),
         read_bytes: ByteCount(9),
-        missing: Missing { volumes: vec![2], of: 2, chunks: 1, stored_bytes: ByteCount(5) },
+        missing: Missing {
+            volumes: vec![2],
+            of: 2,
+            chunks: 1,
+            stored_bytes: ByteCount(5),
+            needs: 0,
+        },
         problem: Problem::new(Class::Busy, "intake.volume.more", "volume 2 is missing"),
     };
     assert_eq!(connection.ask::<_, handover::Answer>(&parted).unwrap(), handover::Answer::Kept);

@@ -1,0 +1,205 @@
+//! What the shelf holds, chunk by chunk: told to the connected side in a receipt, and used to fill in
+//! what a thin bundle leaves out.
+//!
+//! The signed index of every release that is received is kept beside the shelf, for as long as its
+//! generation stays. It says where in which object a content id lies; nothing is believed of it but
+//! the place: bytes are hashed again wherever they go.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use cloister_bundle::{
+    Chunk, Index, Manifest,
+    handover::{FILL_CHUNKS_MAX, Plan},
+    limits::INDEX_BYTES_MAX,
+    receipt::{ContentIds, INVENTORY, SUBJECT},
+};
+use cloister_daemon::files::{read_limited, write_atomic};
+use cloister_domain::{ByteCount, Digest, GenerationId};
+use cloister_shelf::Shelved;
+use cloister_wire::{
+    inventory::{PAGE_IDS, Page},
+    record::Event,
+};
+use nix::fcntl::OFlag;
+use serde_json::json;
+
+use crate::{core::Core, error::ActError, intake};
+
+fn folder(core: &Core) -> PathBuf {
+    core.config.paths.state.join("indexes")
+}
+
+/// Keeps the verified index of a release that is being received.
+pub(crate) fn keep_index(
+    core: &Core,
+    generation: GenerationId,
+    index: &[u8],
+) -> Result<(), ActError> {
+    let folder = folder(core);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|source| ActError::Quarantine { act: "prepared", source })?;
+    Ok(write_atomic(&folder.join(generation.to_string()), index, 0o600)?)
+}
+
+/// Removes the indexes of generations that are not in `keep`; what cannot be removed is removed next
+/// time.
+pub(crate) fn prune(core: &Core, keep: &BTreeSet<GenerationId>) {
+    let Ok(listing) = fs::read_dir(folder(core)) else { return };
+    for entry in listing.flatten() {
+        let generation = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if generation.is_none_or(|generation| !keep.contains(&GenerationId(generation)))
+            && fs::remove_file(entry.path()).is_err()
+        {
+            tracing::warn!("an index that is not needed any more was not removed");
+        }
+    }
+}
+
+/// The kept index of a release; none for one that came before indexes were kept.
+fn kept(
+    core: &Core,
+    generation: GenerationId,
+    manifest: &Manifest,
+) -> Result<Option<Index>, ActError> {
+    let path = folder(core).join(generation.to_string());
+    match read_limited(&path, INDEX_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(Index::parse(&bytes, &manifest.release().files)?)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A generation on the shelf: its manifest, and its index where it is kept.
+fn indexed(core: &Core, shelved: &Shelved) -> Result<Option<(Manifest, Index)>, ActError> {
+    let manifest = intake::manifest(&shelved.manifest()?)?;
+    let index = kept(core, shelved.id(), &manifest)?;
+    Ok(index.map(|index| (manifest, index)))
+}
+
+/// A page of the inventory, with the record that names the whole. The same inventory has one record.
+pub(crate) fn page(core: &Core, from: u64) -> Result<Page, ActError> {
+    let mut ids = Vec::new();
+    let mut generations = 0u64;
+    for shelved in core.shelf.list()? {
+        if let Some((_, index)) = indexed(core, &shelved)? {
+            ids.extend(index.chunks().iter().map(|chunk| chunk.content));
+            generations += 1;
+        }
+    }
+    let ids = ContentIds::new(ids);
+    let digest = Digest::of(&ids.encode());
+    let count = ids.as_slice().len() as u64;
+    let _act = core.act();
+    let record = core.recordd.append(&Core::entry(
+        Event::Inventory,
+        format!("{INVENTORY}/{digest}"),
+        &[(SUBJECT, digest)],
+        json!({ "chunks": count, "generations": generations }),
+    ))?;
+    let envelope = core.recordd.read(record, 1)?.into_iter().next();
+    let envelope = envelope.ok_or(ActError::Answer { daemon: "recordd" })?;
+    let first = usize::try_from(from).unwrap_or(usize::MAX);
+    let some = ids.as_slice().iter().skip(first).take(PAGE_IDS);
+    let bytes: Vec<u8> = some.flat_map(|id| *id.as_bytes()).collect();
+    Ok(Page { envelope, count, base64: BASE64_STANDARD.encode(bytes) })
+}
+
+/// Where on the shelf bytes lie.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    object: Digest,
+    object_bytes: ByteCount,
+    offset: u64,
+    bytes: u64,
+}
+
+/// Finds on the shelf what a thin volume leaves out, for one session.
+#[derive(Debug)]
+pub(crate) struct Filler {
+    index: Index,
+    places: BTreeMap<Digest, Place>,
+    quarantine: PathBuf,
+}
+
+impl Filler {
+    /// For the release of `manifest`, whose import lies in `quarantine`.
+    pub(crate) fn new(
+        core: &Core,
+        manifest: &Manifest,
+        quarantine: &Path,
+    ) -> Result<Self, ActError> {
+        let index = kept(core, manifest.generation(), manifest)?.ok_or(ActError::Order)?;
+        let wanted: BTreeSet<Digest> = index.chunks().iter().map(|chunk| chunk.content).collect();
+        let mut places = BTreeMap::new();
+        for shelved in core.shelf.list()? {
+            let Some((manifest, theirs)) = indexed(core, &shelved)? else { continue };
+            for chunk in theirs.chunks().iter().filter(|chunk| wanted.contains(&chunk.content)) {
+                let file = usize::try_from(chunk.file).ok();
+                let file = file.and_then(|file| manifest.release().files.get(file));
+                let Some(file) = file else { continue };
+                places.insert(
+                    chunk.content,
+                    Place {
+                        object: file.sha256,
+                        object_bytes: ByteCount(file.size),
+                        offset: chunk.offset,
+                        bytes: chunk.plain_bytes,
+                    },
+                );
+            }
+        }
+        Ok(Self { index, places, quarantine: quarantine.to_owned() })
+    }
+
+    /// Writes those of `chunks` that the shelf has to their places in quarantine; says which.
+    pub(crate) fn fill(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
+        if chunks.len() > FILL_CHUNKS_MAX {
+            return Err(ActError::Order);
+        }
+        let mut buffer = Vec::new();
+        let mut filled = Vec::new();
+        for number in chunks {
+            let chunk = usize::try_from(*number).ok().and_then(|n| self.index.chunks().get(n));
+            let chunk = chunk.ok_or(ActError::Order)?;
+            if self.read(core, chunk, &mut buffer)? {
+                self.write(chunk, &buffer)
+                    .map_err(|source| ActError::Quarantine { act: "filled", source })?;
+                filled.push(*number);
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Reads a chunk off the shelf and hashes it; false where it is not there as it should be.
+    fn read(&self, core: &Core, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<bool, ActError> {
+        let Some(place) = self.places.get(&chunk.content) else { return Ok(false) };
+        let object = core.shelf.object(place.object, place.object_bytes)?;
+        let (Some(object), true) = (object, place.bytes == chunk.plain_bytes) else {
+            return Ok(false);
+        };
+        let Ok(bytes) = usize::try_from(place.bytes) else { return Ok(false) };
+        buffer.resize(bytes, 0);
+        let file = core.shelf.open_object(&object)?;
+        let read = file.read_exact_at(buffer, place.offset);
+        Ok(read.is_ok() && Digest::of(buffer) == chunk.content)
+    }
+
+    /// Into a file that intaked made: it stays intaked's, so that the shelf will copy it and not take
+    /// a file over that another may hold open.
+    fn write(&self, chunk: &Chunk, plain: &[u8]) -> io::Result<()> {
+        let number = usize::try_from(chunk.file).map_err(io::Error::other)?;
+        let part: File = OpenOptions::new()
+            .write(true)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+            .open(self.quarantine.join(Plan::part_name(number)))?;
+        part.write_all_at(plain, chunk.offset)?;
+        part.sync_data()
+    }
+}
