@@ -51,7 +51,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 15] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,

@@ -223,13 +223,25 @@ impl Ward {
     fn import(&self, path: &Path) -> Result<Option<Problem>> {
         let path = path.to_str().context("the path is not UTF-8")?;
         let mut intaked = Conversation::open(&self.stage.socket(Unit::Intaked))?;
-        intaked.say(&intake::Request::Import { path: Sensitive::new(path.to_owned()) })?;
+        intaked
+            .say(&intake::Request::Import { path: Sensitive::new(path.to_owned()), into: None })?;
         loop {
             match intaked.hear()?.context("intaked ended the conversation")? {
                 intake::Event::Problem(problem) => return Ok(Some(problem)),
                 intake::Event::Received { import, .. } => return self.settled(import),
-                intake::Event::Seen(_)
+                // One of a set alone: nothing was wrong with it, and no release came of it.
+                intake::Event::Parted { .. } => {
+                    let message = "the other volumes of the release are missing";
+                    return Ok(Some(Problem::new(Class::Refused, "intake.volume.more", message)));
+                }
+                intake::Event::Medium(_)
+                | intake::Event::Says(_)
+                | intake::Event::Seen(_)
                 | intake::Event::Progress { .. }
+                | intake::Event::Repeated { .. }
+                | intake::Event::Forecast(_)
+                | intake::Event::Checked { .. }
+                | intake::Event::Needs { .. }
                 | intake::Event::Inspected => {}
             }
         }

@@ -9,7 +9,7 @@ use cloister_bundle::{
     handover::{Expected, Plan, PlannedFile},
 };
 use cloister_domain::{ByteCount, Coded, Digest, GenerationId, ImportId};
-use cloister_quarantine::{Ending, Outcome, Source, Task};
+use cloister_quarantine::{Ending, Outcome, Parts, Source, Task};
 use cloister_shelf::Shelf;
 use cloister_verify::{TrustState, enrol};
 
@@ -62,7 +62,9 @@ impl Enclave {
     /// # Panics
     /// If the head is refused.
     pub fn learn(&mut self, volume: &[u8]) {
-        let head = Source::new(Cursor::new(volume), Ending::File).head().expect("a good head");
+        let mut source = Source::new(Cursor::new(volume), Ending::File);
+        let place = source.place().expect("a good head");
+        let head = source.head(place).expect("a good head");
         let manifest = self.judge(&head.meta, &head.manifest).expect("a good release");
         self.known = Some((digest_of(&[&head.meta, &head.manifest]), manifest));
     }
@@ -73,7 +75,8 @@ impl Enclave {
     /// If the quarantine of this process cannot be written.
     pub fn offer(&self, volume: &[u8]) -> Result<GenerationId, Refusal> {
         let mut source = Source::new(Cursor::new(volume), Ending::File);
-        let head = source.head()?;
+        let place = source.place()?;
+        let head = source.head(place)?;
         let pair = digest_of(&[&head.meta, &head.manifest]);
         let manifest = match &self.known {
             Some((known, manifest)) if *known == pair => manifest.clone(),
@@ -108,18 +111,24 @@ impl Enclave {
             folder: "1".to_owned(),
             files: planned.collect(),
         };
+        let carried = source.carried(head.volume.chunks)?;
         let task = Task {
-            quarantine: self.folder.path(),
             plan: &plan,
             index: &index,
             volume: &head.volume,
+            carried: carried.as_ref(),
             attestations: &attestations,
             reserve: ByteCount(0),
         };
-        let outcome = task.copy(&mut source, |_done| ControlFlow::Continue(()));
+        let outcome = Parts::open(self.folder.path(), &plan, &index).and_then(|mut parts| {
+            // As intaked asks before it copies, of a head that nobody has judged yet.
+            let wanted = parts.wanted(&index, &head.volume, carried.as_ref());
+            assert!(wanted.chunks <= release.index.chunks, "more is wanted than there is");
+            task.copy(&mut parts, &mut source, |_done| ControlFlow::Continue(()))
+        });
         let kept = match outcome {
             Ok(Outcome::Whole(_)) => self.shelve(&manifest),
-            Ok(Outcome::Parted { .. }) => Err(MORE),
+            Ok(Outcome::Parted(_)) => Err(MORE),
             Err(error) => Err(error.into()),
         };
         fs::remove_dir_all(self.folder.path().join("1")).expect("quarantine is ours");

@@ -39,6 +39,8 @@ fn package(tree: &Path) -> Package {
         min_counter: 1,
         licences: vec!["Apache-2.0".to_owned()],
         ram_bytes: 0,
+        vram_bytes: 0,
+        runtime_min: None,
         features: Vec::new(),
         attestations: Vec::new(),
     };

@@ -18,8 +18,7 @@ use crate::{
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
     inventory::{self, Filler},
-    parked,
-    preflight,
+    parked, preflight,
 };
 
 /// Two users share a quarantine folder by its group.
@@ -223,21 +222,6 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
     let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
     core.state().receive(&new)?;
     Ok(import)
-}
-
-/// Refuses a release for which the disk has no room.
-pub(crate) fn check_room(core: &Core, summary: &Summary) -> Result<(), ActError> {
-    let needed = summary
-        .plain_bytes
-        .0
-        .saturating_sub(summary.present_bytes.0)
-        .saturating_add(core.config.update.reserve_bytes.0);
-    let about = nix::sys::statvfs::statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
-    let free = about.blocks_available().saturating_mul(about.fragment_size());
-    if free < needed {
-        return Err(ActError::Space { needed: ByteCount(needed), free: ByteCount(free) });
-    }
-    Ok(())
 }
 
 fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {

@@ -17,6 +17,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Session},
+    preflight,
 };
 
 /// The imports that wait for volumes, oldest first.
@@ -33,7 +34,7 @@ pub(crate) fn parked(core: &Core) -> Result<Vec<Parked>, ActError> {
 pub(crate) fn check(core: &Core, summary: Summary, manifest: &Manifest) -> Result<Seen, ActError> {
     let standing = core.state().import_of(summary.generation)?.map(|import| import.import);
     if standing.is_none() {
-        intake::check_room(core, &summary)?;
+        preflight::judge(&summary.fit)?;
     }
     let files = intake::planned_files(core, manifest)?;
     Ok(Seen { files, ..intake::seen(standing, summary, manifest) })
