@@ -101,6 +101,7 @@ impl Screen {
         match event {
             Event::Medium(medium) => medium::show(medium, out)?,
             Event::Says(said) => medium::show_said(said, out)?,
+            Event::Trusted(trusted) => supply::show_trusted(trusted, out)?,
             Event::Seen(summary) => supply::show_summary(summary, out)?,
             Event::Progress { .. } => {
                 self.in_line = true;

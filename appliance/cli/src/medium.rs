@@ -43,6 +43,7 @@ fn fate(piece: &Piece) -> String {
     match &piece.fate {
         Fate::Read(place) => words(place),
         Fate::OtherRelease(place) => format!("{}, another release; left alone", words(place)),
+        Fate::Trust => String::from("trust metadata"),
         Fate::Refused(problem) => format!("refused: {problem}"),
     }
 }

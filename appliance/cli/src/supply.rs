@@ -6,6 +6,7 @@ use cloister_config::{Config, Role};
 use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId};
 use cloister_wire::fit::{Measure, Term};
+use cloister_wire::intake::Trusted;
 use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
 
 use crate::{Failure, ask_daemon, print_json, records, say};
@@ -125,6 +126,21 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
     }
     for import in &status.imports {
         say!(out, "import {:>4}  {}", import.import, state_words(import));
+    }
+    Ok(())
+}
+
+/// What trust metadata that came without a release came to.
+pub(crate) fn show_trusted(trusted: &Trusted, out: &mut dyn Write) -> Result<(), Failure> {
+    let Trusted { newer, kept, root_version, targets_version, stick, revoked } = trusted;
+    let what = match (newer, kept) {
+        (true, true) => "is newer and was taken",
+        (true, false) => "is newer; nothing was taken",
+        (false, _) => "is no newer than what is held",
+    };
+    say!(out, "trust       root v{root_version}  list v{targets_version}  stick {stick}: {what}");
+    for generation in revoked {
+        say!(out, "taken back  {}", generation.0.short());
     }
     Ok(())
 }

@@ -102,6 +102,8 @@ pub enum Fate {
     Read(Place),
     /// It says that it belongs to another release, and is left alone.
     OtherRelease(Place),
+    /// It brings trust metadata and no part of a release.
+    Trust,
     /// It is no volume, or cannot be read.
     Refused(Problem),
 }
@@ -239,6 +241,23 @@ pub struct Summary {
 /// Content ids of one answer; an import with more of them asks again when these have come.
 pub const NEEDS_MAX: usize = 100_000;
 
+/// What trust metadata came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Whether it is newer than what was held.
+    pub newer: bool,
+    /// Whether it is kept; not where somebody only looks.
+    pub kept: bool,
+    /// Version of the trust root.
+    pub root_version: u64,
+    /// Version of the importer's list.
+    pub targets_version: u64,
+    /// The stick's number; 0 if sticks bear none.
+    pub stick: u64,
+    /// Releases on the shelf that are taken back.
+    pub revoked: Vec<GenerationId>,
+}
+
 /// Something intaked says while it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -247,6 +266,8 @@ pub enum Event {
     Medium(Medium),
     /// What a volume says of itself; only when somebody looks.
     Says(Said),
+    /// Trust metadata that came without a release was verified.
+    Trusted(Trusted),
     /// The head was verified; nothing of the payload was read yet.
     Seen(Summary),
     /// Bytes that are safely in quarantine.

@@ -236,13 +236,15 @@ impl Ward {
                 }
                 intake::Event::Medium(_)
                 | intake::Event::Says(_)
+                | intake::Event::Trusted(_)
                 | intake::Event::Seen(_)
                 | intake::Event::Progress { .. }
                 | intake::Event::Repeated { .. }
                 | intake::Event::Forecast(_)
                 | intake::Event::Checked { .. }
-                | intake::Event::Needs { .. }
-                | intake::Event::Inspected => {}
+                | intake::Event::Needs { .. } => {}
+                // Trust metadata alone: taken, and there is nothing to settle.
+                intake::Event::Inspected => return Ok(None),
             }
         }
     }

@@ -4,6 +4,7 @@
 mod drills;
 pub(crate) mod kills;
 mod mutations;
+mod tuf;
 
 use std::{
     fs::{self, OpenOptions},
@@ -40,7 +41,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 7] = [
+const PROOFS: [Proof; 8] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -75,6 +76,11 @@ const PROOFS: [Proof; 7] = [
         name: "package",
         shows: "the Debian package installs, upgrades, is removed and is purged in a clean root",
         run: package,
+    },
+    Proof {
+        name: "tuf",
+        shows: "our TUF client and python-tuf's agree on every one of thousands of repositories, honest and hostile",
+        run: tuf::run,
     },
 ];
 

@@ -3,7 +3,7 @@
 //! One connection is one volume: `Offer` → `Seen`; then, for an import, `Index` parts → `More` until
 //! the last → `Plan`; for a thin volume `Fill` → `Filled`; `Progress` without answers; `Complete` → `Adopted`, or `Parted` → `Kept` where
 //! other volumes hold the rest. At any point `Problem` or `Abort` ends it. `Parked` may be asked
-//! before. Nothing of the payload is read before `Seen`, no byte is
+//! before; a volume of trust metadata alone is a `Trust` → `Trusted`. Nothing of the payload is read before `Seen`, no byte is
 //! decompressed before `Plan`. After an interruption the same `Offer` continues the same import:
 //! intaked finds by hashing what already lies in quarantine.
 //!
@@ -15,7 +15,7 @@ use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 pub use cloister_wire::intake::Missing;
 use cloister_wire::{
     Problem,
-    intake::{Parked, Summary},
+    intake::{Parked, Summary, Trusted},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -55,6 +55,13 @@ impl<'de> Deserialize<'de> for Blob {
 pub enum Request {
     /// Which imports wait for volumes.
     Parked,
+    /// Trust metadata that came without a release. Answered by `Trusted`.
+    Trust {
+        /// `clb/10-meta`.
+        meta: Blob,
+        /// Whether to keep it; else it is only judged.
+        keep: bool,
+    },
     /// The first members of a volume, unread but for their headers.
     Offer(Offer),
     /// The next bytes of `clb/40-index`, from its start; at most [`INDEX_PART_BYTES_MAX`].
@@ -144,6 +151,8 @@ pub enum Answer {
     Parked(Vec<Parked>),
     /// What was parted is kept, and recorded.
     Kept,
+    /// The metadata is verified; what it came to.
+    Trusted(Trusted),
     /// The head is verified.
     Seen(Seen),
     /// The part is taken; send the next one.

@@ -64,11 +64,21 @@ impl Turn<'_> {
         let parked = Updaterd::connect(self.config)?.parked()?;
         let mut survey = Survey::of(medium);
         let chosen = survey.choose(&parked, into);
-        if !survey.found.is_empty() {
+        let trust_alone = survey.is_trust_alone() && into.is_none();
+        let trust = survey.take_trust();
+        if !survey.found.is_empty() || !trust.is_empty() {
             let told = survey.told(parked.clone(), chosen.as_ref().ok().copied());
             self.client.write(&Event::Medium(told)).map_err(IntakeError::Client)?;
         }
         self.record_what_is_no_volume(&survey)?;
+        // What was taken back counts before any release beside it is judged.
+        for meta in trust {
+            let trusted = Updaterd::connect(self.config)?.trust(meta, true)?;
+            self.client.write(&Event::Trusted(trusted)).map_err(IntakeError::Client)?;
+        }
+        if trust_alone {
+            return Ok(Event::Inspected);
+        }
         let chosen = match chosen {
             Ok(chosen) => chosen,
             // The operator meant another medium; this one was not tried.

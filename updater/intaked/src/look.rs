@@ -29,9 +29,10 @@ pub(crate) fn inspect(
     medium: &Medium,
     client: &Connection,
 ) -> Result<Event, IntakeError> {
-    let survey = Survey::of(medium);
+    let mut survey = Survey::of(medium);
     let parked = Updaterd::connect(config)?.parked()?;
     tell(client, &Event::Medium(survey.told(parked, None)))?;
+    judge_trust(config, &mut survey, client)?;
     let mut releases = survey.releases();
     let mut unreadable = Ok(());
     let mut verdict = Ok(());
@@ -50,6 +51,18 @@ pub(crate) fn inspect(
         }
     }
     verdict.and(unreadable).map(|()| Event::Inspected)
+}
+
+/// Says what trust metadata that lies by itself would come to.
+fn judge_trust(
+    config: &Config,
+    survey: &mut Survey<'_>,
+    client: &Connection,
+) -> Result<(), IntakeError> {
+    for meta in survey.take_trust() {
+        tell(client, &Event::Trusted(Updaterd::connect(config)?.trust(meta, false)?))?;
+    }
+    Ok(())
 }
 
 /// Takes `generation` out of what was not shown yet.
@@ -101,8 +114,13 @@ pub(crate) fn check(
     let parked = Updaterd::connect(config)?.parked()?;
     let mut survey = Survey::of(medium);
     let chosen = survey.choose(&parked, into);
+    let trust_alone = survey.is_trust_alone() && into.is_none();
     let told = survey.told(parked, chosen.as_ref().ok().copied());
     tell(client, &Event::Medium(told))?;
+    judge_trust(config, &mut survey, client)?;
+    if trust_alone {
+        return Ok(Event::Inspected);
+    }
     let chosen = chosen?;
     let mut outlook: Option<Outlook> = None;
     for found in survey.found {

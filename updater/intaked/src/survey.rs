@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use cloister_domain::{ByteCount, GenerationId, ImportId};
-use cloister_quarantine::{Place, QuarantineError, Source};
+use cloister_quarantine::{Opening, Place, QuarantineError, Source};
 use cloister_wire::{
     Problem,
     intake::{Fate, ForeignName, Medium as Told, Parked, Piece, Place as Claimed},
@@ -21,6 +21,14 @@ pub(crate) struct Found<'a> {
     pub(crate) place: Result<Place, QuarantineError>,
 }
 
+/// A volume that brings trust metadata and no part of a release.
+#[derive(Debug)]
+struct Alone {
+    name: Option<ForeignName>,
+    bytes: Option<ByteCount>,
+    meta: Vec<u8>,
+}
+
 impl Found<'_> {
     /// The release that it says it belongs to.
     pub(crate) fn claims(&self) -> Option<GenerationId> {
@@ -33,16 +41,36 @@ impl Found<'_> {
 pub(crate) struct Survey<'a> {
     medium: &'a Medium,
     pub(crate) found: Vec<Found<'a>>,
+    alone: Vec<Alone>,
 }
 
 impl<'a> Survey<'a> {
     pub(crate) fn of(medium: &'a Medium) -> Self {
-        let look = |volume: &'a crate::medium::Volume| {
+        let mut survey = Self { medium, found: Vec::new(), alone: Vec::new() };
+        for volume in &medium.volumes {
+            let (name, bytes) = (volume.name.clone(), volume.bytes);
             let mut source = Source::new(&volume.file, volume.ending);
-            let place = source.place();
-            Found { name: volume.name.clone(), bytes: volume.bytes, source, place }
-        };
-        Self { medium, found: medium.volumes.iter().map(look).collect() }
+            let place = match source.opening() {
+                Ok(Opening::Trust(meta)) => {
+                    survey.alone.push(Alone { name, bytes, meta });
+                    continue;
+                }
+                Ok(Opening::Place(place)) => Ok(place),
+                Err(error) => Err(error),
+            };
+            survey.found.push(Found { name, bytes, source, place });
+        }
+        survey
+    }
+
+    /// Whether nothing but trust metadata lies here.
+    pub(crate) const fn is_trust_alone(&self) -> bool {
+        self.found.is_empty() && !self.alone.is_empty()
+    }
+
+    /// The trust metadata that came by itself, each volume's.
+    pub(crate) fn take_trust(&mut self) -> Vec<Vec<u8>> {
+        self.alone.iter_mut().map(|alone| std::mem::take(&mut alone.meta)).collect()
     }
 
     /// The releases that volumes say they belong to, each once.
@@ -116,10 +144,15 @@ impl<'a> Survey<'a> {
             bytes: found.bytes,
             fate: fate(found),
         };
+        let alone = |alone: &Alone| Piece {
+            name: alone.name.clone(),
+            bytes: alone.bytes,
+            fate: Fate::Trust,
+        };
         Told {
             filesystem: self.medium.filesystem.to_owned(),
             read_only: self.medium.read_only,
-            volumes: self.found.iter().map(piece).collect(),
+            volumes: self.alone.iter().map(alone).chain(self.found.iter().map(piece)).collect(),
             ignored: self.medium.ignored.clone(),
             ignored_count: self.medium.ignored_count,
             parked,

@@ -4,7 +4,10 @@ use cloister_bundle::handover::{Answer, Blob, INDEX_PART_BYTES_MAX, Plan, Reques
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, FrameError};
 use cloister_quarantine::{Parted, QuarantineError};
-use cloister_wire::{Problem, intake::Parked};
+use cloister_wire::{
+    Problem,
+    intake::{Parked, Trusted},
+};
 
 use crate::IntakeError;
 
@@ -34,6 +37,14 @@ impl Updaterd {
         match self.0.expect().map_err(IntakeError::Updaterd)? {
             Answer::Problem(problem) => Err(IntakeError::Refused(problem)),
             answer => Ok(answer),
+        }
+    }
+
+    /// Has trust metadata judged and, with `keep`, kept.
+    pub(crate) fn trust(&self, meta: Vec<u8>, keep: bool) -> Result<Trusted, IntakeError> {
+        match self.ask(&Request::Trust { meta: Blob(meta), keep })? {
+            Answer::Trusted(trusted) => Ok(trusted),
+            _ => Err(IntakeError::OutOfTurn),
         }
     }
 

@@ -114,6 +114,14 @@ impl Volume {
     }
 }
 
+/// A volume that brings `meta`, trust metadata, and no release.
+///
+/// # Errors
+/// When the metadata is larger than a volume may bring.
+pub fn trust_volume(meta: &[u8]) -> Result<Vec<u8>> {
+    Ok(container::archive([(Member::Meta.name().as_str(), meta)])?)
+}
+
 /// Puts `meta` in the place of a volume's trust metadata; the rest keeps its bytes.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ pub use copy::{Outcome, Parted, Quarantined, Task};
 pub use error::QuarantineError;
 pub use missing::needs;
 pub use parts::{Parts, Wanted};
-pub use source::{Ending, Head, Place, Source};
+pub use source::{Ending, Head, Opening, Place, Source};
 
 #[cfg(test)]
 mod tests;

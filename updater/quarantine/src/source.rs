@@ -20,6 +20,15 @@ pub enum Ending {
     Device,
 }
 
+/// What a volume turns out to be by its first member.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    /// Part of a release.
+    Place(Place),
+    /// Trust metadata and nothing else: `clb/10-meta`, to be judged.
+    Trust(Vec<u8>),
+}
+
 /// A volume's first member, as it lies on the medium. A hint that nothing trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -60,7 +69,26 @@ impl<R: Read + Seek> Source<R> {
         Self { reader, ending, member: 0, hasher: Hasher::new(), read_bytes: 0, peeked: None }
     }
 
-    /// Reads the first member alone, which says what part of which release the volume claims to be.
+    /// Reads the first member alone, which says what part of which release the volume claims to be;
+    /// a volume of trust metadata is read to its end.
+    ///
+    /// # Errors
+    /// As [`Source::place`].
+    pub fn opening(&mut self) -> Result<Opening, QuarantineError> {
+        let block = self.block()?;
+        let meta = read_header(&block, &Member::Meta.name(), Member::Meta.bytes_max(), self.member);
+        let Ok(bytes) = meta else {
+            self.peeked = Some(block);
+            return self.place().map(Opening::Place);
+        };
+        self.begun();
+        let mut meta = Vec::new();
+        self.content(bytes, &mut meta)?;
+        self.end()?;
+        Ok(Opening::Trust(meta))
+    }
+
+    /// Reads the first member of a volume that must be a release's.
     ///
     /// # Errors
     /// [`QuarantineError::Form`] and [`QuarantineError::Medium`].

@@ -22,6 +22,7 @@ mod serve;
 mod slots;
 mod status;
 mod switch;
+mod trusted;
 mod verdict;
 mod worker;
 

@@ -119,6 +119,9 @@ fn handover<'a>(
         *session = begun;
         return Ok(Some(Answer::Seen(seen)));
     }
+    if let Request::Trust { meta, keep } = request {
+        return Ok(Some(Answer::Trusted(trusted::judge(core, &meta.0, *keep)?)));
+    }
     if matches!(request, Request::Parked) {
         return Ok(Some(Answer::Parked(parked::parked(core)?)));
     }
@@ -128,7 +131,7 @@ fn handover<'a>(
     }
     let session = session.as_mut().ok_or(ActError::Order)?;
     match request {
-        Request::Offer(_) | Request::Parked => Err(ActError::Order),
+        Request::Offer(_) | Request::Parked | Request::Trust { .. } => Err(ActError::Order),
         Request::Parted { .. } => {
             parked::parted(core, session, request)?;
             Ok(Some(Answer::Kept))

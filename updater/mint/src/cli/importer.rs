@@ -1,6 +1,10 @@
 //! The importer's words, and the station's.
 
-use std::{io::Write, path::PathBuf, time::SystemTime};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
@@ -11,10 +15,11 @@ use cloister_verify::Instant;
 
 use super::{EXPIRES, algorithm, open_all};
 use crate::{
+    files,
     importer::{Delegation, Importer, Revocation},
     keys::{self, Holder, Holders},
     trust::Folder,
-    volume::{Volume, replace_meta},
+    volume::{Volume, replace_meta, trust_volume},
 };
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +107,9 @@ pub(super) struct Revoke {
     /// A publisher's key, as PERSON=PUBLICKEY.
     #[arg(long, value_name = "HOLDER")]
     publisher: Vec<Holder>,
+    /// A volume to write that brings the metadata and no release.
+    #[arg(long, value_name = "FILE")]
+    alone: Option<PathBuf>,
     /// Volumes that shall carry the word; it counts from the next stick on.
     volumes: Vec<PathBuf>,
 }
@@ -113,6 +121,9 @@ pub(super) struct Stamp {
     /// The time to state; now, by this machine's clock, unless it is given.
     #[arg(long, value_name = "TIME")]
     issued: Option<Instant>,
+    /// A volume to write that brings the metadata and no release.
+    #[arg(long, value_name = "FILE")]
+    alone: Option<PathBuf>,
     /// The volumes.
     volumes: Vec<PathBuf>,
 }
@@ -137,11 +148,13 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
             revoke.desk.act(ask, None, |folder, importer| {
                 revocations.iter().try_for_each(|revocation| folder.revoke(revocation, importer))
             })?;
+            carry_alone(&revoke.desk, revoke.alone.as_deref(), out)?;
             carry(&revoke.desk, &revoke.volumes, "carries the word", out)
         }
-        Command::Stamp(Stamp { desk, issued, volumes }) => {
+        Command::Stamp(Stamp { desk, issued, alone, volumes }) => {
             let issued = issued.map_or_else(now, Ok)?;
             desk.act(ask, Some(issued), |folder, importer| folder.stamp(importer))?;
+            carry_alone(&desk, alone.as_deref(), out)?;
             carry(&desk, &volumes, "stamped", out)
         }
     }
@@ -168,6 +181,15 @@ fn carry(desk: &Desk, volumes: &[PathBuf], done: &str, out: &mut dyn Write) -> R
         replace_meta(path, &meta)?;
         writeln!(out, "{done} {}", path.display())?;
     }
+    Ok(())
+}
+
+/// Writes a volume of the folder's metadata and nothing else.
+fn carry_alone(desk: &Desk, path: Option<&Path>, out: &mut dyn Write) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let volume = trust_volume(&Folder::at(&desk.trust)?.meta()?)?;
+    files::write_whole(path, |file| Ok(file.write_all(&volume)?))?;
+    writeln!(out, "wrote {}", path.display())?;
     Ok(())
 }
 

@@ -1,0 +1,92 @@
+//! What the importer takes back does not serve again, and a stick with nothing but that word is enough.
+
+use anyhow::Result;
+use cloister_flows::{Scene, assert_refused};
+use cloister_stage::tamper;
+use std::path::PathBuf;
+
+/// A stick that takes back what `words` say, and brings no release.
+fn taking_back(scene: &Scene, name: &str, words: &[&str]) -> Result<PathBuf> {
+    let stick = scene.path().join(name);
+    let (trust, key) = (scene.facility.trust(), scene.facility.key("importer"));
+    let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
+    let (trust, key, out) = (path(&trust), path(&key), path(&stick));
+    let mut all = vec!["revoke", "--trust", &trust, "--key", &key, "--alone", &out];
+    all.extend(words);
+    scene.facility.mint(&all)?;
+    Ok(stick)
+}
+
+#[test]
+fn a_release_that_was_taken_back_is_not_returned_to() -> Result<()> {
+    let scene = Scene::serving()?;
+    let first = scene.active().unwrap();
+    scene.promote("v2", "2.0.0", 2)?;
+    let second = scene.active().unwrap();
+    let stick = taking_back(&scene, "word.clb", &["--generation", &first])?;
+
+    // Looking changes nothing.
+    let look = scene.facility.cloister(&["import", "--inspect", stick.to_str().unwrap()])?;
+    let said = look.said.iter().find_map(|said| said.get("trusted")).unwrap();
+    assert_eq!((&said["newer"], &said["kept"]), (&true.into(), &false.into()), "{said}");
+    let taken = scene.facility.import(&stick)?;
+    taken.done()?;
+    let said = taken.said.iter().find_map(|said| said.get("trusted")).unwrap();
+    assert_eq!((&said["newer"], &said["kept"]), (&true.into(), &true.into()), "{said}");
+    assert_eq!(said["revoked"], serde_json::json!([first]), "{said}");
+    scene.last_record("trust-update")?;
+
+    assert_refused(&scene.facility.cloister(&["rollback"])?, "bundle.revoked");
+    let record = scene.last_record("act-refused")?;
+    assert!(record["predicate"].to_string().contains("bundle.revoked"), "{record}");
+    assert_eq!(scene.active().unwrap(), second);
+    let status = scene.facility.cloister(&["status"])?;
+    let status = status.done()?;
+    let marked: Vec<bool> = status["generations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|held| held["revoked"].as_bool().unwrap())
+        .collect();
+    assert_eq!(marked, [false, true], "newest first: {status}");
+
+    // The same word again is no news.
+    let again = scene.facility.import(&stick)?;
+    again.done()?;
+    let said = again.said.iter().find_map(|said| said.get("trusted")).unwrap();
+    assert_eq!(said["newer"], false, "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_candidate_that_is_taken_back_is_not_activated_whoever_approved() -> Result<()> {
+    let scene = Scene::serving()?;
+    let import = scene.import(&scene.volume("v2", "2.0.0", 2)?)?;
+    scene.facility.approve(&import)?;
+    let stick = taking_back(&scene, "word.clb", &["--below", "cloister-demo=3"])?;
+    scene.facility.import(&stick)?.done()?;
+    assert_refused(&scene.facility.cloister(&["activate", &import])?, "bundle.revoked");
+    // Nor does a release of that kind enter any more; the next one does.
+    let old = scene.fresh_volume("2.1.0", 2);
+    assert!(old.is_err(), "mint would not admit it: {old:?}");
+    scene.promote("v2", "3.0.0", 3)?;
+    Ok(())
+}
+
+#[test]
+fn a_damaged_word_changes_nothing() -> Result<()> {
+    let scene = Scene::serving()?;
+    let first = scene.active().unwrap();
+    let stick = taking_back(&scene, "word.clb", &["--generation", &first])?;
+    let before = scene.events()?.len();
+    for place in [600, 3000, 6000] {
+        let bad = scene.path().join("bad.clb");
+        tamper::flip_a_bit(&stick, &bad, place)?;
+        let outcome = scene.facility.import(&bad)?;
+        assert!(outcome.exit != 0, "a bit at {place}: {outcome:?}");
+    }
+    let events = scene.events()?;
+    assert!(events[before..].iter().all(|event| event != "trust-update"), "{events:?}");
+    assert_eq!(scene.active().unwrap(), first);
+    Ok(())
+}
