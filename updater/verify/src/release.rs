@@ -23,10 +23,12 @@ impl TrustState {
     /// [`VerifyError::Bundle`] for its form; [`VerifyError::OutOfScope`],
     /// [`VerifyError::UnknownSigner`], [`VerifyError::Threshold`], [`VerifyError::Revoked`],
     /// [`VerifyError::Rollback`], [`VerifyError::NotListed`]; [`VerifyError::Missing`] before any
-    /// importer's metadata came.
+    /// importer's metadata came, [`VerifyError::Expired`] once what came has provably expired.
     pub fn judge(&self, envelope_text: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
         let missing = VerifyError::Missing { role: RoleName::Targets };
         let targets = self.set().targets().ok_or(missing)?;
+        // The officers may have stated a later time than the list was made for.
+        self.set().in_time(self.stored().vector.time_floor.as_ref())?;
         let envelope = Envelope::parse(envelope_text).map_err(BundleError::Manifest)?;
         // The name is read before the signature, because it chooses whose signature must be there.
         let manifest = Manifest::of(&envelope)?;

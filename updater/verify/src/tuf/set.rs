@@ -65,6 +65,16 @@ impl TrustedSet {
         self.timestamp.iter().try_for_each(|held| held.metadata.unexpired(self.now.as_ref()))
     }
 
+    /// Whether everything that is held is valid still at `now`.
+    pub(crate) fn in_time(&self, now: Option<&Instant>) -> Result<(), VerifyError> {
+        self.root.unexpired(now)?;
+        let timestamp = self.timestamp.as_ref().map(|held| &held.metadata);
+        let snapshot = self.snapshot.as_ref().map(|held| &held.metadata);
+        let targets = self.targets.as_ref().map(|held| &held.metadata);
+        let held = [timestamp, snapshot, targets];
+        held.into_iter().flatten().try_for_each(|metadata| metadata.unexpired(now))
+    }
+
     /// Forgets everything but the root.
     pub(crate) fn forget(&mut self) {
         (self.timestamp, self.snapshot, self.targets) = (None, None, None);

@@ -4,7 +4,7 @@ use cloister_domain::Coded as _;
 use cloister_verify::{RoleName, TrustState, VerifyError};
 use serde_json::{Value, json};
 
-use crate::support::{Meta, enrolled, pack, root, signed};
+use crate::support::{Meta, PUBLISHER, enrolled, pack, release, root, signed};
 
 fn stick(version: u64, extra: Value) -> Meta {
     let mut meta = Meta::new(version, Vec::new());
@@ -68,6 +68,17 @@ fn a_long_step_needs_the_officers() {
     // Alone it raises the floor too, and an expired root is refused by it.
     let alone = pack(&[("2.root.json".to_owned(), signed(&next, &[1, 2]))]);
     assert_eq!(floor(&state.refresh(&alone).unwrap()).as_deref(), Some("2030-05-01T00:00:00Z"));
+    // The list that is held expired with 2031, so nothing enters by it any more.
+    let text = release(1, PUBLISHER);
+    let mut listing = stick(2, json!({"issued": "2028-02-01T00:00:00Z"}));
+    listing.releases = vec![(1, text.clone())];
+    let listed = state.refresh(&listing.bytes()).unwrap();
+    assert!(listed.judge(&text).is_ok());
+    next["x-cloister"]["issued"] = "2031-06-01T00:00:00Z".into();
+    let alone = pack(&[("2.root.json".to_owned(), signed(&next, &[1, 2]))]);
+    let late = listed.refresh(&alone).unwrap();
+    assert_eq!(late.judge(&text), Err(VerifyError::Expired { role: RoleName::Timestamp }));
+    assert_eq!(late.may_activate(&text), Ok(()));
     next["x-cloister"]["issued"] = "2040-01-01T00:00:00Z".into();
     let alone = pack(&[("2.root.json".to_owned(), signed(&next, &[1, 2]))]);
     let expired = Err(VerifyError::Expired { role: RoleName::Root });
