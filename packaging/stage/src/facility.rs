@@ -224,6 +224,23 @@ impl Facility {
         Ok(())
     }
 
+    /// As the importer: takes back the key called `publisher` and everything that it signed.
+    ///
+    /// # Errors
+    /// When mint fails.
+    pub fn revoke_publisher(&self, publisher: &str) -> Result<()> {
+        self.mint(&[
+            "revoke",
+            "--trust",
+            path_text(&self.trust())?,
+            "--key",
+            path_text(&self.key("importer"))?,
+            "--publisher",
+            &self.holder(publisher)?,
+        ])?;
+        Ok(())
+    }
+
     /// The key file of a person.
     #[must_use]
     pub fn key(&self, person: &str) -> PathBuf {

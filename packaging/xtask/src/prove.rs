@@ -48,6 +48,11 @@ const PROOFS: [Proof; 8] = [
         run: drills::drill_1,
     },
     Proof {
+        name: "drill-2",
+        shows: "a publisher's key is stolen: revoked, what the thief signed comes in no more",
+        run: drills::drill_2,
+    },
+    Proof {
         name: "drill-3",
         shows: "one root officer's token is lost: a new root, the old key helps nobody",
         run: drills::drill_3,

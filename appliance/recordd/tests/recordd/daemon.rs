@@ -6,8 +6,9 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::support::{Root, appended, approval, copy, entry};
+use crate::support::{ORIGIN, Root, appended, approval, copy, entry, key};
 use cloister_daemon::Connection;
+use cloister_record::VerifierKey;
 use cloister_wire::{
     Reply,
     record::{Answer, Event, Request},
@@ -41,6 +42,24 @@ fn a_log_is_kept_and_its_export_holds() {
     assert_eq!(running.head(), head);
     assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 4);
     assert_eq!(appended(running.deposit(&approval("ada", 9).to_json())), 2);
+}
+
+/// systemd decrypts the credential (a TPM sealed it, perhaps) and the daemon reads a folder.
+#[test]
+fn a_host_key_that_systemd_passes_signs_the_log_and_no_other_is_made() {
+    let mut root = Root::new();
+    let credentials = root.folder.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("host-key"), [9; 32]).unwrap();
+    root.credentials = Some(credentials);
+    let running = root.start();
+    let expected = VerifierKey::new(ORIGIN, key(9).public()).unwrap().to_string();
+    assert_eq!(running.head().2, expected);
+    assert!(!root.record().join("host.key").exists());
+    running.kill();
+    // Without the credential the log is another's, and stays as it is.
+    root.credentials = None;
+    assert!(!root.spawn().wait().unwrap().success());
 }
 
 #[test]

@@ -72,11 +72,13 @@ pub(crate) fn approval(person: &str, seed: u8) -> Envelope {
 /// A scratch root whose daemon can be started again and again.
 pub(crate) struct Root {
     pub(crate) folder: tempfile::TempDir,
+    /// The folder that systemd would pass credentials in.
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 impl Root {
     pub(crate) fn new() -> Self {
-        let this = Self { folder: tempfile::tempdir().unwrap() };
+        let this = Self { folder: tempfile::tempdir().unwrap(), credentials: None };
         let at = |name: &str| this.folder.path().join(name).display().to_string();
         let text = format!(
             "[paths]\nstate = \"{}\"\nruntime = \"{}\"\n[record]\norigin = \"{ORIGIN}\"\n",
@@ -95,6 +97,7 @@ impl Root {
         Command::new(env!("CARGO_BIN_EXE_cloister-recordd"))
             .arg("--config")
             .arg(self.folder.path().join("cloister.toml"))
+            .envs(self.credentials.iter().map(|folder| ("CREDENTIALS_DIRECTORY", folder)))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()

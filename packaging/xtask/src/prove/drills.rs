@@ -215,6 +215,31 @@ pub(super) fn drill_1(progress: &mut Progress, out: &mut dyn Write) -> Result<()
     })
 }
 
+/// A publisher's key is stolen, and the thief's release is active before anybody knows.
+pub(super) fn drill_2(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    once(progress, out, |out| {
+        let mut site = Site::found(Holders::officers(3, 2), out)?;
+        site.goes_on("publisher", 2)?;
+        site.tell("release 2 was the thief's; the publisher makes a new key")?;
+        let thiefs = site.facility.home().join("volumes/2.0.0-publisher");
+        let thiefs = fs::read_dir(thiefs)?.next().context("release 2 is gone")??.path();
+        site.facility.make_key("publisher-new", "publisher")?;
+        let next = Holders { publisher: "publisher-new".to_owned(), ..site.holders.clone() };
+        site.rotate(next, &["officer-1", "officer-2"])?;
+        site.facility.delegate("publisher-new")?;
+        site.facility.revoke_publisher("publisher")?;
+        // The good content again, under the new key: it carries the word to the appliance.
+        let records = site.goes_on("publisher-new", 3)?;
+        Site::root_is(&records, 2)?;
+        site.refuses(&thiefs, "the thief's release again")?;
+        let another = site.facility.sign("publisher", &site.tree(4)?, "4.0.0", 4)?;
+        replace_meta(&another, &Folder::at(&site.facility.trust())?.meta()?)?;
+        site.refuses(&another, "another release that the thief signed")?;
+        site.goes_on("publisher-new", 5)?;
+        site.end()
+    })
+}
+
 /// One root officer's token is lost.
 pub(super) fn drill_3(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     once(progress, out, |out| {
