@@ -1,12 +1,14 @@
 //! `./x prove [NAME]`: proofs that are too long for CI. Each is seeded and goes on where it was
 //! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
 
+mod damage;
 mod drills;
 pub(crate) mod kills;
 mod mutations;
 mod tuf;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -41,7 +43,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 8] = [
+const PROOFS: [Proof; 11] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -66,6 +68,16 @@ const PROOFS: [Proof; 8] = [
         name: "drill-9",
         shows: "the clock says 1970, then 2076, then 1970: every decision is the same",
         run: drills::drill_9,
+    },
+    Proof {
+        name: "fuzz",
+        shows: "no mutant of its corpus makes a parser of foreign bytes fail",
+        run: damage::fuzz,
+    },
+    Proof {
+        name: "hostile",
+        shows: "no mutant of a valid volume, its metadata, manifest, index or chunks is accepted unless those who may have signed it",
+        run: damage::hostile,
     },
     Proof {
         name: "kills",
@@ -96,7 +108,7 @@ struct Progress {
     rounds: u64,
     done: u64,
     /// How often each thing happened.
-    counts: std::collections::BTreeMap<String, u64>,
+    counts: BTreeMap<String, u64>,
     #[serde(skip)]
     file: PathBuf,
 }
@@ -110,7 +122,7 @@ impl Progress {
         let mut progress = if file.exists() {
             serde_json::from_slice(&read_file(&file)?).context("the progress is damaged")?
         } else {
-            let counts = std::collections::BTreeMap::new();
+            let counts = BTreeMap::new();
             Self { seed: order.seed, rounds: 0, done: 0, counts, file: PathBuf::new() }
         };
         progress.rounds = order.rounds;
@@ -120,9 +132,14 @@ impl Progress {
 
     /// One round more held; `what` are the things that happened in it.
     fn held(&mut self, what: &[&str]) -> Result<()> {
+        self.held_often(&what.iter().map(|what| ((*what).to_owned(), 1)).collect())
+    }
+
+    /// One round more held, in which things happened so often.
+    fn held_often(&mut self, what: &BTreeMap<String, u64>) -> Result<()> {
         self.done += 1;
-        for what in what {
-            *self.counts.entry((*what).to_owned()).or_default() += 1;
+        for (what, often) in what {
+            *self.counts.entry(what.clone()).or_default() += often;
         }
         let next = self.file.with_extension("next");
         fs::write(&next, serde_json::to_vec(self)?)?;

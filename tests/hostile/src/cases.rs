@@ -49,7 +49,11 @@ impl std::fmt::Debug for Sink<'_> {
     }
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    fn new(base: &'a Base, take: &'a mut dyn FnMut(Case<'_>)) -> Self {
+        Self { base: &base.bytes, seen: BTreeSet::new(), names: BTreeSet::new(), take }
+    }
+
     /// Offers one case.
     ///
     /// # Panics
@@ -65,13 +69,18 @@ impl Sink<'_> {
 
 /// Every case of every class, in a fixed order.
 pub fn all(base: &Base, take: &mut dyn FnMut(Case<'_>)) -> Result<()> {
-    let sink = &mut Sink { base: &base.bytes, seen: BTreeSet::new(), names: BTreeSet::new(), take };
+    let sink = &mut Sink::new(base, take);
     container::cases(base, sink)?;
     members::cases(base, sink)?;
     metadata::cases(base, sink)?;
     manifest::cases(base, sink)?;
     index::cases(base, sink)?;
     frames::cases(base, sink)
+}
+
+/// The cases in which whole members are out of place or of other kinds.
+pub fn of_members(base: &Base, take: &mut dyn FnMut(Case<'_>)) -> Result<()> {
+    members::cases(base, &mut Sink::new(base, take))
 }
 
 /// A member's name as part of a case's.

@@ -177,7 +177,7 @@ fn shuffled(members: &Members, dice: &mut Dice) -> Members {
 }
 
 /// A few changes of bytes: bits, interesting numbers, words, cuts, copies.
-fn change(bytes: &mut Vec<u8>, dice: &mut Dice) {
+pub fn change(bytes: &mut Vec<u8>, dice: &mut Dice) {
     for _ in 0..=dice.below(4) {
         let at = dice.below(bytes.len() + 1);
         match dice.below(8) {
