@@ -192,6 +192,10 @@ sections! {
         scanner_memory_bytes: ByteCount = "4294967296" in (16_777_216, MOST);
         /// Seconds that the scanner may take for one file.
         scanner_s: u32 = "300" in (1, 86_400);
+        /// File with the age identity (C2SP age, X25519) that opens volumes sealed for this appliance,
+        /// readable by intaked alone. Empty: the systemd credential `age-identity` if there is one,
+        /// else sealed volumes are refused.
+        unsealing_key: Option<PathBuf> = "\"\"";
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);

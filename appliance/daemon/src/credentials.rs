@@ -11,6 +11,8 @@ use nix::unistd::geteuid;
 
 use crate::files::{self, FileError};
 
+/// The largest identity file: one line and comments.
+const IDENTITY_BYTES_MAX: u64 = 4 << 10;
 /// Bytes of an Ed25519 seed (RFC 8032, 5.1.5).
 const SEED_BYTES: u64 = 32;
 
@@ -81,14 +83,38 @@ pub fn host_key_seed(config: &Config) -> Result<Secret, CredentialError> {
     }
 }
 
+/// The text of the age identity that opens sealed volumes: from `update.unsealing_key`, else the
+/// credential `age-identity`; none where there is neither.
+///
+/// # Errors
+/// [`CredentialError::Exposed`] if others may read the configured file, [`CredentialError::File`] if
+/// it cannot be read.
+pub fn unsealing_key(config: &Config) -> Result<Option<Secret>, CredentialError> {
+    let file = match &config.update.unsealing_key {
+        Some(path) => {
+            guarded(path)?;
+            Some(path.clone())
+        }
+        None => path("age-identity"),
+    };
+    let read = |path: PathBuf| files::read_limited(&path, IDENTITY_BYTES_MAX).map(Secret::new);
+    file.map(read).transpose().map_err(CredentialError::File)
+}
+
 fn guarded_seed(path: &Path) -> Result<Secret, CredentialError> {
+    guarded(path)?;
+    seed(path)
+}
+
+/// Refuses a file that anybody but this user may read.
+fn guarded(path: &Path) -> Result<(), CredentialError> {
     use std::os::unix::fs::MetadataExt as _;
     let system = |source| CredentialError::File(FileError::System { act: "look at", source });
     let metadata = fs::metadata(path).map_err(system)?;
     if metadata.mode() & 0o077 != 0 || metadata.uid() != geteuid().as_raw() {
         return Err(CredentialError::Exposed);
     }
-    seed(path)
+    Ok(())
 }
 
 fn seed(path: &Path) -> Result<Secret, CredentialError> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloister_daemon::{FrameError, ListenError, ServeError};
+use cloister_daemon::{FrameError, ListenError, ServeError, credentials::CredentialError};
 use cloister_domain::{Class, Coded, ImportId};
 use cloister_quarantine::QuarantineError;
 use cloister_wire::{Problem, intake::Missing};
@@ -84,6 +84,9 @@ pub enum IntakeError {
         /// The import.
         import: ImportId,
     },
+    /// The key of sealed volumes cannot be had.
+    #[error("the key that opens sealed volumes cannot be had")]
+    Key(#[source] CredentialError),
     /// An import runs already.
     #[error("another import is running; try again when it has ended")]
     Importing,
@@ -143,6 +146,7 @@ impl Coded for IntakeError {
             | Self::NotParked { .. }
             | Self::OtherRelease { .. } => Class::Refused,
             Self::Importing | Self::MoreVolumes { .. } | Self::NeedsChunks { .. } => Class::Busy,
+            Self::Key(error) => error.class(),
             Self::Copy(error) => error.class(),
             Self::Refused(problem) => problem.class,
         }
@@ -159,6 +163,7 @@ impl Coded for IntakeError {
             Self::Several { .. } => "intake.volume.several",
             Self::NotParked { .. } => "intake.import.not-parked",
             Self::OtherRelease { .. } => "intake.volume.other",
+            Self::Key(error) => error.code(),
             Self::Importing => "intake.busy",
             Self::Copy(error) => error.code(),
             Self::MoreVolumes { .. } => "intake.volume.more",

@@ -1,6 +1,6 @@
 //! An import: from a medium's volumes into quarantine, by the plans of updaterd.
 
-use std::{fs::File, ops::ControlFlow, sync::MutexGuard};
+use std::{ops::ControlFlow, sync::MutexGuard};
 
 use cloister_bundle::{
     BundleError, Carried, FileEntry, Index, VolumeHead,
@@ -12,7 +12,14 @@ use cloister_domain::{ByteCount, ImportId};
 use cloister_quarantine::{Head, Outcome, Parts, Place, QuarantineError, Source, Task};
 use cloister_wire::intake::Event;
 
-use crate::{IntakeError, medium::Medium, pace::Pace, survey::Survey, updaterd::Updaterd};
+use crate::{
+    IntakeError,
+    medium::Medium,
+    pace::Pace,
+    reader::{Reader, identities},
+    survey::Survey,
+    updaterd::Updaterd,
+};
 
 /// Progress is told once in so many microseconds, or for each hundredth.
 const PROGRESS_MICROSECONDS: u64 = 1_000_000;
@@ -62,7 +69,7 @@ impl Turn<'_> {
         into: Option<ImportId>,
     ) -> Result<Event, IntakeError> {
         let parked = Updaterd::connect(self.config)?.parked()?;
-        let mut survey = Survey::of(medium);
+        let mut survey = Survey::of(medium, &identities(self.config)?);
         let chosen = survey.choose(&parked, into);
         let trust_alone = survey.is_trust_alone() && into.is_none();
         let trust = survey.take_trust();
@@ -94,13 +101,13 @@ impl Turn<'_> {
         let mut keep = parked.iter().any(|parked| parked.generation == chosen);
         let (mut more, mut shown) = (IntakeError::NoVolume, false);
         for found in survey.found {
-            let Ok(place) = found.place else { continue };
+            let Ok((source, place)) = found.opened else { continue };
             if place.volume.bundle != chosen {
                 continue;
             }
             let updaterd = Updaterd::connect(self.config)?;
             let mut volume = Volume { turn: self, updaterd: &updaterd, tell_seen: !shown };
-            match volume.read(medium, found.source, place) {
+            match volume.read(medium, source, place) {
                 Ok(Copied::Whole(event)) => return Ok(event),
                 Ok(Copied::Parted(missing)) => {
                     more = IntakeError::of(missing);
@@ -118,7 +125,7 @@ impl Turn<'_> {
     /// Each file that claims to be a volume and is none leaves a record; the others are still read.
     fn record_what_is_no_volume(&self, survey: &Survey<'_>) -> Result<(), IntakeError> {
         for found in &survey.found {
-            if let Err(error) = &found.place {
+            if let Err(error) = &found.opened {
                 let problem = cloister_wire::Problem::of(error);
                 Updaterd::connect(self.config)?.refused(problem, error.is_resumable());
             }
@@ -155,7 +162,7 @@ impl Volume<'_, '_> {
     fn read(
         &mut self,
         medium: &Medium,
-        mut source: Source<&File>,
+        mut source: Source<Reader<'_>>,
         place: Place,
     ) -> Result<Copied, IntakeError> {
         let head = source.head(place)?;
@@ -186,7 +193,7 @@ impl Volume<'_, '_> {
 
     fn copy(
         &mut self,
-        source: &mut Source<&File>,
+        source: &mut Source<Reader<'_>>,
         found: &Opened<'_>,
     ) -> Result<Copied, IntakeError> {
         let Opened { plan, index, volume, carried, attestations } = *found;

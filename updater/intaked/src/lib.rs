@@ -10,6 +10,7 @@ mod import;
 mod look;
 mod medium;
 mod pace;
+mod reader;
 mod survey;
 mod updaterd;
 

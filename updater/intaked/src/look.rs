@@ -1,8 +1,6 @@
 //! Looking without importing: what a medium's volumes say of themselves, whether their signatures
 //! hold, and what an import would come to. Nothing is recorded or kept.
 
-use std::fs::File;
-
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
     BundleError, Manifest,
@@ -18,6 +16,7 @@ use crate::{
     IntakeError,
     import::{offer, read_index},
     medium::Medium,
+    reader::{Reader, identities},
     survey::Survey,
     updaterd::Updaterd,
 };
@@ -29,7 +28,7 @@ pub(crate) fn inspect(
     medium: &Medium,
     client: &Connection,
 ) -> Result<Event, IntakeError> {
-    let mut survey = Survey::of(medium);
+    let mut survey = Survey::of(medium, &identities(config)?);
     let parked = Updaterd::connect(config)?.parked()?;
     tell(client, &Event::Medium(survey.told(parked, None)))?;
     judge_trust(config, &mut survey, client)?;
@@ -37,9 +36,8 @@ pub(crate) fn inspect(
     let mut unreadable = Ok(());
     let mut verdict = Ok(());
     for found in survey.found {
-        match (found.claims(), found.place) {
-            (Some(generation), Ok(place)) if take(&mut releases, generation) => {
-                let mut source = found.source;
+        match (found.claims(), found.opened) {
+            (Some(generation), Ok((mut source, place))) if take(&mut releases, generation) => {
                 let shown = source
                     .head(place)
                     .map_err(IntakeError::from)
@@ -112,7 +110,7 @@ pub(crate) fn check(
     client: &Connection,
 ) -> Result<Event, IntakeError> {
     let parked = Updaterd::connect(config)?.parked()?;
-    let mut survey = Survey::of(medium);
+    let mut survey = Survey::of(medium, &identities(config)?);
     let chosen = survey.choose(&parked, into);
     let trust_alone = survey.is_trust_alone() && into.is_none();
     let told = survey.told(parked, chosen.as_ref().ok().copied());
@@ -124,11 +122,10 @@ pub(crate) fn check(
     let chosen = chosen?;
     let mut outlook: Option<Outlook> = None;
     for found in survey.found {
-        let Ok(place) = found.place else { continue };
+        let Ok((mut source, place)) = found.opened else { continue };
         if place.volume.bundle != chosen {
             continue;
         }
-        let mut source = found.source;
         let head = source.head(place)?;
         let seen = Updaterd::connect(config)?.offer(&offer(&head, medium, Purpose::Check))?;
         if outlook.is_none() {
@@ -158,7 +155,7 @@ impl Outlook {
         config: &Config,
         seen: Seen,
         head: &Head,
-        source: &mut Source<&File>,
+        source: &mut Source<Reader<'_>>,
     ) -> Result<Self, IntakeError> {
         for expected in &seen.attestations {
             source.attestation(*expected)?;

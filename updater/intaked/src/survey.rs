@@ -1,24 +1,22 @@
 //! What lies on a medium and which of its volumes are read: decided by their first members alone,
 //! which nobody signed, and told to the person who put the medium in.
 
-use std::fs::File;
-
 use cloister_domain::{ByteCount, GenerationId, ImportId};
 use cloister_quarantine::{Opening, Place, QuarantineError, Source};
+use cloister_sealed::Identity;
 use cloister_wire::{
     Problem,
     intake::{Fate, ForeignName, Medium as Told, Parked, Piece, Place as Claimed},
 };
 
-use crate::{IntakeError, medium::Medium};
+use crate::{IntakeError, medium::Medium, reader::Reader};
 
 /// A volume whose first member was read.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     name: Option<ForeignName>,
     bytes: Option<ByteCount>,
-    pub(crate) source: Source<&'a File>,
-    pub(crate) place: Result<Place, QuarantineError>,
+    pub(crate) opened: Result<(Source<Reader<'a>>, Place), QuarantineError>,
 }
 
 /// A volume that brings trust metadata and no part of a release.
@@ -32,7 +30,7 @@ struct Alone {
 impl Found<'_> {
     /// The release that it says it belongs to.
     pub(crate) fn claims(&self) -> Option<GenerationId> {
-        self.place.as_ref().ok().map(|place| place.volume.bundle)
+        self.opened.as_ref().ok().map(|(_, place)| place.volume.bundle)
     }
 }
 
@@ -45,20 +43,24 @@ pub(crate) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    pub(crate) fn of(medium: &'a Medium) -> Self {
+    pub(crate) fn of(medium: &'a Medium, identities: &[Identity]) -> Self {
         let mut survey = Self { medium, found: Vec::new(), alone: Vec::new() };
         for volume in &medium.volumes {
             let (name, bytes) = (volume.name.clone(), volume.bytes);
-            let mut source = Source::new(&volume.file, volume.ending);
-            let place = match source.opening() {
-                Ok(Opening::Trust(meta)) => {
+            let opened = Reader::open(&volume.file, identities).and_then(|reader| {
+                let mut source = Source::new(reader, volume.ending);
+                let opening = source.opening()?;
+                Ok((source, opening))
+            });
+            let opened = match opened {
+                Ok((_read_to_its_end, Opening::Trust(meta))) => {
                     survey.alone.push(Alone { name, bytes, meta });
                     continue;
                 }
-                Ok(Opening::Place(place)) => Ok(place),
+                Ok((source, Opening::Place(place))) => Ok((source, place)),
                 Err(error) => Err(error),
             };
-            survey.found.push(Found { name, bytes, source, place });
+            survey.found.push(Found { name, bytes, opened });
         }
         survey
     }
@@ -94,8 +96,8 @@ impl<'a> Survey<'a> {
     ) -> Result<GenerationId, IntakeError> {
         let releases = self.releases();
         if releases.is_empty() {
-            let first = self.found.iter().position(|found| found.place.is_err());
-            let first = first.map(|place| self.found.swap_remove(place).place);
+            let first = self.found.iter().position(|found| found.opened.is_err());
+            let first = first.map(|place| self.found.swap_remove(place).opened);
             return match first {
                 Some(Err(error)) => Err(error.into()),
                 _ => Err(IntakeError::NoVolume),
@@ -122,9 +124,9 @@ impl<'a> Survey<'a> {
 
     /// What the person is told; `chosen` is the release that is read, if one is.
     pub(crate) fn told(&self, parked: Vec<Parked>, chosen: Option<GenerationId>) -> Told {
-        let fate = |found: &Found<'_>| match &found.place {
+        let fate = |found: &Found<'_>| match &found.opened {
             Err(error) => Fate::Refused(Problem::of(error)),
-            Ok(place) => {
+            Ok((_, place)) => {
                 let head = &place.volume;
                 let claimed = Claimed {
                     generation: head.bundle,

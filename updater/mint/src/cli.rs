@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloister_attest::{Algorithm, PublicKey, Signer};
 use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
 use cloister_domain::{ByteCount, Digest, Principal, Secret};
+use cloister_sealed::Recipient;
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::Instant;
 
@@ -21,6 +22,7 @@ use crate::{
     files, inspect,
     keys::{self, Guard, Holders},
     prepare::{Order, prepare},
+    seal,
     trust::{Folder, Roles},
 };
 
@@ -60,6 +62,22 @@ enum Command {
         tree: PathBuf,
         #[command(flatten)]
         thin: Thin,
+    },
+    /// For an appliance: make the key that opens volumes sealed for it, and print whom to seal for.
+    Unsealing {
+        /// The identity file to write (mode 0600).
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Seal volumes so that only their appliances can read them: the last step, since nothing of a
+    /// sealed volume can be changed any more.
+    Seal {
+        /// Whom to seal for (an age recipient); may be given several times.
+        #[arg(long = "to", value_name = "RECIPIENT", required = true)]
+        recipients: Vec<Recipient>,
+        /// The volumes.
+        #[arg(required = true)]
+        volumes: Vec<PathBuf>,
     },
     /// Show what a volume says of itself; no key is needed and no signature is checked.
     Inspect {
@@ -395,6 +413,15 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             let (all, carried) = (ByteCount(outlook.bytes), ByteCount(outlook.carried_bytes));
             writeln!(out, "release     {} chunks, {all}", outlook.chunks)?;
             writeln!(out, "carried     {} chunks, {carried}", outlook.carried_chunks)?;
+        }
+        Command::Unsealing { out: path } => {
+            writeln!(out, "{}", seal::create_identity(&path)?)?;
+        }
+        Command::Seal { recipients, volumes } => {
+            for path in &volumes {
+                seal::volume(path, &recipients)?;
+                writeln!(out, "sealed {}", path.display())?;
+            }
         }
         Command::Inspect { volume, chunks } => inspect::inspect(&volume, chunks, out)?,
     }

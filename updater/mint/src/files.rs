@@ -18,6 +18,14 @@ pub(crate) fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads at most `bytes` bytes from the start of a file.
+pub(crate) fn read_start(path: &Path, bytes: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut start = Vec::new();
+    file.take(bytes).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 /// Writes `path` by way of a neighbour that is renamed when it is complete.
 pub(crate) fn write_whole(
     path: &Path,

@@ -14,5 +14,6 @@ pub mod importer;
 pub mod inspect;
 pub mod keys;
 pub mod prepare;
+pub mod seal;
 pub mod trust;
 pub mod volume;

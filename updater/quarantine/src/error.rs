@@ -4,6 +4,7 @@ use std::io;
 
 use cloister_bundle::BundleError;
 use cloister_domain::{ByteCount, Class, Coded};
+use cloister_sealed::SealedError;
 
 /// A volume that was refused, or could not be copied. Never names a file.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum QuarantineError {
         /// Position of the member in the volume, from 0.
         member: u64,
     },
+    /// A sealed volume was changed, cut, or is for other appliances.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
     /// A chunk with the right digest is no single frame of the signed size.
     #[error("chunk {chunk} does not unpack to the size that was signed for it")]
     Unpack {
@@ -47,11 +51,20 @@ pub enum QuarantineError {
 }
 
 impl QuarantineError {
+    /// Why a medium gave no more bytes: what opens a sealed volume says so by its own error.
+    pub(crate) fn of_medium(error: io::Error) -> Self {
+        match error.downcast::<SealedError>() {
+            Ok(sealed) => Self::Sealed(sealed),
+            Err(other) => Self::Medium(other),
+        }
+    }
+
     /// Whether importing the same volume again may succeed, so that quarantine is worth keeping.
     #[must_use]
     pub const fn is_resumable(&self) -> bool {
         match self {
             Self::Form(_) | Self::Member { .. } | Self::Unpack { .. } | Self::Plan => false,
+            Self::Sealed(error) => matches!(error, SealedError::Read(_)),
             Self::Medium(_) | Self::Write(_) | Self::Space { .. } | Self::Interrupted => true,
         }
     }
@@ -61,6 +74,7 @@ impl Coded for QuarantineError {
     fn class(&self) -> Class {
         match self {
             Self::Form(error) => error.class(),
+            Self::Sealed(error) => error.class(),
             Self::Member { .. } | Self::Unpack { .. } => Class::Refused,
             Self::Plan | Self::Medium(_) | Self::Write(_) => Class::Fault,
             Self::Space { .. } | Self::Interrupted => Class::Busy,
@@ -70,6 +84,7 @@ impl Coded for QuarantineError {
     fn code(&self) -> &'static str {
         match self {
             Self::Form(error) => error.code(),
+            Self::Sealed(error) => error.code(),
             Self::Member { .. } => "quarantine.member",
             Self::Unpack { .. } => "quarantine.unpack",
             Self::Plan => "quarantine.plan",

@@ -168,7 +168,7 @@ impl<R: Read + Seek> Source<R> {
         let rest = u64::try_from(peeked).ok().and_then(|peeked| bytes.checked_sub(peeked));
         let rest = rest.and_then(|rest| i64::try_from(rest).ok()).ok_or(BundleError::Truncated)?;
         // Beyond the end of a file a seek succeeds; the next read tells.
-        self.reader.seek(SeekFrom::Current(rest)).map_err(QuarantineError::Medium)?;
+        self.reader.seek(SeekFrom::Current(rest)).map_err(QuarantineError::of_medium)?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl<R: Read + Seek> Source<R> {
                 Ok(0) => return Ok(()),
                 Ok(_) => return Err(BundleError::End.into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(QuarantineError::Medium(error)),
+                Err(error) => return Err(QuarantineError::of_medium(error)),
             }
         }
     }
@@ -279,7 +279,7 @@ impl<R: Read + Seek> Source<R> {
             if error.kind() == io::ErrorKind::UnexpectedEof {
                 BundleError::Truncated.into()
             } else {
-                QuarantineError::Medium(error)
+                QuarantineError::of_medium(error)
             }
         })?;
         self.hasher.update(buffer);

@@ -25,10 +25,14 @@ impl Drop for Stopping<'_> {
 
 /// Runs intaked and `updaterd` in `folder` while `client` acts.
 fn with_daemons(folder: &Path, updaterd: &Updaterd<'_>, client: impl FnOnce(&Config)) {
-    let text = format!(
+    let mut text = format!(
         "[paths]\nstate = \"{0}/state\"\nruntime = \"{0}/run\"\n[update]\nreserve_bytes = 0\n",
         folder.display()
     );
+    let identity = folder.join("identity");
+    if identity.exists() {
+        text.push_str(&format!("unsealing_key = \"{}\"\n", identity.display()));
+    }
     let config = Config::parse(&text).unwrap();
     let intaked = Daemon::embedded(Role::Intaked, None, config.clone()).unwrap();
     let other = Daemon::embedded(Role::Updaterd, None, config.clone()).unwrap();

@@ -1,8 +1,9 @@
 //! A release on several sticks, and what else a stick holds.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use cloister_domain::ImportId;
+use cloister_sealed::{Chance, Identity, seal};
 use cloister_wire::intake::{Event, Fate, Medium, Parked, Request};
 
 use crate::{
@@ -146,5 +147,50 @@ fn progress_says_how_fast_and_how_long() {
             .collect();
         let whole = release.index.plain_bytes();
         assert_eq!(done.last(), Some(&(whole, whole)), "{events:?}");
+    });
+}
+
+/// Seals `plain` for the recipient of `identity`.
+fn sealed(plain: &[u8], identity: &Identity) -> Vec<u8> {
+    let chance = Chance { file_key: [1; 16], nonce: [2; 16], shares: vec![[3; 32]] };
+    let mut out = Vec::new();
+    seal(plain, &[identity.recipient()], &chance, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn a_sealed_volume_is_read_as_any_other_by_whom_it_is_for() {
+    let release = Release::of("some words that nobody else may read ");
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Identity::from_random([7; 32]), Identity::from_random([8; 32]));
+    let first = sealed(&release.part(1, 2), &ours);
+    let mut changed = first.clone();
+    let at = changed.len() - 2000;
+    changed[at] ^= 1;
+    let sticks = [
+        stick(&folder, "none", &[("a.clb", first.clone())]),
+        stick(&folder, "theirs", &[("a.clb", sealed(&release.volume(), &theirs))]),
+        stick(&folder, "changed", &[("a.clb", changed)]),
+        stick(&folder, "cut", &[("a.clb", first[..first.len() - 100].to_vec())]),
+        stick(&folder, "first", &[("a.clb", first)]),
+        stick(&folder, "second", &[("b.clb", release.part(2, 2))]),
+    ];
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        assert_eq!(code(&import(config, &sticks[0])), "sealed.recipient", "no key yet");
+    });
+    let key = folder.path().join("identity");
+    fs::write(&key, ours.to_file().expose()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    with_daemons(folder.path(), &updaterd, |config| {
+        assert_eq!(code(&import(config, &sticks[0])), "credential.exposed");
+    });
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    with_daemons(folder.path(), &updaterd, |config| {
+        let codes = [1, 2, 3].map(|number| code(&import(config, &sticks[number])).to_owned());
+        assert_eq!(codes, ["sealed.recipient", "sealed.payload", "sealed.payload"]);
+        // A sealed volume and an open one complete each other.
+        assert_eq!(code(&import(config, &sticks[4])), "intake.volume.more");
+        assert!(matches!(import(config, &sticks[5]).last(), Some(Event::Received { .. })));
     });
 }

@@ -191,7 +191,7 @@ fn a_thin_volume_brings_what_it_carries_and_the_rest_is_needed() {
         let folder = tempfile::tempdir().expect("a folder");
         release.import(Cursor::new(bytes), folder.path(), go_on).expect_err("refused").code()
     };
-    if chunks % 8 != 0 {
+    if !chunks.is_multiple_of(8) {
         assert_eq!(code(other), "bundle.carried");
     }
     let mut other = thin;

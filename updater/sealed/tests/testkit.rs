@@ -1,0 +1,169 @@
+//! The test vectors of age itself (C2SP CCTV, `age/`), those for X25519, header and payload; and
+//! damage of every kind to files of our own.
+#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test reads the small files beside it")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Cursor, Read as _, Seek as _, SeekFrom},
+    path::Path,
+};
+
+use cloister_domain::{Coded as _, Digest, Secret};
+use cloister_sealed::{Chance, Identity, Opened, Recipient, SealedError, is_sealed, seal};
+
+/// What opening and reading to the end came to, and the digest of what was read before.
+fn outcome(file: &[u8], identities: &[Identity]) -> (&'static str, Digest) {
+    let mut opened = match Opened::new(Cursor::new(file), identities) {
+        Ok(opened) => opened,
+        Err(error) => return (error.code(), Digest::of(b"")),
+    };
+    let mut plain = Vec::new();
+    let read = opened.read_to_end(&mut plain);
+    let code = match read {
+        Ok(_count) => "success",
+        Err(error) => error.get_ref().unwrap().downcast_ref::<SealedError>().unwrap().code(),
+    };
+    (code, Digest::of(&plain))
+}
+
+#[test]
+fn every_vector_of_age_comes_out_as_it_must() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testkit");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        let bytes = fs::read(entry.path()).unwrap();
+        let end = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap();
+        let text = std::str::from_utf8(&bytes[..end]).unwrap();
+        let fields: BTreeMap<&str, &str> =
+            text.lines().map(|line| line.split_once(": ").unwrap()).collect();
+        let mut file = bytes[end + 2..].to_vec();
+        if fields.get("compressed") == Some(&"zlib") {
+            let packed = std::mem::take(&mut file);
+            flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut file).unwrap();
+        }
+        let identities: Vec<Identity> = fields
+            .get("identity")
+            .map(|text| Identity::from_file(&Secret::new(text.as_bytes().to_vec())).unwrap())
+            .into_iter()
+            .collect();
+        let (code, payload) = outcome(&file, &identities);
+        let expected = match fields["expect"] {
+            "success" => "success",
+            "no match" => "sealed.recipient",
+            "HMAC failure" => "sealed.header.mac",
+            "header failure" => "sealed.header",
+            "payload failure" => "sealed.payload",
+            other => panic!("{other}"),
+        };
+        assert_eq!(code, expected, "{name}");
+        if let Some(digest) = fields.get("payload") {
+            assert_eq!(payload.to_string(), *digest, "{name}");
+        }
+        count += 1;
+    }
+    assert!(count > 60, "{count} vectors");
+}
+
+fn identity(seed: u8) -> Identity {
+    Identity::from_random([seed; 32])
+}
+
+fn sealed(plain: &[u8], recipients: &[Recipient]) -> Vec<u8> {
+    let shares = (0..recipients.len()).map(|n| [u8::try_from(n).unwrap() + 9; 32]).collect();
+    let chance = Chance { file_key: [1; 16], nonce: [2; 16], shares };
+    let mut out = Vec::new();
+    seal(plain, recipients, &chance, &mut out).unwrap();
+    out
+}
+
+fn plain(length: usize) -> Vec<u8> {
+    (0..length).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect()
+}
+
+#[test]
+fn each_recipient_opens_and_nobody_else() {
+    let recipients = [identity(1).recipient(), identity(2).recipient()];
+    for length in [0, 1, 65_535, 65_536, 65_537, 131_072, 200_000] {
+        let plain = plain(length);
+        let file = sealed(&plain, &recipients);
+        assert!(is_sealed(&file));
+        for seed in [1, 2] {
+            assert_eq!(outcome(&file, &[identity(seed)]), ("success", Digest::of(&plain)));
+        }
+        assert_eq!(outcome(&file, &[identity(3)]).0, "sealed.recipient");
+        assert_eq!(outcome(&file, &[]).0, "sealed.recipient");
+    }
+    let nobody = Chance { file_key: [1; 16], nonce: [2; 16], shares: Vec::new() };
+    assert!(seal(&b""[..], &[], &nobody, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn what_is_cut_moved_or_changed_is_refused() {
+    let text = plain(200_000);
+    let file = sealed(&text, &[identity(1).recipient()]);
+    let refused = |bytes: &[u8], what: &str| {
+        let (code, _) = outcome(bytes, &[identity(1)]);
+        assert_ne!(code, "success", "{what}");
+    };
+    for cut in (0..file.len()).step_by(997).chain([file.len() - 1, file.len() - 16]) {
+        refused(&file[..cut], "cut");
+    }
+    for at in (0..file.len()).step_by(499).chain(0..300) {
+        let mut other = file.clone();
+        other[at] ^= 1;
+        refused(&other, "a flipped bit");
+    }
+    let begin = file.len() - (200_000 + 4 * 16);
+    let block = 65_536 + 16;
+    let mut swapped = file.clone();
+    let (first, second) = swapped[begin..].split_at_mut(block);
+    first.swap_with_slice(&mut second[..block]);
+    refused(&swapped, "two blocks swapped");
+    let mut dropped = file.clone();
+    dropped.drain(begin..begin + block);
+    refused(&dropped, "a block dropped");
+    refused(&[&file[..], b"x"].concat(), "something behind the end");
+    refused(&file[..begin + 3 * block], "cut between two blocks");
+}
+
+#[test]
+fn seeking_reads_the_same_bytes() {
+    let text = plain(200_000);
+    let file = sealed(&text, &[identity(1).recipient()]);
+    let mut opened = Opened::new(Cursor::new(&file), &[identity(1)]).unwrap();
+    let mut at = 0usize;
+    for far in [0usize, 70_000, 3, 100_000, 12_345] {
+        opened.seek(SeekFrom::Current(i64::try_from(far).unwrap())).unwrap();
+        let mut some = [0; 512];
+        opened.read_exact(&mut some).unwrap();
+        at += far;
+        assert_eq!(some, text[at..at + 512]);
+        at += 512;
+    }
+    // Beyond the end there is no end that was authenticated.
+    opened.seek(SeekFrom::Start(300_000)).unwrap();
+    assert!(opened.read(&mut [0]).is_err());
+}
+
+#[test]
+fn identities_and_recipients_are_text() {
+    let one = identity(7);
+    let file = one.to_file();
+    let again = Identity::from_file(&file).unwrap();
+    assert_eq!(again.recipient(), one.recipient());
+    let text = one.recipient().to_string();
+    assert_eq!(text.parse::<Recipient>().unwrap(), one.recipient());
+    assert!(text.starts_with("age1") && format!("{one:?}") == "[secret]");
+    for wrong in ["", "age1", text.trim_start_matches('a'), &text.to_ascii_uppercase(), "age1qqqq"]
+    {
+        assert!(wrong.parse::<Recipient>().is_err());
+        assert!(Identity::from_file(&Secret::new(wrong.as_bytes().to_vec())).is_err());
+    }
+}
