@@ -1,7 +1,7 @@
 //! A removable medium for the demo and the tests: a real filesystem image.
 //!
-//! Where root allows, an ext4 image over a loop device, mounted read-only, nosuid, nodev and
-//! noexec. Elsewhere a vfat image whose files `mtools` reads, since no kernel mounts it for us.
+//! Where root allows, an ext4 image over a loop device, mounted read-only, nosuid, nodev,
+//! noexec and nosymfollow. Elsewhere a vfat image whose files `mtools` reads, since no kernel mounts it for us.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,9 @@ impl Way {
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Ext4Mounted => "ext4 image, mounted read-only, nosuid, nodev, noexec",
+            Self::Ext4Mounted => {
+                "ext4 image, mounted read-only, nosuid, nodev, noexec, nosymfollow"
+            }
             Self::VfatRead => "vfat image, read with mtools (this machine does not let us mount)",
         }
     }
@@ -95,7 +97,10 @@ fn ext4(source: &Path, image: &Path, folder: &Path, size: u64) -> Result<()> {
     make.args(["-q", "-F", "-O", "^has_journal", "-m", "0", "-d"]).arg(source).arg(image);
     run(&mut make)?;
     let mut mount = Command::new("mount");
-    mount.args(["-t", "ext4", "-o", "loop,ro,nosuid,nodev,noexec"]).arg(image).arg(folder);
+    mount
+        .args(["-t", "ext4", "-o", "loop,ro,nosuid,nodev,noexec,nosymfollow"])
+        .arg(image)
+        .arg(folder);
     run(&mut mount)
 }
 

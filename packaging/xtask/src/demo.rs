@@ -1,5 +1,7 @@
 //! `./x demo`: the whole life of an update, with the real daemons, told as a story.
 
+mod sticks;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write},
@@ -84,6 +86,7 @@ fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
     switch(&demo, &key, story)?;
     refuse(&demo, story)?;
     crash(&demo, &key, story)?;
+    sticks::play(&demo.facility, demo.embedding.as_deref(), story)?;
     audit(&demo, story)?;
     if stay {
         return remain(&demo, &key, story);

@@ -4,6 +4,7 @@
 mod damage;
 mod drills;
 pub(crate) mod kills;
+mod large;
 mod mutations;
 mod tuf;
 
@@ -43,7 +44,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 11] = [
+const PROOFS: [Proof; 12] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -83,6 +84,11 @@ const PROOFS: [Proof; 11] = [
         name: "kills",
         shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
         run: kills::run,
+    },
+    Proof {
+        name: "large",
+        shows: "files of 2.2 and 4.1 GiB come in with the memory of small ones, and a flipped bit is found",
+        run: large::run,
     },
     Proof {
         name: "mutations",
