@@ -241,7 +241,8 @@ fn cve_2020_25860_a_medium_that_answers_two_readings_differently() {
     let base = Base::new().unwrap();
     let seen = vec![false; base.bytes.len()];
     let mut source = Source::new(TwoFaced(Cursor::new(base.bytes.clone()), seen), Ending::File);
-    let head = source.head().unwrap();
+    let place = source.place().unwrap();
+    let head = source.head(place).unwrap();
     assert_eq!(
         head.manifest,
         base.member("clb/20-manifest").unwrap(),

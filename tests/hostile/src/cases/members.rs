@@ -74,7 +74,6 @@ fn rearranged(
         emptied[one].1.clear();
         give(format!("emptied/{short}"), &emptied);
     }
-    drop(give);
     foreign(members, class, codes, sink, whole);
 }
 
