@@ -94,6 +94,7 @@ impl Coded for Scanned {
 /// Seconds that the inspection of so many bytes may take: half a minute, and what a slow disk needs
 /// to read them.
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "bounded the line before")]
 pub const fn seconds_max(bytes: ByteCount) -> u32 {
     let reading = bytes.0 >> 25;
     // Below the longest time that a timer of the kernel takes.

@@ -14,7 +14,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Session},
-    parked, status, switch,
+    parked, status, switch, trusted,
 };
 
 /// All kinds of questions; their tags are disjoint.
