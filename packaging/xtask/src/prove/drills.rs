@@ -121,21 +121,20 @@ impl<'a> Site<'a> {
         Ok(records)
     }
 
-    /// The appliance refuses a volume: one record says so, nothing was switched.
-    fn refuses(&mut self, volume: &Path, why: &str) -> Result<()> {
+    /// The appliance refuses a volume with `code`: one record says so, nothing was switched.
+    fn refuses(&mut self, volume: &Path, code: &str, why: &str) -> Result<()> {
         let before = self.facility.active()?;
         let outcome = self.facility.import(volume)?;
-        self.refused(&outcome, why)?;
+        self.refused(&outcome, code, why)?;
         ensure!(self.facility.active()? == before, "a refused release became active");
         Ok(())
     }
 
-    fn refused(&mut self, outcome: &Outcome, why: &str) -> Result<()> {
-        let code = outcome.code().to_owned();
-        ensure!(outcome.exit != 0 && code.starts_with("bundle."), "not refused: {outcome:?}");
+    fn refused(&mut self, outcome: &Outcome, code: &str, why: &str) -> Result<()> {
+        ensure!(outcome.is_refused_with(code), "not refused with {code}: {outcome:?}");
         let never = ["import-accepted", "activation-intent", "trust-update"];
         let records = self.expect(&["import-refused"], &never)?;
-        let said = records.iter().any(|record| record.predicate.to_string().contains(&code));
+        let said = records.iter().any(|record| record.predicate.to_string().contains(code));
         ensure!(said, "no record names {code}");
         self.tell(&format!("refused ({code}): {why}"))
     }
@@ -164,7 +163,7 @@ impl<'a> Site<'a> {
         let volume = self.facility.sign("publisher", &self.tree(90)?, "90.0.0", 90)?;
         replace_meta(&volume, &Folder::at(&folder)?.meta()?)?;
         fs::remove_dir_all(folder)?;
-        self.refuses(&volume, why)
+        self.refuses(&volume, "bundle.signature.threshold", why)
     }
 
     /// The appliance trusts the root of `version`, says its log.
@@ -209,7 +208,11 @@ pub(super) fn drill_1(progress: &mut Progress, out: &mut dyn Write) -> Result<()
         ensure!(found.is_err(), "the importer could admit what the lost token signed");
         let volume = site.facility.sign("publisher", &site.tree(3)?, "3.0.0", 3)?;
         replace_meta(&volume, &Folder::at(&site.facility.trust())?.meta()?)?;
-        site.refuses(&volume, "a release that a finder of the token signed")?;
+        site.refuses(
+            &volume,
+            "bundle.signature.unknown-signer",
+            "a release that a finder of the token signed",
+        )?;
         site.goes_on("publisher-new", 4)?;
         site.end()
     })
@@ -231,10 +234,10 @@ pub(super) fn drill_2(progress: &mut Progress, out: &mut dyn Write) -> Result<()
         // The good content again, under the new key: it carries the word to the appliance.
         let records = site.goes_on("publisher-new", 3)?;
         Site::root_is(&records, 2)?;
-        site.refuses(&thiefs, "the thief's release again")?;
+        site.refuses(&thiefs, "bundle.revoked.key", "the thief's release again")?;
         let another = site.facility.sign("publisher", &site.tree(4)?, "4.0.0", 4)?;
         replace_meta(&another, &Folder::at(&site.facility.trust())?.meta()?)?;
-        site.refuses(&another, "another release that the thief signed")?;
+        site.refuses(&another, "bundle.revoked.key", "another release that the thief signed")?;
         site.goes_on("publisher-new", 5)?;
         site.end()
     })
@@ -309,7 +312,7 @@ pub(super) fn drill_9(progress: &mut Progress, out: &mut dyn Write) -> Result<()
                 ensure!(seconds.contains(&clock_s), "a record of {clock_s} s: {time}");
                 ensure!(time["trusted"] == false, "a record trusts the clock");
             }
-            site.refuses(&old, "release 1 again")?;
+            site.refuses(&old, "bundle.rollback", "release 1 again")?;
         }
         site.end()
     })
