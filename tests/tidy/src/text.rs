@@ -135,13 +135,17 @@ pub fn unit_files(tree: &Tree) -> Vec<Finding> {
     let mut seen = 0;
     for unit in units {
         seen += 1;
-        let wanted = ["PrivateNetwork=yes", "LimitCORE=0", "MemoryMax=", "NoNewPrivileges=yes"];
         let has = |line: &str| unit.text.lines().any(|has| has.starts_with(line));
+        // A network of its own brings mounts of its own, where nobody would see what it mounts: such
+        // a unit may have no socket at all instead.
+        let mounts = has("Type=oneshot");
+        let no_network = if mounts { "RestrictAddressFamilies=none" } else { "PrivateNetwork=yes" };
+        let wanted = [no_network, "LimitCORE=0", "MemoryMax=", "NoNewPrivileges=yes"];
         for line in wanted.into_iter().filter(|line| !has(line)) {
             findings.push(format!("{}: no `{line}`", unit.path));
         }
         // A program for one connection answers and ends; every other says when it is ready.
-        if !has("Type=notify") && !has("StandardInput=socket") {
+        if !mounts && !has("Type=notify") && !has("StandardInput=socket") {
             findings.push(format!("{}: no `Type=notify`", unit.path));
         }
     }
