@@ -1,6 +1,6 @@
 //! What the importer takes back does not serve again, and a stick with nothing but that word is enough.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cloister_flows::{Scene, assert_refused};
 use cloister_stage::tamper;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 fn taking_back(scene: &Scene, name: &str, words: &[&str]) -> Result<PathBuf> {
     let stick = scene.path().join(name);
     let (trust, key) = (scene.facility.trust(), scene.facility.key("importer"));
-    let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
-    let (trust, key, out) = (path(&trust), path(&key), path(&stick));
+    let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("not UTF-8");
+    let (trust, key, out) = (path(&trust)?, path(&key)?, path(&stick)?);
     let mut all = vec!["revoke", "--trust", &trust, "--key", &key, "--alone", &out];
     all.extend(words);
     scene.facility.mint(&all)?;

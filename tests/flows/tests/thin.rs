@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use cloister_domain::Digest;
 use cloister_flows::{Scene, assert_refused};
+use cloister_stage::release::read_file;
 use serde_json::Value;
 use std::{
     fs,
@@ -56,7 +57,7 @@ fn a_thin_bundle_is_filled_in_from_the_shelf() -> Result<()> {
     let listed = scene.last_record("inventory")?;
     assert!(listed["predicate"]["facts"]["chunks"].as_u64() > Some(0), "{listed}");
     // Nobody else's receipt is taken, and none that was changed.
-    let mut other = fs::read(&receipt)?;
+    let mut other = read_file(&receipt)?;
     *other.last_mut().context("ids")? ^= 1;
     let changed = scene.path().join("changed");
     fs::write(&changed, other)?;

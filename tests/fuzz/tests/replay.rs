@@ -1,5 +1,4 @@
 //! The corpus of every target, as it is and mutated a little.
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_fuzz::{TARGETS, corpus, drive, mutant};
 

@@ -77,10 +77,10 @@ impl Base {
 
     /// The volume with another content of one member.
     #[must_use]
-    pub fn with(&self, name: &str, bytes: Vec<u8>) -> Vec<u8> {
+    pub fn with(&self, name: &str, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut members = self.members.clone();
         for (_, content) in members.iter_mut().filter(|(member, _)| member == name) {
-            content.clone_from(&bytes);
+            *content = bytes.as_ref().to_vec();
         }
         pack(&members)
     }

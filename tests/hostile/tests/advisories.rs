@@ -288,7 +288,7 @@ fn cve_2025_0509_another_payload_beside_a_good_signature() {
     let chunk = base.members.iter().position(|(name, _)| name.starts_with("c/")).unwrap();
     let mut members = base.members.clone();
     let other = b"another payload".to_vec();
-    members[chunk] = (format!("c/{}", Digest::of(&other)), other.clone());
+    members[chunk] = (format!("c/{}", Digest::of(&other)), other);
     assert_eq!(code(&base, &pack(&members)), "bundle.container.header");
     members[chunk] = (base.members[chunk].0.clone(), vec![0; base.members[chunk].1.len()]);
     assert_eq!(code(&base, &pack(&members)), "bundle.digest");

@@ -35,7 +35,7 @@ fn a_volume_cut_at_any_length_is_refused() {
 #[test]
 fn a_volume_with_any_byte_changed_is_refused() {
     let (base, enclave) = learned();
-    let mut damaged = base.bytes.clone();
+    let mut damaged = base.bytes;
     for at in 0..damaged.len() {
         damaged[at] ^= 1 << (at % 8);
         assert!(enclave.offer(&damaged).is_err(), "bit {} of byte {at}", at % 8);

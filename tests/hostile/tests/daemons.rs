@@ -1,5 +1,4 @@
 //! The most telling cases, one or more of each kind, against the real recordd, updaterd and intaked.
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 

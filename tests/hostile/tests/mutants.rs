@@ -1,5 +1,4 @@
 //! A share of the mutants; `./x prove hostile` offers them without end.
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_hostile::{Base, mutants};
 

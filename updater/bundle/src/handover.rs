@@ -154,7 +154,7 @@ pub enum Answer {
     /// The metadata is verified; what it came to.
     Trusted(Trusted),
     /// The head is verified.
-    Seen(Seen),
+    Seen(Box<Seen>),
     /// The part is taken; send the next one.
     More,
     /// The index is verified; this is what to copy.

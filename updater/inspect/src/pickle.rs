@@ -92,7 +92,7 @@ impl Machine<'_> {
         self.rest = rest;
         match self.argument(argument) {
             Step::On => {}
-            other => return other,
+            ended @ (Step::Stop | Step::Cut | Step::Wrong) => return ended,
         }
         self.framed |= opcode == 0x80;
         let step = self.effect(effect);
@@ -142,7 +142,7 @@ impl Machine<'_> {
             Argument::Line => self.line(|_any| true),
             Argument::TwoLines => match self.line(is_name) {
                 Step::On => self.line(is_name),
-                other => other,
+                ended @ (Step::Stop | Step::Cut | Step::Wrong) => ended,
             },
             Argument::Integer => self.line(|line| {
                 let digits = line.strip_suffix(b"L").unwrap_or(line);

@@ -201,6 +201,10 @@ impl Foreign {
 }
 
 impl Fault {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what else the reader may come to say is about the metadata between the tensors"
+    )]
     pub(crate) const fn of(cause: &WeightsError) -> Self {
         match cause {
             WeightsError::Magic | WeightsError::Version { .. } => Self::Version,
@@ -246,10 +250,7 @@ impl Refusal {
 
 impl Coded for Refusal {
     fn class(&self) -> Class {
-        match self {
-            Self::Unreadable => Class::Fault,
-            _ => Class::Refused,
-        }
+        if matches!(self, Self::Unreadable) { Class::Fault } else { Class::Refused }
     }
 
     fn code(&self) -> &'static str {

@@ -50,7 +50,7 @@ impl Updaterd {
 
     pub(crate) fn offer(&self, offer: &Request) -> Result<Seen, IntakeError> {
         match self.ask(offer)? {
-            Answer::Seen(seen) => Ok(seen),
+            Answer::Seen(seen) => Ok(*seen),
             _ => Err(IntakeError::OutOfTurn),
         }
     }

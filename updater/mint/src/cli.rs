@@ -540,7 +540,11 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
         vram_bytes: build.vram_bytes,
         features: build.features,
         runtime_min: build.runtime_min,
-        attestations: build.attestations.iter().map(evidence).collect::<Result<_>>()?,
+        attestations: build
+            .attestations
+            .iter()
+            .map(|order| evidence(order))
+            .collect::<Result<_>>()?,
     };
     let mut package = Package::build(&build.tree, &spec, &publishers, &build.out)?;
     let empty = cloister_bundle::container::archive([])?;
@@ -553,7 +557,7 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
 }
 
 /// A piece of evidence as it was ordered: what it claims, and its bytes.
-fn evidence(order: &String) -> Result<(String, Vec<u8>)> {
+fn evidence(order: &str) -> Result<(String, Vec<u8>)> {
     let (claim, path) = order.rsplit_once('=').context("--attest takes URI=FILE")?;
     let most = cloister_bundle::limits::ATTESTATION_BYTES_MAX;
     Ok((claim.to_owned(), files::read_limited(Path::new(path), most)?))

@@ -167,7 +167,7 @@ impl Folder {
         };
         let mut written = Files::new();
         self.complete(&targets, importer, true, &mut written)?;
-        self.check_and_write(written, None)
+        self.check_and_write(&written, None)
     }
 
     /// Signs `targets`, and what stands above it where keys for that are at hand, under new versions.
@@ -193,7 +193,7 @@ impl Folder {
             return self.write("targets.json", &text);
         }
         self.complete(&text, importer, false, &mut written)?;
-        self.check_and_write(written, release)
+        self.check_and_write(&written, release)
     }
 
     /// Adds to `written` a snapshot that names `targets`, unless the present one does, and a timestamp.
@@ -250,7 +250,7 @@ impl Folder {
         Ok(())
     }
 
-    fn check_and_write(&self, written: Files, release: Option<&[u8]>) -> Result<()> {
+    fn check_and_write(&self, written: &Files, release: Option<&[u8]>) -> Result<()> {
         let mut files = self.files()?;
         files.extend(written.clone());
         let state = self.rooted()?.refresh(&pack(&files)?);

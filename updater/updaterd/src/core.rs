@@ -67,6 +67,7 @@ impl Core {
         use crate::UpdaterdError as Error;
         let paths = &config.paths;
         std::fs::create_dir_all(&paths.state).map_err(Error::Folder)?;
+        crate::inventory::prepare(paths).map_err(Error::Folder)?;
         let state = State::open(&paths.supply_database()).map_err(Error::State)?;
         let shelf = Shelf::open(&paths.shelf()).map_err(Error::Shelf)?;
         let trust = match state.trust().map_err(Error::State)? {

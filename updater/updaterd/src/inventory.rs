@@ -36,16 +36,18 @@ fn folder(core: &Core) -> PathBuf {
     core.config.paths.state.join("indexes")
 }
 
+/// Makes the folder of indexes, so that a release that is refused leaves nothing, not even that.
+pub(crate) fn prepare(paths: &cloister_config::Paths) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(paths.state.join("indexes"))
+}
+
 /// Keeps the verified index of a release that is being received.
 pub(crate) fn keep_index(
     core: &Core,
     generation: GenerationId,
     index: &[u8],
 ) -> Result<(), ActError> {
-    let folder = folder(core);
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|source| ActError::Quarantine { act: "prepared", source })?;
-    Ok(write_atomic(&folder.join(generation.to_string()), index, 0o600)?)
+    Ok(write_atomic(&folder(core).join(generation.to_string()), index, 0o600)?)
 }
 
 /// Removes the indexes of generations that are not in `keep`; what cannot be removed is removed next

@@ -104,7 +104,7 @@ pub(crate) fn worksheet(
         // The candidate is judged while the active release serves.
         bytes("ram-while-judged", weights.saturating_add(active_weights(core)?), 0, memory),
         bytes("vram", needs.vram_bytes, 0, accelerator(core, needs.vram_bytes)),
-        words("runtime", runtime_words(release), |word| runtime_holds(word)),
+        words("runtime", runtime_words(release), runtime_holds),
         words("features", needs.features.clone(), |word| ABILITIES.contains(&word)),
         words("licence", release.licences.clone(), |word| licence_holds(update, word)),
         words("attestations", update.attestations_required.clone(), |word| {

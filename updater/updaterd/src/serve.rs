@@ -117,7 +117,7 @@ fn handover<'a>(
         }
         let (seen, begun) = intake::offer(core, offer)?;
         *session = begun;
-        return Ok(Some(Answer::Seen(seen)));
+        return Ok(Some(Answer::Seen(Box::new(seen))));
     }
     if let Request::Trust { meta, keep } = request {
         return Ok(Some(Answer::Trusted(trusted::judge(core, &meta.0, *keep)?)));

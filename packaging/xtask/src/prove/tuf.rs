@@ -33,7 +33,7 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
         let played = sum["cases"].as_u64().context("no sum")?;
         *progress.counts.entry("repositories".to_owned()).or_default() += played;
         progress.held(&[])?;
-        if progress.done % 10 == 0 {
+        if progress.done.is_multiple_of(10) {
             writeln!(out, "{} rounds", progress.done)?;
         }
     }

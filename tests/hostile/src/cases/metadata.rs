@@ -327,10 +327,9 @@ fn order_added(sig: &str) -> String {
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
         0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
-    let bytes: Vec<u8> = (0..sig.len() / 2)
+    let mut sum: Vec<u8> = (0..sig.len() / 2)
         .filter_map(|at| u8::from_str_radix(sig.get(2 * at..2 * at + 2)?, 16).ok())
         .collect();
-    let mut sum = bytes.clone();
     let mut carry = 0u16;
     for (byte, added) in sum.iter_mut().skip(32).zip(ORDER) {
         let total = u16::from(*byte) + u16::from(added) + carry;

@@ -212,7 +212,7 @@ impl<'a> Updaterd<'a> {
             attestations: Vec::new(),
             index: Expected { sha256: Digest::of(&index), bytes: ByteCount(index.len() as u64) },
         };
-        intaked.write(&Answer::Seen(seen)).expect("intaked listens");
+        intaked.write(&Answer::Seen(Box::new(seen))).expect("intaked listens");
     }
 
     fn plan(&self, config: &Config) -> Answer {

@@ -198,7 +198,7 @@ impl World {
         let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
         let offer = handover::Request::Offer(bundle.offer(version, false));
         let seen = match connection.ask(&offer).unwrap() {
-            handover::Answer::Seen(seen) => seen,
+            handover::Answer::Seen(seen) => *seen,
             handover::Answer::Problem(problem) => return Err(problem),
             other => panic!("{other:?}"),
         };
