@@ -211,7 +211,9 @@ mod tests {
         for act in ["open", "write", "socket", "thread", "execute", "later"] {
             assert_eq!(kept(home.path(), act).signal(), Some(libc::SIGSYS), "{act}");
         }
-        assert_eq!(kept(home.path(), "hang").signal(), Some(libc::SIGALRM));
+        // Its time on the clock or on the processor, whichever is over first.
+        let hung = kept(home.path(), "hang").signal();
+        assert!(matches!(hung, Some(libc::SIGALRM | libc::SIGKILL)), "{hung:?}");
         assert_eq!(kept(home.path(), "grow").signal(), Some(libc::SIGABRT));
         assert_eq!(std::fs::metadata(home.path().join("other")).expect("there").len(), 0);
     }
