@@ -3,11 +3,11 @@
 //! Each figure is the median of [`RUNS`] runs; what every run gave goes to the log, so that the
 //! spread is seen.
 
-mod import;
 mod load;
 mod material;
+mod updater;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
@@ -18,10 +18,11 @@ const RUNS: usize = 3;
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Area {
-    /// From a volume to a candidate on the shelf.
-    Import,
     /// From a promoted model's files to an engine that is ready, and back to the release before.
     Load,
+    /// From a release tree to a volume, and from a volume to a candidate on the shelf, or to its refusal.
+    #[value(alias = "import")]
+    Updater,
 }
 
 /// One figure; for all of them less is better.
@@ -54,13 +55,28 @@ impl Figure {
         self
     }
 
+    /// A figure whose peer is not on this machine.
+    fn without(mut self, name: &'static str) -> Self {
+        self.peer_name = Some(name);
+        self
+    }
+
     fn aim(mut self, aim: f64) -> Self {
         self.aim = Some(aim);
         self
     }
 
+    fn must(mut self, must: f64) -> Self {
+        self.must = Some(must);
+        self
+    }
+
     fn is_missed(&self) -> bool {
         self.must.is_some_and(|must| self.ours > must)
+    }
+
+    fn lacks_its_peer(&self) -> bool {
+        self.peer_name.is_some() && self.peer.is_none()
     }
 }
 
@@ -81,8 +97,8 @@ pub(crate) fn run(
 ) -> Result<ExitCode> {
     let scratch = tempfile::Builder::new().prefix("cloister-bench-").tempdir()?;
     let measured = match area {
-        Area::Import => import::measure(scratch.path(), log),
         Area::Load => load::measure(scratch.path(), log),
+        Area::Updater => updater::measure(scratch.path(), log),
     };
     scratch.close().context("removing the scratch folder")?;
     let figures = match measured {
@@ -99,15 +115,18 @@ pub(crate) fn run(
             write_line(figure, out)?;
         }
     }
-    let missed = figures.iter().any(Figure::is_missed);
-    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if figures.iter().any(Figure::is_missed) {
+        return Ok(ExitCode::FAILURE);
+    }
+    let lacking = figures.iter().any(Figure::lacks_its_peer);
+    Ok(if lacking { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
 fn write_line(figure: &Figure, out: &mut dyn Write) -> Result<()> {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |n| format!("{n:.3}"));
     writeln!(
         out,
-        "{:<24} {:<6} ours {:>9.3}  {} {}  ratio {}  must {}  aim {}",
+        "{:<26} {:<6} ours {:>9.3}  {} {}  ratio {}  must {}  aim {}",
         figure.name,
         figure.unit,
         figure.ours,
@@ -140,33 +159,41 @@ fn peer(name: &'static str) -> Result<PathBuf> {
     found.into_iter().find(|file| file.is_file()).ok_or_else(|| NoPeer(name).into())
 }
 
-/// What a shell line used, its children included.
+/// What something used, its children included.
 #[derive(Clone, Copy, Debug)]
 struct Usage {
     /// User and system time.
     cpu_s: f64,
-    /// The largest resident size among its processes.
+    /// Resident memory at its largest: of a shell line that of its largest process.
     peak_mib: f64,
+    wall_s: f64,
 }
 
-/// Runs `line` in bash and says what it used (`getrusage` of a process that ran nothing else).
+/// Runs `line` in bash and says what it used (`getrusage` of a process that ran nothing else, and
+/// that every process becomes a child of whose parent ended first).
 fn usage_of(line: &str) -> Result<Usage> {
-    const ASK: &str = "import resource, subprocess, sys\n\
-        code = subprocess.call(['bash', '-euo', 'pipefail', '-c', sys.argv[1]])\n\
+    const ASK: &str = "import ctypes, os, resource, subprocess, sys\n\
+        assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER\n\
+        code = subprocess.call(['bash', '-euo', 'pipefail', '-c', sys.argv[1]], stdout=2)\n\
+        try:\n    while True: os.wait()\n\
+        except ChildProcessError: pass\n\
         used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
         print(used.ru_utime + used.ru_stime, used.ru_maxrss)\n\
         sys.exit(code)";
+    let begun = Instant::now();
     let output = std::process::Command::new(peer("python3")?)
         .args(["-c", ASK, line])
         .stdin(std::process::Stdio::null())
         .output()?;
-    ensure!(output.status.success(), "the peer failed: {line}");
+    let wall_s = begun.elapsed().as_secs_f64();
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "this failed: {line}\n{words}");
     let said = String::from_utf8(output.stdout)?;
     let mut words = said.lines().last().unwrap_or_default().split(' ').map(str::parse::<f64>);
     let (Some(Ok(cpu_s)), Some(Ok(kib))) = (words.next(), words.next()) else {
-        bail!("the peer's usage is not understood: {said}");
+        bail!("the usage is not understood: {said}");
     };
-    Ok(Usage { cpu_s, peak_mib: kib / 1024.0 })
+    Ok(Usage { cpu_s, peak_mib: kib / 1024.0, wall_s })
 }
 
 #[cfg(test)]
@@ -185,6 +212,16 @@ mod tests {
         assert_eq!((object["ours"].as_f64(), object["ratio"].as_f64()), (Some(2.0), Some(0.5)));
         assert!(object["must"].is_null() && !figure.is_missed());
         figure.must = Some(1.5);
-        assert!(figure.is_missed());
+        assert!(figure.is_missed() && !figure.lacks_its_peer());
+        assert!(Figure::new("import.cpu", "s", &[1.0]).without("rauc").lacks_its_peer());
+    }
+
+    #[test]
+    fn what_a_line_used_counts_children_that_outlive_their_parent() {
+        let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let own = usage_of(busy).unwrap();
+        let orphan = usage_of(&format!("(({busy}) & )")).unwrap();
+        assert!(orphan.cpu_s > own.cpu_s / 4.0, "{orphan:?} beside {own:?}");
+        assert!(usage_of("false").is_err());
     }
 }
