@@ -207,6 +207,32 @@ fn an_auditor_knows_the_approvers_of_every_root() {
 }
 
 #[test]
+fn a_snapshot_neither_drops_nor_lowers_what_it_named() {
+    let meta = |version: u64, delegated: &[(&str, u64)]| {
+        let mut meta = Meta::new(version, Vec::new());
+        meta.delegated = delegated.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+        meta.bytes()
+    };
+    let state = enrolled(&root(1)).unwrap().refresh(&meta(1, &[("a", 2)])).unwrap();
+    assert!(state.refresh(&meta(2, &[("a", 2), ("b", 1)])).is_ok());
+    let role = RoleName::Delegated;
+    assert_eq!(state.refresh(&meta(2, &[])), Err(VerifyError::Removed { role }));
+    let lower = state.refresh(&meta(2, &[("a", 1)]));
+    assert_eq!(lower, Err(VerifyError::Stale { role, offered: 1, held: 2 }));
+}
+
+#[test]
+fn metadata_has_the_bytes_that_are_listed() {
+    let state = enrolled(&root(1)).unwrap();
+    let mut files = Meta::new(1, Vec::new()).files();
+    let targets = files.iter_mut().find(|(name, _)| name == "targets.json").unwrap();
+    // White space before the object: the same message with the same signatures.
+    targets.1.insert(0, b' ');
+    let mixed = Err(VerifyError::Mixed { role: RoleName::Targets });
+    assert_eq!(state.refresh(&pack(&files)), mixed);
+}
+
+#[test]
 fn parts_of_two_sets_do_not_mix() {
     let state = enrolled(&root(1)).unwrap();
     let (old, new) = (Meta::new(1, Vec::new()).files(), Meta::new(2, Vec::new()).files());
