@@ -620,7 +620,7 @@ def change(repo, roll, names):
         else:
             repo.roles[Snapshot.type].meta[entry].version += 1
         repo.publish(*above)
-    elif act == 12:
+    elif act == 12 and (role, signed.version) in repo.files:
         text = bytearray(repo.last(role))
         at = roll.randrange(len(text))
         text[at] ^= 1 << roll.randrange(8)
