@@ -90,3 +90,21 @@ fn a_damaged_word_changes_nothing() -> Result<()> {
     assert_eq!(scene.active().unwrap(), first);
     Ok(())
 }
+
+#[test]
+fn a_crowd_of_words_is_not_held_in_memory() -> Result<()> {
+    let scene = Scene::serving()?;
+    let first = scene.active().unwrap();
+    let stick = taking_back(&scene, "word.clb", &["--generation", &first])?;
+    let folder = scene.path().join("crowd");
+    std::fs::create_dir(&folder)?;
+    for number in 0..7 {
+        std::fs::copy(&stick, folder.join(format!("{number}.clb")))?;
+    }
+    let look = scene.facility.cloister(&["import", "--inspect", folder.to_str().unwrap()])?;
+    let medium = look.said.iter().find_map(|said| said.get("medium")).unwrap();
+    let volumes = medium["volumes"].as_array().unwrap();
+    let taken = volumes.iter().filter(|volume| volume["fate"] == "trust").count();
+    assert_eq!((taken, volumes.len()), (4, 7), "{medium}");
+    Ok(())
+}

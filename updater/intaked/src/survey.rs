@@ -1,6 +1,7 @@
 //! What lies on a medium and which of its volumes are read: decided by their first members alone,
 //! which nobody signed, and told to the person who put the medium in.
 
+use cloister_bundle::BundleError;
 use cloister_domain::{ByteCount, GenerationId, ImportId};
 use cloister_quarantine::{Opening, Place, QuarantineError, Source};
 use cloister_sealed::Identity;
@@ -10,6 +11,10 @@ use cloister_wire::{
 };
 
 use crate::{IntakeError, medium::Medium, reader::Reader};
+
+/// Volumes of trust metadata that one medium may bring. Each is held in memory whole (at most 4 MiB),
+/// and one says everything, so a crowded stick asks for no more memory than that.
+const TRUST_VOLUMES_MAX: usize = 4;
 
 /// A volume whose first member was read.
 #[derive(Debug)]
@@ -53,6 +58,9 @@ impl<'a> Survey<'a> {
                 Ok((source, opening))
             });
             let opened = match opened {
+                Ok((_, Opening::Trust(_))) if survey.alone.len() >= TRUST_VOLUMES_MAX => {
+                    Err(BundleError::Head.into())
+                }
                 Ok((_read_to_its_end, Opening::Trust(meta))) => {
                     survey.alone.push(Alone { name, bytes, meta });
                     continue;
