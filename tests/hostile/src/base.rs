@@ -75,6 +75,13 @@ impl Base {
         Ok(whole["signed"].take())
     }
 
+    /// The stored chunks, in their order.
+    #[must_use]
+    pub fn chunks(&self) -> Vec<Vec<u8>> {
+        let chunks = self.members.iter().filter(|(name, _)| name.starts_with("c/"));
+        chunks.map(|(_, content)| content.clone()).collect()
+    }
+
     /// The volume with another content of one member.
     #[must_use]
     pub fn with(&self, name: &str, bytes: impl AsRef<[u8]>) -> Vec<u8> {

@@ -17,12 +17,7 @@ const CODES: &[&str] =
 
 pub(super) fn cases(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     let table = base.member("clb/40-index")?.to_vec();
-    let chunks: Vec<Vec<u8>> = base
-        .members
-        .iter()
-        .filter(|(name, _)| name.starts_with("c/"))
-        .map(|(_, content)| content.clone())
-        .collect();
+    let chunks = base.chunks();
     let packed =
         (0..chunks.len()).filter(|entry| table[HEAD_BYTES + entry * CHUNK_BYTES + 80] == 1);
     for entry in packed {

@@ -26,12 +26,7 @@ const CODES: &[&str] = &[
 
 pub(super) fn cases(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     let table = base.member("clb/40-index")?.to_vec();
-    let chunks: Vec<Vec<u8>> = base
-        .members
-        .iter()
-        .filter(|(name, _)| name.starts_with("c/"))
-        .map(|(_, content)| content.clone())
-        .collect();
+    let chunks = base.chunks();
     let mut give = |name: String, table: &[u8]| -> Result<()> {
         sink.give(&format!("index/{name}"), &base.with_index(table, &chunks)?, CODES);
         Ok(())
