@@ -84,7 +84,7 @@ pub enum Request {
     Complete(Complete),
     /// Nothing of this volume is missing any more; other volumes hold the rest.
     Parted {
-        /// SHA-256 of all bytes of this session in the order in which they were read.
+        /// SHA-256 of the bytes read in this session, in their order, without the content of chunks.
         volume: Digest,
         /// Bytes read from the medium in this session.
         read_bytes: ByteCount,
@@ -135,7 +135,7 @@ pub struct Offer {
 /// What intaked did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complete {
-    /// SHA-256 of all bytes of this session in the order in which they were read.
+    /// SHA-256 of the bytes read in this session, in their order, without the content of chunks.
     pub volume: Digest,
     /// Stored bytes read from the medium in this session.
     pub read_bytes: ByteCount,

@@ -58,7 +58,7 @@ pub enum Outcome {
 /// A volume of which nothing is missing any more, while other volumes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parted {
-    /// SHA-256 of all bytes of this session in the order in which they were read.
+    /// [`Source::digest`] of this session.
     pub volume: Digest,
     /// Bytes read from the medium in this session.
     pub read_bytes: ByteCount,

@@ -50,7 +50,8 @@ pub struct Head {
     pub manifest: Vec<u8>,
 }
 
-/// Reads a volume member by member and keeps the digest of every byte that it read.
+/// Reads a volume member by member and keeps the digest of what it read: of every byte, but for the
+/// content of chunks, which the names in their headers stand for.
 #[derive(Debug)]
 pub struct Source<R> {
     reader: R,
@@ -151,12 +152,12 @@ impl<R: Read + Seek> Source<R> {
         buffer: &mut Vec<u8>,
     ) -> Result<(), QuarantineError> {
         self.known_header(Member::Chunk(stored), bytes)?;
-        self.content(bytes, buffer)?;
-        if Digest::of(buffer) == stored {
-            Ok(())
-        } else {
-            Err(BundleError::Digest { chunk: number }.into())
+        buffer.resize(length_of(bytes)?, 0);
+        self.read(buffer)?;
+        if Digest::of(buffer) != stored {
+            return Err(BundleError::Digest { chunk: number }.into());
         }
+        self.pad(bytes)
     }
 
     /// Passes over the members of chunks that are there already, `bytes` bytes with their headers.
@@ -199,7 +200,8 @@ impl<R: Read + Seek> Source<R> {
         ByteCount(self.read_bytes)
     }
 
-    /// SHA-256 of the bytes read so far, in their order.
+    /// SHA-256 of the bytes read so far, in their order, without the content of chunks: each has the
+    /// digest that the header before it names.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.hasher.clone().finish()
@@ -254,9 +256,15 @@ impl<R: Read + Seek> Source<R> {
         Ok(block)
     }
 
-    /// Reads a member's content and checks that zeros pad it to the next block.
+    /// Reads a member's content, whose length the caller has checked against a limit, and its padding.
     fn content(&mut self, bytes: u64, content: &mut Vec<u8>) -> Result<(), QuarantineError> {
-        self.exactly(bytes, content)?;
+        content.resize(length_of(bytes)?, 0);
+        self.fill(content)?;
+        self.pad(bytes)
+    }
+
+    /// Checks that zeros pad a member of `bytes` bytes to the next block.
+    fn pad(&mut self, bytes: u64) -> Result<(), QuarantineError> {
         let mut zeros = [0; BLOCK_BYTES];
         let zeros = zeros.get_mut(..padding(bytes)).expect("padding is below a block");
         self.fill(zeros)?;
@@ -267,14 +275,14 @@ impl<R: Read + Seek> Source<R> {
         Err(BundleError::Padding { member }.into())
     }
 
-    /// Fills `buffer` with the next `bytes` bytes. Every caller has checked them against a limit.
-    fn exactly(&mut self, bytes: u64, buffer: &mut Vec<u8>) -> Result<(), QuarantineError> {
-        let length = usize::try_from(bytes).map_err(|_too_large| BundleError::Truncated)?;
-        buffer.resize(length, 0);
-        self.fill(buffer)
+    /// Fills `buffer` and takes what it holds into the digest.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), QuarantineError> {
+        self.read(buffer)?;
+        self.hasher.update(buffer);
+        Ok(())
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), QuarantineError> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), QuarantineError> {
         self.reader.read_exact(buffer).map_err(|error| {
             if error.kind() == io::ErrorKind::UnexpectedEof {
                 BundleError::Truncated.into()
@@ -282,9 +290,12 @@ impl<R: Read + Seek> Source<R> {
                 QuarantineError::of_medium(error)
             }
         })?;
-        self.hasher.update(buffer);
         let count = u64::try_from(buffer.len()).expect("a length fits 64 bits");
         self.read_bytes = self.read_bytes.saturating_add(count);
         Ok(())
     }
+}
+
+fn length_of(bytes: u64) -> Result<usize, BundleError> {
+    usize::try_from(bytes).map_err(|_too_large| BundleError::Truncated)
 }
