@@ -25,8 +25,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use crate::cell::Cell;
 use crate::{
-    Connection, FrameError, StartError, arguments::Arguments, clock::Stopwatch, log, pen, process,
-    read_config, serve,
+    Connection, FrameError, StartError, arguments::Arguments, clock::Stopwatch, idle, log, pen,
+    process, read_config, serve,
 };
 
 /// How long a process may take to start, and its peer to send its question.
@@ -93,7 +93,8 @@ pub fn ask<Q: Serialize, A: DeserializeOwned>(
     })
 }
 
-/// The whole of the program's `main`: takes the question and the file, decides with `cell` how small the
+/// The whole of the program's `main`: takes the question and the file, takes idle weight unless a
+/// service manager forbids it, decides with `cell` how small the
 /// cage is for a file of that size, shuts it, and sends what `judge` finds, given the file and a way to
 /// ask for the largest resident size so far.
 pub fn program<Q: DeserializeOwned, A: Serialize>(
@@ -105,7 +106,10 @@ pub fn program<Q: DeserializeOwned, A: Serialize>(
         role,
         converse(
             role,
-            |_config, bytes, socket| cell(bytes).shut(socket),
+            |_config, bytes, socket| {
+                idle::enter().unwrap_or_default();
+                cell(bytes).shut(socket)
+            },
             |_config, question, file, peak| judge(question, file, peak),
         ),
     )

@@ -2,7 +2,7 @@
 //! disk.
 #![expect(unsafe_code, reason = "no safe wrapper of sched_setscheduler is at hand")]
 
-use std::io;
+use std::{io, thread};
 
 use nix::libc;
 
@@ -15,4 +15,31 @@ pub(crate) fn enter() -> io::Result<()> {
     // SAFETY: 0 is this thread, SCHED_IDLE takes priority 0, and `none` lives through the call.
     let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Does `work` at idle weight and waits for it. In a thread of its own, since a thread cannot take its
+/// weight back; so `work` takes no lock for which others wait.
+pub fn at_idle_weight<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        let idle = enter().is_ok();
+        tracing::debug!(idle, "weight");
+        work()
+    };
+    thread::scope(|scope| scope.spawn(work).join().expect("a panic ends the process"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> i32 {
+        // SAFETY: 0 is this thread, and nothing is written.
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
+    #[test]
+    fn the_work_is_idle_and_who_waits_for_it_is_not() {
+        assert_eq!(at_idle_weight(policy), libc::SCHED_IDLE);
+        assert_eq!(policy(), libc::SCHED_OTHER);
+    }
 }

@@ -50,6 +50,8 @@ use cloister_domain::{Coded, Slot};
 pub use connection::{Connection, FrameError, Peer};
 pub use process::forget_peak_memory;
 
+pub use idle::at_idle_weight;
+
 pub use error::{ListenError, ServeError, StartError};
 pub use serve::Limits;
 pub use stop::Stop;

@@ -91,12 +91,19 @@ impl Coded for Scanned {
     }
 }
 
-/// Seconds that the inspection of so many bytes may take: half a minute, and what a slow disk needs
-/// to read them.
+/// Processor seconds that the inspection of so many bytes may take: half a minute, and one for each
+/// 32 MiB.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "bounded the line before")]
 pub const fn seconds_max(bytes: ByteCount) -> u32 {
     let reading = bytes.0 >> 25;
     // Below the longest time that a timer of the kernel takes.
     if reading > 100_000 { 100_000 } else { 30 + reading as u32 }
+}
+
+/// Seconds by the clock that the inspection of so many bytes may take. It runs at idle weight, and a
+/// machine that answers questions all the while must not make a good file look bad.
+#[must_use]
+pub const fn clock_seconds_max(bytes: ByteCount) -> u32 {
+    seconds_max(bytes) * 20
 }

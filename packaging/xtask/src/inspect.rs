@@ -19,7 +19,7 @@ use cloister_daemon::{
 };
 use cloister_domain::{ByteCount, Coded as _};
 use cloister_stage::programs;
-use cloister_wire::inspect::{Answer, Question, seconds_max};
+use cloister_wire::inspect::{Answer, Question, clock_seconds_max};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
@@ -91,7 +91,7 @@ fn judge(path: &Path, config: &Path) -> Result<Judged> {
         .spawn()
         .context("starting cloister-inspectd")?;
     let name = path.file_name().context("no name")?.to_string_lossy().into_owned();
-    let seconds = seconds_max(ByteCount(before.len()));
+    let seconds = clock_seconds_max(ByteCount(before.len()));
     let connection = Connection::over(here)?;
     let answer = ask::<_, Answer>(&connection, &Question { name }, file.as_fd(), seconds);
     drop(connection);

@@ -14,7 +14,7 @@ use cloister_domain::ByteCount;
 use cloister_inspect::{Refusal, Source};
 use cloister_wire::{
     Problem,
-    inspect::{Accepted, Answer, Question, seconds_max},
+    inspect::{Accepted, Answer, Question, clock_seconds_max, seconds_max},
 };
 
 pub use scan::scan;
@@ -26,7 +26,11 @@ const MEMORY_BYTES: u64 = 768 << 20;
 /// The cage for an artefact of `bytes`.
 #[must_use]
 pub const fn cell(bytes: ByteCount) -> Cell {
-    Cell { memory_bytes: MEMORY_BYTES, seconds: seconds_max(bytes) }
+    Cell {
+        memory_bytes: MEMORY_BYTES,
+        seconds: seconds_max(bytes),
+        clock_seconds: clock_seconds_max(bytes),
+    }
 }
 
 /// Judges the artefact in `file`.

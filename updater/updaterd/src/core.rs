@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Condvar, Mutex, MutexGuard, atomic::AtomicBool, mpsc},
+    sync::{Condvar, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     state: Mutex<State>,
     trust: Mutex<Option<TrustState>>,
     acts: Mutex<()>,
+    /// Taken before the right to act, by whoever brings a release from quarantine to the shelf.
+    adoptions: Mutex<()>,
     /// Whether the log may hold an intent that the database does not.
     pub(crate) intents_unsure: AtomicBool,
     /// Imports that a connection is receiving.
@@ -85,6 +87,7 @@ impl Core {
             state: Mutex::new(state),
             trust: Mutex::new(trust),
             acts: Mutex::new(()),
+            adoptions: Mutex::new(()),
             intents_unsure: AtomicBool::new(true),
             receiving: Mutex::new(BTreeSet::new()),
             let_go: Condvar::new(),
@@ -96,6 +99,21 @@ impl Core {
     /// Waits for the right to act.
     pub(crate) fn act(&self) -> Act<'_> {
         Act(self.acts.lock().expect(UNPOISONED))
+    }
+
+    /// Waits for the right to bring a release to the shelf. Two adoptions at once could write the
+    /// same object. Who holds it may take the right to act, not the other way round.
+    pub(crate) fn adopting(&self) -> MutexGuard<'_, ()> {
+        self.adoptions.lock().expect(UNPOISONED)
+    }
+
+    /// As [`Core::adopting`], if nobody else has it.
+    pub(crate) fn try_adopting(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.adoptions.try_lock() {
+            Ok(right) => Some(right),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => panic!("{UNPOISONED}"),
+        }
     }
 
     /// The database, for a moment.
@@ -363,11 +381,7 @@ pub(crate) fn vector_text(trust: &TrustState) -> String {
 fn stored(held: cloister_state::Trust) -> Result<Stored, VerifyError> {
     let vector: Vector =
         serde_json::from_str(&held.vector).map_err(|_quotes| VerifyError::Corrupt)?;
-    let mut files: BTreeMap<String, Vec<u8>> =
+    let files: BTreeMap<String, Vec<u8>> =
         held.files.into_iter().map(|file| (file.name, file.bytes)).collect();
-    if vector.timestamp == 0 {
-        // A root with other importer's keys made the files of the old ones void.
-        files.retain(|name, _| name == "root.json");
-    }
     Ok(Stored { files, vector })
 }

@@ -19,7 +19,7 @@ use cloister_domain::{Class, GenerationId, ImportId};
 use cloister_shelf::Object;
 use cloister_wire::{
     Problem,
-    inspect::{Answer, Question, Scanned, seconds_max},
+    inspect::{Answer, Question, Scanned, clock_seconds_max},
     record::Event,
     supply::{Inspected, Inspection, Scan},
 };
@@ -38,26 +38,39 @@ struct Finding {
     problem: Option<Problem>,
 }
 
-/// Inspects every file and every piece of evidence of a release. Doing it again after it went well
-/// does nothing.
+/// What the inspection of a release came to.
+pub(crate) struct Findings(Vec<Finding>);
+
+/// Inspects every file and every piece of evidence of a release; `None` if that went well before.
 ///
 /// # Errors
-/// [`ActError::Told`] with the first refusal, after the record of all; [`ActError::Inspector`] when
-/// inspectd cannot be had, which says nothing about the release.
-pub(crate) fn inspect(
+/// [`ActError::Inspector`] when inspectd cannot be had, which says nothing about the release.
+pub(crate) fn look(
     core: &Core,
     import: ImportId,
-    generation: GenerationId,
     files: &[(&str, Object)],
     evidence: &[Object],
-) -> Result<(), ActError> {
+) -> Result<Option<Findings>, ActError> {
     if core.state().inspection(import)?.is_some_and(|done| done.refused == 0) {
-        return Ok(());
+        return Ok(None);
     }
     // Evidence is named by its digest, which promises text.
     let evidence = evidence.iter().map(|object| ("evidence", *object));
     let all: Vec<(&str, Object)> = files.iter().copied().chain(evidence).collect();
-    let findings = look_at_all(core, &all)?;
+    look_at_all(core, &all).map(Findings).map(Some)
+}
+
+/// Records what was found, good or bad.
+///
+/// # Errors
+/// [`ActError::Told`] with the first refusal, after the record of all.
+pub(crate) fn record(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    findings: Option<Findings>,
+) -> Result<(), ActError> {
+    let Some(Findings(findings)) = findings else { return Ok(()) };
     let problem = refusal(&findings);
     let inspection = summed(findings);
     let record = core.recordd.append(&Core::entry(
@@ -131,7 +144,7 @@ fn judged(
     let file = core.shelf.open_object(object)?;
     let socket = core.config.paths.socket(Role::Inspectd);
     let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
-    let seconds = seconds_max(object.bytes());
+    let seconds = clock_seconds_max(object.bytes());
     match caged::ask::<_, Answer>(&connection, question, file.as_fd(), seconds) {
         Ok(answer) => Ok(answer.verdict),
         Err(AskError::Ended(ended)) => Ok(Err(Problem::of(&ended))),

@@ -1,4 +1,4 @@
-//! Enrolment, and the way of a bundle from a stick's head to a candidate on the shelf.
+//! Enrolment, and the way of a bundle from a stick's head into quarantine.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -8,13 +8,13 @@ use cloister_bundle::{
     handover::{Complete, Expected, Offer, Plan, PlannedFile, Purpose, Seen},
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
-use cloister_shelf::Object;
 use cloister_state::{NewImport, Series, StateError, TrustFile};
 use cloister_verify::{TrustState, Verified, VerifyError};
 use cloister_wire::{Problem, intake::Summary, record::Event, supply::ImportState};
 use serde_json::json;
 
 use crate::{
+    adopt,
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
     inventory::{self, Filler},
@@ -354,25 +354,30 @@ impl Session<'_> {
         if !self.planned {
             return Err(ActError::Order);
         }
-        let _act = core.act();
-        let (import, generation) = (self.import(), self.generation());
-        if core.state().import(import)?.state == ImportState::Receiving {
-            let record = core.recordd.append(&Core::entry(
-                Event::MediaSeen,
-                format!("import/{import}/received"),
-                &[("bundle", generation.0), ("volume", complete.volume)],
-                json!({
-                    "import": import,
-                    "read_bytes": complete.read_bytes,
-                    "resumed_chunks": complete.resumed_chunks,
-                }),
-            ))?;
-            core.state().advance(import, ImportState::Received, record)?;
-        }
-        let adopted = adopt(core, import);
+        self.received(core, complete)?;
+        let adopted = adopt::adopt(core, self.import());
         // The worker evaluates what was adopted, and goes on with what a fault held up.
         core.wake();
-        adopted.map(|()| generation)
+        adopted.map(|()| self.generation())
+    }
+
+    fn received(&self, core: &Core, complete: &Complete) -> Result<(), ActError> {
+        let _act = core.act();
+        let import = self.import();
+        if core.state().import(import)?.state != ImportState::Receiving {
+            return Ok(());
+        }
+        let record = core.recordd.append(&Core::entry(
+            Event::MediaSeen,
+            format!("import/{import}/received"),
+            &[("bundle", self.generation().0), ("volume", complete.volume)],
+            json!({
+                "import": import,
+                "read_bytes": complete.read_bytes,
+                "resumed_chunks": complete.resumed_chunks,
+            }),
+        ))?;
+        Ok(core.state().advance(import, ImportState::Received, record)?)
     }
 
     /// The volume is wrong or unreadable. One that may be read again later keeps its quarantine.
@@ -438,68 +443,4 @@ fn make_shared(folder: &Path) -> std::io::Result<()> {
     // The group comes from the quarantine folder (set-group-id), so only the low bits are set here.
     let mode = fs::metadata(folder)?.permissions().mode();
     fs::set_permissions(folder, fs::Permissions::from_mode((mode & 0o7000) | QUARANTINE_MODE))
-}
-
-/// Moves a received import to the shelf. Doing it again after a crash goes on where it stopped; the
-/// release is judged once more, so what was revoked meanwhile does not become a candidate.
-pub(crate) fn adopt(core: &Core, import: ImportId) -> Result<(), ActError> {
-    let held = core.state().import(import)?;
-    if held.state != ImportState::Received {
-        // On the shelf already; what the same volume brought again is not needed.
-        core.clear_quarantine(import);
-        return Ok(());
-    }
-    let unreadable = || StateError::Row { table: "imports" };
-    let envelope = held.manifest.ok_or_else(unreadable)?;
-    let generation = held.generation.ok_or_else(unreadable)?;
-    match shelve(core, import, &envelope) {
-        Ok(()) => {}
-        Err(error) if is_refusal(&error) => {
-            core.refuse_import(import, generation, &error.problem())?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
-    }
-    core.clear_quarantine(import);
-    Ok(())
-}
-
-fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError> {
-    let verified = core.trust()?.judge(envelope)?;
-    let manifest = verified.get();
-    let release = manifest.release();
-    let place = core.config.paths.quarantine().join(import.to_string());
-    let mut files = Vec::new();
-    for (number, file) in release.files.iter().enumerate() {
-        let part = place.join(Plan::part_name(number));
-        let object = core.shelf.adopt(&part, file.sha256, ByteCount(file.size))?;
-        files.push((file.path.as_str(), object));
-    }
-    let evidence: Vec<Object> = release
-        .attestations
-        .iter()
-        .map(|attached| {
-            let part = place.join("attest").join(attached.sha256.to_string());
-            core.shelf.adopt(&part, attached.sha256, ByteCount(attached.length))
-        })
-        .collect::<Result<_, _>>()?;
-    let generation = manifest.generation();
-    // What lies on the shelf cannot change any more, and nothing uses it yet.
-    crate::inspect::inspect(core, import, generation, &files, &evidence)?;
-    core.shelf.shelve(generation, envelope, &files, &evidence)?;
-    let record = core.recordd.append(&Core::entry(
-        Event::ImportAccepted,
-        format!("import/{import}/accepted"),
-        &[("bundle", generation.0), ("tree", manifest.tree()), ("envelope", Digest::of(envelope))],
-        json!({
-            "import": import,
-            "name": release.name,
-            "version": release.version,
-            "counter": release.release_counter,
-            "files": release.files.len(),
-            "plain_bytes": release.index.plain_bytes,
-        }),
-    ))?;
-    core.state().advance(import, ImportState::Evaluating, record)?;
-    Ok(())
 }

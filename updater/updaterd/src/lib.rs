@@ -6,6 +6,7 @@
 //! happen. One act happens at a time; reading waits for none. It never opens a stick and never
 //! listens on anything but its Unix socket.
 
+mod adopt;
 mod approve;
 mod core;
 mod error;

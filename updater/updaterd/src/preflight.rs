@@ -86,7 +86,8 @@ pub(crate) fn worksheet(
 ) -> Result<Vec<Term>, ActError> {
     let update = &core.config.update;
     let about = statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
-    let new = release.index.plain_bytes.saturating_sub(present);
+    // What the publisher says it needs, if that is more than its files.
+    let new = release.index.plain_bytes.max(release.requires.disk_bytes).saturating_sub(present);
     // With a user of its own, intaked's files are copied to the shelf and both lie there for a while.
     let copies = if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 };
     let files = u64::try_from(release.files.len()).unwrap_or(u64::MAX);

@@ -8,10 +8,11 @@ use cloister_domain::{GenerationId, ImportId, Slot};
 use cloister_wire::supply::ImportState;
 
 use crate::{
+    adopt,
     core::Core,
     error::ActError,
     evaluate::{self, Left},
-    intake, slots, switch,
+    slots, switch,
 };
 
 /// How often an engine may break off over one candidate before the candidate is refused.
@@ -80,14 +81,14 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
             slots::restore(core)?;
             memory.restored = true;
         }
-        let received = core.state().imports_in(ImportState::Received)?;
-        for import in received {
-            match intake::adopt(core, import.import) {
-                Err(error) if crate::core::is_refusal(&error) => {
-                    tracing::info!(import = import.import.0, "refused");
-                }
-                other => other?,
+    }
+    let received = core.state().imports_in(ImportState::Received)?;
+    for import in received {
+        match adopt::adopt_if_free(core, import.import) {
+            Err(error) if crate::core::is_refusal(&error) => {
+                tracing::info!(import = import.import.0, "refused");
             }
+            other => other?,
         }
     }
     let waiting = core.state().imports_in(ImportState::Evaluating)?;

@@ -1,0 +1,118 @@
+//! The way of a received release from quarantine to the shelf.
+//!
+//! Its bytes are hashed and inspected at idle weight and without the right to act, so that nobody
+//! waits with an approval or a rollback for what may take hours; only the end is an act.
+
+use cloister_bundle::{Release, handover::Plan};
+use cloister_daemon::at_idle_weight;
+use cloister_domain::{ByteCount, Digest, ImportId};
+use cloister_shelf::{Object, ShelfError};
+use cloister_state::StateError;
+use cloister_wire::{record::Event, supply::ImportState};
+use serde_json::json;
+
+use crate::{
+    core::{Core, is_refusal},
+    error::ActError,
+    inspect,
+};
+
+/// Moves a received import to the shelf. Doing it again after a crash goes on where it stopped.
+///
+/// The caller does not hold the right to act.
+pub(crate) fn adopt(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let _one_at_a_time = core.adopting();
+    adopt_alone(core, import)
+}
+
+/// As [`adopt`], unless another adoption is under way; whoever does that wakes the worker.
+pub(crate) fn adopt_if_free(core: &Core, import: ImportId) -> Result<(), ActError> {
+    match core.try_adopting() {
+        Some(_one_at_a_time) => adopt_alone(core, import),
+        None => Ok(()),
+    }
+}
+
+fn adopt_alone(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let held = core.state().import(import)?;
+    if held.state != ImportState::Received {
+        // On the shelf already; what the same volume brought again is not needed.
+        core.clear_quarantine(import);
+        return Ok(());
+    }
+    let unreadable = || StateError::Row { table: "imports" };
+    let envelope = held.manifest.ok_or_else(unreadable)?;
+    let generation = held.generation.ok_or_else(unreadable)?;
+    match shelve(core, import, &envelope) {
+        Ok(()) => {}
+        Err(error) if is_refusal(&error) => {
+            let _act = core.act();
+            core.refuse_import(import, generation, &error.problem())?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    }
+    core.clear_quarantine(import);
+    Ok(())
+}
+
+fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError> {
+    let verified = core.trust()?.judge(envelope)?;
+    let manifest = verified.get();
+    let (release, generation) = (manifest.release(), manifest.generation());
+    let Objects { files, evidence } =
+        at_idle_weight(|| Objects::adopt(core, import, release)).map_err(ActError::from)?;
+    let files: Vec<(&str, Object)> =
+        release.files.iter().map(|file| file.path.as_str()).zip(files).collect();
+    // What lies on the shelf cannot change any more, and nothing uses it yet.
+    let findings = inspect::look(core, import, &files, &evidence)?;
+
+    let _act = core.act();
+    // Once more, so that what was revoked meanwhile does not become a candidate.
+    core.trust()?.judge(envelope)?;
+    inspect::record(core, import, generation, findings)?;
+    core.shelf.shelve(generation, envelope, &files, &evidence)?;
+    let record = core.recordd.append(&Core::entry(
+        Event::ImportAccepted,
+        format!("import/{import}/accepted"),
+        &[("bundle", generation.0), ("tree", manifest.tree()), ("envelope", Digest::of(envelope))],
+        json!({
+            "import": import,
+            "name": release.name,
+            "version": release.version,
+            "counter": release.release_counter,
+            "files": release.files.len(),
+            "plain_bytes": release.index.plain_bytes,
+        }),
+    ))?;
+    core.state().advance(import, ImportState::Evaluating, record)?;
+    Ok(())
+}
+
+/// What a release consists of, on the shelf.
+struct Objects {
+    /// In the order of the release's files.
+    files: Vec<Object>,
+    evidence: Vec<Object>,
+}
+
+impl Objects {
+    fn adopt(core: &Core, import: ImportId, release: &Release) -> Result<Self, ShelfError> {
+        let place = core.config.paths.quarantine().join(import.to_string());
+        let files = release.files.iter().enumerate().map(|(number, file)| {
+            core.shelf.adopt(
+                &place.join(Plan::part_name(number)),
+                file.sha256,
+                ByteCount(file.size),
+            )
+        });
+        let evidence = release.attestations.iter().map(|attached| {
+            let part = place.join("attest").join(attached.sha256.to_string());
+            core.shelf.adopt(&part, attached.sha256, ByteCount(attached.length))
+        });
+        Ok(Self {
+            files: files.collect::<Result<_, _>>()?,
+            evidence: evidence.collect::<Result<_, _>>()?,
+        })
+    }
+}
