@@ -31,7 +31,7 @@ pub struct FileEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// `gear-v1`.
+    /// `gear-tensors-v1`.
     pub algorithm: String,
     /// No chunk but a file's last is smaller, in bytes.
     pub min_bytes: u64,
@@ -168,7 +168,7 @@ impl Manifest {
     /// [`BundleError::Manifest`], [`BundleError::Release`], [`BundleError::Path`],
     /// [`BundleError::Tree`].
     pub fn of(envelope: &Envelope) -> Result<Self, BundleError> {
-        let statement = Statement::of(envelope).map_err(BundleError::Manifest)?;
+        let statement = Statement::exactly_of(envelope).map_err(BundleError::Manifest)?;
         if statement.predicate_type != predicate_type(PREDICATE) {
             return Err(BundleError::Manifest(AttestError::PredicateType));
         }
@@ -345,7 +345,7 @@ mod tests {
                 plain_bytes: count,
                 stored_bytes: count,
                 cut: Cut {
-                    algorithm: "gear-v1".to_owned(),
+                    algorithm: "gear-tensors-v1".to_owned(),
                     min_bytes: 1 << 18,
                     avg_bytes: 1 << 20,
                     max_bytes: 1 << 22,

@@ -14,12 +14,12 @@ use cloister_bundle::{
 };
 use cloister_domain::{Digest, Hasher};
 
-use crate::{cut, files, volume};
+use crate::{borders, cut, files, volume};
 
 /// The largest volume unless another is asked for: what FAT32 can hold, in bytes.
 pub const VOLUME_BYTES: u64 = 3900 << 20;
 
-/// The level of zstd; what was measured in `reference/updates.md`, section 5.
+/// The level of zstd: the next ones take more of the processor than they save on weights.
 const ZSTD_LEVEL: i32 = 3;
 
 /// What the publisher says about a release, beside its files.
@@ -310,6 +310,8 @@ impl<'a> Cutter<'a> {
         let shown = || format!("cannot read {}", path.display());
         let mut input = File::open(path).with_context(shown)?;
         let mut whole = Hasher::new();
+        let borders = borders::of(&input).with_context(shown)?;
+        let mut borders = borders.into_iter().peekable();
         let (mut start, mut end, mut offset, mut ended) = (0, 0, 0u64, false);
         loop {
             while !ended && end - start < cut::MAX_BYTES {
@@ -324,7 +326,11 @@ impl<'a> Cutter<'a> {
             if start == end {
                 break;
             }
-            let length = cut::first(&self.buffer[start..end]);
+            while borders.next_if(|border| *border <= offset).is_some() {}
+            let to_border = borders.peek().map_or(u64::MAX, |border| border - offset);
+            let within = usize::try_from(to_border)
+                .map_or(end, |bytes| end.min(start.saturating_add(bytes)));
+            let length = cut::first(&self.buffer[start..within]);
             whole.update(&self.buffer[start..start + length]);
             self.chunk(start..start + length, number, offset)?;
             offset += length as u64;
@@ -338,7 +344,7 @@ impl<'a> Cutter<'a> {
         let plain = &self.buffer[range];
         let content = Digest::of(plain);
         let packed = self.zstd.compress(plain)?;
-        // Under 4 % it is not worth a decoder's work (`reference/updates.md` 7.3).
+        // Under 4 % it is not worth a decoder's work.
         let worth = packed.len() * 100 <= plain.len() * 96;
         let (codec, bytes, stored) = if worth {
             (Codec::Zstd, packed.as_slice(), Digest::of(&packed))
@@ -356,5 +362,70 @@ impl<'a> Cutter<'a> {
             offset,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A safetensors file of `tensors`, with a comment in front of them.
+    fn weights(comment: &str, tensors: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut header = serde_json::Map::new();
+        header.insert("__metadata__".to_owned(), serde_json::json!({ "comment": comment }));
+        let (mut data, mut offset) = (Vec::new(), 0);
+        for (name, bytes) in tensors {
+            let end = offset + bytes.len();
+            let entry = serde_json::json!({
+                "dtype": "F32", "shape": [bytes.len() / 4], "data_offsets": [offset, end],
+            });
+            header.insert((*name).to_owned(), entry);
+            data.extend_from_slice(bytes);
+            offset = end;
+        }
+        let mut header = serde_json::to_vec(&header).expect("JSON");
+        header.resize(header.len().next_multiple_of(8), b' ');
+        [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat()
+    }
+
+    fn contents(bytes: &[u8]) -> Vec<(Digest, u64)> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, bytes).expect("written");
+        let mut spool = tempfile::tempfile().expect("a file");
+        let mut cutter = Cutter::new(&mut spool).expect("a cutter");
+        cutter.file(&path, "model.safetensors", 0).expect("cut");
+        cutter.chunks.iter().map(|chunk| (chunk.content, chunk.plain_bytes)).collect()
+    }
+
+    #[test]
+    fn a_tensor_has_the_same_chunks_wherever_it_stands() {
+        // 3 MiB without structure, so that its cuts depend on nothing but where it begins.
+        let words = (0..3u32 << 18).map(|i| i.wrapping_mul(i | 1).wrapping_mul(2_654_435_761));
+        let large: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        let alone: BTreeSet<(Digest, u64)> = contents(&large).into_iter().collect();
+        assert!(alone.len() > 1, "it is cut");
+        let small = vec![1; 4096];
+        for file in [
+            weights("", &[("a", &large), ("b", &small)]),
+            weights("a longer header than before", &[("a", &small), ("b", &large), ("c", &small)]),
+        ] {
+            let found: BTreeSet<(Digest, u64)> = contents(&file).into_iter().collect();
+            assert!(found.is_superset(&alone), "every chunk of the tensor is the same");
+        }
+        // The same bytes where nothing says that a tensor begins: the first chunk is another.
+        let foreign = [&[7; 4100], large.as_slice()].concat();
+        let found: BTreeSet<(Digest, u64)> = contents(&foreign).into_iter().collect();
+        assert!(!found.is_superset(&alone));
+    }
+
+    #[test]
+    fn a_file_that_only_looks_like_weights_is_cut_as_bytes() {
+        for bytes in [b"GGUF".to_vec(), vec![0xff; 100], vec![0; 8], b"12".to_vec(), Vec::new()] {
+            let total: u64 = contents(&bytes).iter().map(|(_, length)| length).sum();
+            assert_eq!(total, bytes.len() as u64);
+        }
     }
 }

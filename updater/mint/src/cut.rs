@@ -1,13 +1,16 @@
 //! Where a file is cut into chunks: by its content, so that what did not change cuts the same.
 //!
+//! A weights file is first cut where its larger tensors begin and end ([`borders`](crate::borders)), so a
+//! tensor has the same chunks wherever in a file it stands; what lies between two borders is cut by itself.
+//!
 //! A gear hash with normalised cutting (FastCDC; Xia et al. 2016, USENIX ATC, algorithm 2): after
 //! `MIN` bytes a byte ends the chunk when the hash's masked bits are zero; the mask is strict up to
 //! `AVG` bytes and lenient after it, and `MAX` ends the chunk in any case.
 
 use cloister_bundle::Cut;
 
-/// No chunk but a file's last is smaller.
-const MIN_BYTES: usize = 256 << 10;
+/// No chunk is smaller but the last before a border or the file's end.
+pub(crate) const MIN_BYTES: usize = 256 << 10;
 /// The aim.
 const AVG_BYTES: usize = 1 << 20;
 /// No chunk is larger.
@@ -19,7 +22,7 @@ const STRICT: u64 = !0 << (64 - 22);
 const LENIENT: u64 = !0 << (64 - 18);
 
 /// 256 words of splitmix64 from seed 0: any fixed words without structure would do. Part of the
-/// format's name `gear-v1`.
+/// format's name `gear-tensors-v1`.
 const GEAR: [u64; 256] = {
     let mut words = [0u64; 256];
     let mut state = 0u64;
@@ -38,14 +41,15 @@ const GEAR: [u64; 256] = {
 /// The parameters as the manifest names them.
 pub(crate) fn parameters() -> Cut {
     Cut {
-        algorithm: "gear-v1".to_owned(),
+        algorithm: "gear-tensors-v1".to_owned(),
         min_bytes: MIN_BYTES as u64,
         avg_bytes: AVG_BYTES as u64,
         max_bytes: MAX_BYTES as u64,
     }
 }
 
-/// The length of the first chunk of `bytes`, which hold at least `MAX_BYTES` or all that is left.
+/// The length of the first chunk of `bytes`, which hold at least `MAX_BYTES` or all that is left up to
+/// the next border.
 pub(crate) fn first(bytes: &[u8]) -> usize {
     let end = bytes.len().min(MAX_BYTES);
     if end <= MIN_BYTES {
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_cuts_of_a_known_file_never_change() {
-        // A chunk that is cut elsewhere is a chunk that no appliance has: `gear-v1` means these.
+        // A chunk that is cut elsewhere is a chunk that no appliance has: `gear-tensors-v1` means these.
         let lengths: Vec<usize> = all(&noise(7, 4 << 20)).iter().map(|chunk| chunk.len()).collect();
         assert_eq!(lengths, [1_409_520, 1_255_674, 1_232_511, 296_599]);
     }

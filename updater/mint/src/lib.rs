@@ -5,6 +5,7 @@
 //! and keys, byte for byte. It opens no connection: models and documents are files that somebody
 //! brought.
 
+mod borders;
 pub mod build;
 pub mod ceremony;
 pub mod cli;
