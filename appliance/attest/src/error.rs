@@ -76,6 +76,12 @@ pub enum AttestError {
         /// Depth allowed.
         max: usize,
     },
+    /// There are more values than anybody needs.
+    #[error("the JSON holds more values than the {max} allowed")]
+    JsonSize {
+        /// Values allowed; an object that is not empty counts as twelve.
+        max: u32,
+    },
     /// A number is not an integer of at most 53 bits.
     #[error("a number is not an integer below 2^53")]
     JsonNumber,
@@ -96,6 +102,9 @@ pub enum AttestError {
     /// The payload lacks a field of an in-toto statement v1, or has one of another type.
     #[error("the payload is not an in-toto statement of version 1")]
     Statement,
+    /// The payload is not the RFC 8785 text of a statement, or says more than a statement has fields.
+    #[error("the statement is not in its one canonical form")]
+    NotCanonical,
     /// The statement's predicate is of another type than the reader expects.
     #[error("the statement is of another kind than expected")]
     PredicateType,
@@ -125,11 +134,13 @@ impl Coded for AttestError {
             Self::JsonSyntax { .. } => "attest.json.syntax",
             Self::JsonDuplicateKey { .. } => "attest.json.duplicate-key",
             Self::JsonDepth { .. } => "attest.json.depth",
+            Self::JsonSize { .. } => "attest.json.size",
             Self::JsonNumber => "attest.json.number",
             Self::Envelope => "attest.envelope",
             Self::TooManySignatures { .. } => "attest.envelope.signatures",
             Self::PayloadType => "attest.payload-type",
             Self::Statement => "attest.statement",
+            Self::NotCanonical => "attest.statement.form",
             Self::PredicateType => "attest.predicate-type",
             Self::Predicate => "attest.predicate",
         }

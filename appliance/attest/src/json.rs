@@ -13,15 +13,23 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Nesting that the readers of this workspace allow.
 pub const DEPTH_MAX: usize = 32;
 
+/// Values that one text may hold. Text is short and its tree is not: an object takes some 700 bytes even
+/// if it holds one key, everything else some 50. This many take about 15 MB; a list of 100 000 files needs
+/// fewer characters than it has, and the largest texts that are read here hold half as many.
+const SIZE_MAX: u32 = 1 << 18;
+/// What an object that is not empty counts for, beside what it holds.
+const OBJECT_SIZE: u32 = 12;
+
 /// Reads one JSON value and nothing else: UTF-8, no key twice, integers of at most 53 bits only,
-/// nested at most `depth_max` deep.
+/// nested at most `depth_max` deep, and so few values that its tree takes about 15 MB at most.
 ///
 /// # Errors
 /// The `Json…` variants of [`AttestError`].
 pub fn parse_strict(text: &[u8], depth_max: usize) -> Result<Value, AttestError> {
     let found = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let strict = Strict { depth: 0, depth_max, found: &found };
+    let left = Cell::new(SIZE_MAX);
+    let strict = Strict { depth: 0, depth_max, left: &left, found: &found };
     let value = strict.deserialize(&mut deserializer).and_then(|value| {
         deserializer.end()?;
         Ok(value)
@@ -31,6 +39,7 @@ pub fn parse_strict(text: &[u8], depth_max: usize) -> Result<Value, AttestError>
         match found.get() {
             Some(Finding::DuplicateKey) => AttestError::JsonDuplicateKey { line, column },
             Some(Finding::Depth) => AttestError::JsonDepth { max: depth_max },
+            Some(Finding::Size) => AttestError::JsonSize { max: SIZE_MAX },
             Some(Finding::Number) => AttestError::JsonNumber,
             None => AttestError::JsonSyntax { line, column },
         }
@@ -41,6 +50,7 @@ pub fn parse_strict(text: &[u8], depth_max: usize) -> Result<Value, AttestError>
 enum Finding {
     DuplicateKey,
     Depth,
+    Size,
     Number,
 }
 
@@ -49,6 +59,8 @@ enum Finding {
 struct Strict<'a> {
     depth: usize,
     depth_max: usize,
+    /// Values that the text may still hold.
+    left: &'a Cell<u32>,
     found: &'a Cell<Option<Finding>>,
 }
 
@@ -56,6 +68,12 @@ impl Strict<'_> {
     fn refuse<E: de::Error>(&self, finding: Finding) -> E {
         self.found.set(Some(finding));
         E::custom("refused")
+    }
+
+    fn count<E: de::Error>(&self, values: u32) -> Result<(), E> {
+        let left = self.left.get().checked_sub(values).ok_or_else(|| self.refuse(Finding::Size))?;
+        self.left.set(left);
+        Ok(())
     }
 
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
@@ -71,6 +89,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count(1)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -131,6 +150,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            if map.is_empty() {
+                self.count(OBJECT_SIZE)?;
+            }
             if map.contains_key(&key) {
                 return Err(self.refuse(Finding::DuplicateKey));
             }
@@ -287,6 +309,19 @@ mod tests {
         assert_eq!(refusal("[[[[[1]]]]]"), AttestError::JsonDepth { max: 4 });
         let deep = "[".repeat(100_000);
         assert_eq!(parse_strict(deep.as_bytes(), 32), Err(AttestError::JsonDepth { max: 32 }));
+    }
+
+    #[test]
+    fn the_tree_of_a_short_text_is_bounded() {
+        let size = AttestError::JsonSize { max: SIZE_MAX };
+        let many = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+        let fits = usize::try_from(SIZE_MAX).expect("it fits") - 1;
+        assert!(parse_strict(many("0", fits).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many("0", fits + 1)), size);
+        // One value, twelve for the object, one within it.
+        assert!(parse_strict(many(r#"{"":0}"#, fits / 14).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many(r#"{"":0}"#, fits / 14 + 1)), size);
+        assert_eq!(refusal(&many("[[]]", fits / 2 + 1)), size);
     }
 
     #[test]

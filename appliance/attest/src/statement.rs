@@ -54,12 +54,27 @@ impl Statement {
         Self::parse(&envelope.payload)
     }
 
+    /// As [`Statement::of`], for statements that have one spelling: the payload is the RFC 8785 text of
+    /// a statement and holds nothing that a statement has no field for.
+    ///
+    /// # Errors
+    /// [`AttestError::NotCanonical`], else as [`Statement::of`].
+    pub fn exactly_of(envelope: &Envelope) -> Result<Self, AttestError> {
+        let statement = Self::of(envelope)?;
+        if statement.to_json()? == envelope.payload {
+            Ok(statement)
+        } else {
+            Err(AttestError::NotCanonical)
+        }
+    }
+
     /// Reads a statement's JSON text.
     ///
     /// # Errors
     /// [`AttestError::Statement`] and those of [`json::parse_strict`].
     pub fn parse(text: &[u8]) -> Result<Self, AttestError> {
-        let value = json::parse_strict(text, json::DEPTH_MAX)?;
+        let mut value = json::parse_strict(text, json::DEPTH_MAX)?;
+        let predicate = value.get_mut("predicate").map(Value::take);
         let string = |field: &str| value.get(field).and_then(Value::as_str);
         if string("_type") != Some(STATEMENT_TYPE) {
             return Err(AttestError::Statement);
@@ -72,7 +87,7 @@ impl Statement {
         Ok(Self {
             subject: subjects.iter().map(subject).collect::<Result<_, _>>()?,
             predicate_type: string("predicateType").ok_or(AttestError::Statement)?.to_owned(),
-            predicate: value.get("predicate").cloned().unwrap_or_else(|| Value::Object(Map::new())),
+            predicate: predicate.unwrap_or_else(|| Value::Object(Map::new())),
         })
     }
 
@@ -148,6 +163,28 @@ mod tests {
         );
         let other = Envelope { payload_type: "application/json".to_owned(), ..envelope };
         assert_eq!(Statement::of(&other), Err(AttestError::PayloadType));
+    }
+
+    #[test]
+    fn an_exact_statement_has_one_spelling() {
+        let envelope = statement().envelope().expect("integers");
+        assert_eq!(Statement::exactly_of(&envelope), Ok(statement()));
+        let text = String::from_utf8(envelope.payload.clone()).expect("JSON is UTF-8");
+        for (from, to) in [
+            ("{\"_type\"", " {\"_type\""),
+            ("null]", "null ]"),
+            ("\"a\":[", "\"\\u0061\":["),
+            ("}]}", "}]}\n"),
+            ("}]}", "}],\"x\":1}"),
+            ("\"name\":\"a\"", "\"mode\":1,\"name\":\"a\""),
+            ("{\"sha256\"", "{\"md5\":\"\",\"sha256\""),
+        ] {
+            let payload = text.replacen(from, to, 1).into_bytes();
+            assert_ne!(payload, envelope.payload, "{from}");
+            let other = Envelope { payload, ..envelope.clone() };
+            assert_eq!(Statement::of(&other), Ok(statement()), "{to}: the same statement");
+            assert_eq!(Statement::exactly_of(&other), Err(AttestError::NotCanonical), "{to}");
+        }
     }
 
     #[test]

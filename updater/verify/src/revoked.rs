@@ -11,14 +11,14 @@ use std::{
     sync::Arc,
 };
 
-use cloister_attest::dsse::Envelope;
+use cloister_attest::{dsse::Envelope, json};
 use cloister_bundle::Manifest;
 use cloister_domain::{Digest, GenerationId};
 use serde_json::Value;
 
 use crate::{
     VerifyError,
-    tuf::{Algorithms, KEYS_MAX, Verifies},
+    tuf::{Algorithms, KEYS_MAX, Strict, Verifies},
 };
 
 /// Releases that one list may revoke.
@@ -60,6 +60,12 @@ impl Revoked {
             }
         }
         Some(revoked)
+    }
+
+    /// Reads a list that was kept as text.
+    pub(crate) fn of_text(text: &[u8]) -> Option<Self> {
+        let value = json::parse_strict(text, json::DEPTH_MAX).ok()?;
+        Self::parse(&value, &Strict)
     }
 
     /// Refuses a release that is named, or older than what was left valid.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use cloister_bundle::container;
+use cloister_bundle::{BundleError, container};
 use cloister_domain::{Digest, GenerationId, Principal};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,9 @@ pub struct Vector {
 /// What the caller keeps: the files as received, and the vector. `root.json` is the newest root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// `root.json`, `timestamp.json`, `snapshot.json`, `targets.json`: those that are held.
+    /// `root.json`, `timestamp.json`, `snapshot.json`, `targets.json`: those that are held. While a root
+    /// has made the importer's void, `N.revoked.json`: what the last list took back, kept under root N.
+    /// Files with other names are passed over.
     pub files: BTreeMap<String, Vec<u8>>,
     /// The ratchets.
     pub vector: Vector,
@@ -145,7 +147,7 @@ impl TrustState {
     ///
     /// # Errors
     /// [`VerifyError::Corrupt`] if files and vector disagree, else as for received metadata.
-    pub fn load(stored: Stored) -> Result<Self, VerifyError> {
+    pub fn load(mut stored: Stored) -> Result<Self, VerifyError> {
         let file = |name: &str| stored.files.get(name).map(Vec::as_slice);
         let root = file("root.json").ok_or(VerifyError::Corrupt)?;
         let mut set = TrustedSet::new(root, Arc::new(Strict), None)?;
@@ -154,8 +156,16 @@ impl TrustState {
         if set.root().sha256() != vector.root_sha256 || set.root().version() != vector.root {
             return Err(VerifyError::Corrupt);
         }
-        let revoked = match vector.timestamp {
-            0 => Revoked::default(),
+        let kept = kept_list(vector.root);
+        let void = vector.timestamp == 0;
+        stored.files.retain(|name, _| match name.as_str() {
+            "root.json" => true,
+            "timestamp.json" | "snapshot.json" | "targets.json" => !void,
+            other => void && other == kept,
+        });
+        let revoked = match (vector.timestamp, stored.files.get(&kept)) {
+            (0, None) => Revoked::default(),
+            (0, Some(list)) => Revoked::of_text(list).ok_or(VerifyError::Corrupt)?,
             _ => take_again(&mut set, &stored.files)?,
         };
         if versions(&set) != (vector.timestamp, vector.snapshot, vector.targets) {
@@ -216,6 +226,9 @@ impl TrustState {
     /// that states a time too far ahead ([`VerifyError::TimeStep`]).
     pub fn refresh(&self, meta: &[u8]) -> Result<Self, VerifyError> {
         let files: BTreeMap<&str, &[u8]> = container::entries(meta)?.into_iter().collect();
+        if !files.keys().all(|name| is_meta_name(name)) {
+            return Err(BundleError::Meta.into());
+        }
         let file = |name: &str| files.get(name).copied();
         let mut next = self.clone();
         let held = format!("{}.root.json", self.root_version());
@@ -242,6 +255,7 @@ impl TrustState {
 
     fn take_root(&mut self, text: &[u8]) -> Result<(), VerifyError> {
         let keys = self.root().ratchet_keys();
+        let taken_back = self.taken_back();
         self.set.update_root(text)?;
         facility::check_root(self.root())?;
         let stated = facility::officers_time(self.root())?;
@@ -251,7 +265,7 @@ impl TrustState {
         let kept = same_keys && self.stored.vector.timestamp > 0;
         let kept = kept && take_again(&mut self.set, &self.stored.files).is_ok();
         if !kept {
-            self.forget();
+            self.forget(taken_back);
         }
         let vector = &mut self.stored.vector;
         (vector.root, vector.root_sha256) = (self.set.root().version(), self.set.root().sha256());
@@ -261,13 +275,25 @@ impl TrustState {
         Ok(())
     }
 
-    /// Nothing of the importer's is held any more.
-    fn forget(&mut self) {
+    /// What the importer's last list takes back, as text.
+    fn taken_back(&self) -> Option<Vec<u8>> {
+        let kept = || self.stored.files.get(&kept_list(self.root_version())).cloned();
+        match self.set.targets() {
+            Some(targets) => targets.extra("revoked").map(|list| list.to_string().into_bytes()),
+            None => kept(),
+        }
+    }
+
+    /// Nothing of the importer's is held any more but what it took back: that stays so until another
+    /// list comes, or whoever withholds it would bring back what was revoked.
+    fn forget(&mut self, taken_back: Option<Vec<u8>>) {
         let vector = &mut self.stored.vector;
         (vector.timestamp, vector.snapshot, vector.targets, vector.sequence) = (0, 0, 0, 0);
         self.set.forget();
         self.stored.files.clear();
-        self.revoked = Revoked::default();
+        if let Some(list) = taken_back {
+            self.stored.files.insert(kept_list(self.root_version()), list);
+        }
     }
 
     /// Takes timestamp, snapshot and targets if the timestamp is newer than the one held.
@@ -305,6 +331,7 @@ impl TrustState {
             return Err(VerifyError::Stale { role: RoleName::Targets, offered, held });
         }
         self.revoked = facility::check_targets(&self.set)?;
+        self.stored.files.remove(&kept_list(self.root_version()));
         for (name, text) in
             [("timestamp.json", timestamp), ("snapshot.json", snapshot), ("targets.json", targets)]
         {
@@ -332,6 +359,24 @@ impl TrustState {
         let versioned = versioned.and_then(|version| file(&format!("{version}.{name}")));
         versioned.or_else(|| file(name))
     }
+}
+
+/// Whether trust metadata may hold a file of this name: `N.root.json`, and the importer's, with their
+/// version in front or without.
+fn is_meta_name(name: &str) -> bool {
+    if matches!(name, "timestamp.json" | "snapshot.json" | "targets.json") {
+        return true;
+    }
+    let Some((version, name)) = name.split_once('.') else { return false };
+    let plain =
+        version.parse::<u64>().is_ok_and(|number| number > 0 && number.to_string() == version);
+    plain && matches!(name, "root.json" | "snapshot.json" | "targets.json")
+}
+
+/// The name under which revocations are kept that no list holds any more. Each root has its own, so
+/// that no name ever stands for two contents.
+fn kept_list(root_version: u64) -> String {
+    format!("{root_version}.revoked.json")
 }
 
 /// Takes files that were accepted before; gives what they take back.

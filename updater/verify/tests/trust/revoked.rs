@@ -5,7 +5,8 @@ use cloister_verify::VerifyError;
 use serde_json::{Value, json};
 
 use crate::support::{
-    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, id, key, manifest, release, role, root,
+    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, id, key, keys, manifest, pack, release, role,
+    root, signed,
 };
 
 /// The importer's second set of files, which takes `revoked` back and delegates to `publisher`.
@@ -108,4 +109,68 @@ fn only_the_importer_takes_back() {
     let meta = taking_back(&json!({}), publisher(&[PUBLISHER], 1), Vec::new());
     assert_eq!(meta.signer, IMPORTER);
     assert!(before.refresh(&meta.bytes()).is_ok());
+}
+
+/// Root `version`, whose importer is another.
+fn exchanged(version: u64, importer: u8) -> (String, Vec<u8>) {
+    let mut next = root(version);
+    next["keys"] = keys(&[1, 2, 3, 6, 7, importer]);
+    for name in ["targets", "snapshot", "timestamp"] {
+        next["roles"][name] = role(&[importer], 1);
+    }
+    next["x-cloister"]["persons"][id(importer)] = "new".into();
+    (format!("{version}.root.json"), signed(&next, &[1, 2]))
+}
+
+#[test]
+fn what_was_taken_back_stays_so_when_a_root_comes_without_the_new_importers_files() {
+    let text = release(1, PUBLISHER);
+    let before = enrolled(&root(1)).unwrap();
+    let before = before.refresh(&Meta::new(1, vec![(1, text.clone())]).bytes()).unwrap();
+    let bundle = json!({"bundles": [manifest(1).generation().0.to_string()]});
+    let by_key = json!({"keys": { id(PUBLISHER): key(PUBLISHER).public().to_object() }});
+    for (list, refusal) in [(bundle, VerifyError::Revoked), (by_key, VerifyError::RevokedKey)] {
+        let meta = taking_back(&list, publisher(&[PUBLISHER], 1), vec![(1, text.clone())]);
+        let revoked = before.refresh(&meta.bytes()).unwrap();
+        let alone = revoked.refresh(&pack(&[exchanged(2, 10)])).unwrap();
+        assert_eq!(alone.stored().vector.targets, 0, "the old importer's files are void");
+        let twice = alone.refresh(&pack(&[exchanged(2, 10), exchanged(3, 11)])).unwrap();
+        for state in [&alone, &twice] {
+            let again = cloister_verify::TrustState::load(state.stored().clone()).unwrap();
+            for state in [state, &again] {
+                assert_eq!(state.may_activate(&text), Err(refusal), "{list}");
+                assert!(state.is_revoked(&text));
+            }
+        }
+        // The new importer's list is the one that counts, once it is there.
+        let mut newest = Meta::new(1, vec![(1, text.clone())]);
+        newest.signer = 11;
+        let healed = twice.refresh(&newest.bytes()).unwrap();
+        assert_eq!(healed.may_activate(&text), Ok(()));
+        assert_eq!(healed.stored().files.len(), 4, "nothing is kept beside");
+        let again = cloister_verify::TrustState::load(healed.stored().clone()).unwrap();
+        assert_eq!(again.may_activate(&text), Ok(()));
+    }
+}
+
+#[test]
+fn trust_metadata_holds_no_file_of_another_name() {
+    let state = enrolled(&root(1)).unwrap();
+    for name in [
+        "z.json",
+        "0.root.json",
+        "01.root.json",
+        "+1.root.json",
+        "18446744073709551616.root.json",
+        "root.json",
+        "1.timestamp.json",
+        "1.revoked.json",
+        "1.publisher.json",
+        "timestamp.json2",
+    ] {
+        let mut meta = Meta::new(1, Vec::new());
+        meta.extra = vec![(name.to_owned(), b"{}".to_vec())];
+        let refusal = state.refresh(&meta.bytes()).unwrap_err();
+        assert_eq!(refusal.code(), "bundle.meta", "{name}");
+    }
 }
