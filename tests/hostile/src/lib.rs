@@ -1,5 +1,5 @@
 //! What an enemy would send: a valid volume, damaged in every way that has a name, offered to the code
-//! that reads volumes. `reference/updates.md` section 6 and `threats.md` (R5, R6) are its sources.
+//! that reads volumes.
 //!
 //! [`Base`] is the valid volume with the keys of everybody who signed it, so that hostile content can
 //! be signed as well. [`Enclave`] does in one process what intaked and updaterd do together. Each

@@ -9,7 +9,7 @@ use std::{
 
 use cloister_hostile::{Base, Enclave, cases};
 
-/// No hostile archive may take more (issue's figure; `reference/updates.md` section 8).
+/// No hostile archive may take more.
 const PEAK_MIB_MAX: u64 = 48;
 const TIME_MAX: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ use nix::{
 
 /// Cases of one kind that are offered to processes; all of them meet the same code in one process.
 const EACH: usize = 1;
-/// No hostile archive may take more (`reference/updates.md` section 8).
+/// No hostile archive may take more.
 const PEAK_BYTES_MAX: u64 = 48 << 20;
 const TIME_MAX: Duration = Duration::from_secs(1);
 

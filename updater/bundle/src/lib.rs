@@ -3,8 +3,7 @@
 //!
 //! It decides whether bytes are in the accepted language and what they say. It never checks who
 //! signed them (`cloister-verify` does), never decompresses, and never touches a file.
-//! `docs/formats/bundle.md` shows the format on one page; `reference/updates.md` 7.3 and 7.4 are its
-//! source.
+//! `docs/formats/bundle.md` shows the format on one page.
 
 #![cfg_attr(
     not(test),
