@@ -7,6 +7,7 @@ mod class;
 mod digest;
 mod ids;
 mod label;
+mod printable;
 mod secret;
 mod sensitive;
 mod units;
@@ -18,6 +19,7 @@ pub use ids::{
     CitationId, CitationIdError, DocumentId, GenerationId, ImportId, RecordIndex, Slot, SlotError,
 };
 pub use label::{Label, LabelSet, NameError, Principal};
+pub use printable::printable;
 pub use secret::Secret;
 pub use sensitive::Sensitive;
 pub use units::{ByteCount, SequenceId, TokenCount, TokenId};

@@ -30,6 +30,17 @@ impl Dice {
         bytes
     }
 
+    /// The next `count` characters of a text in lines that packs no better than to three quarters.
+    pub fn text(&mut self, count: usize) -> String {
+        const SIGNS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let sign = |(at, byte): (usize, u8)| match at % 64 {
+            63 => '\n',
+            _ => char::from(SIGNS[usize::from(byte % 64)]),
+        };
+        self.bytes(count).into_iter().enumerate().map(sign).collect()
+    }
+
     /// A number below `end`, which is not 0; the bias of the remainder does not matter here.
     ///
     /// # Panics

@@ -229,12 +229,8 @@ impl Ward {
             match intaked.hear()?.context("intaked ended the conversation")? {
                 intake::Event::Problem(problem) => return Ok(Some(problem)),
                 intake::Event::Received { import, .. } => return self.settled(import),
-                // One of a set alone: nothing was wrong with it, and no release came of it.
-                intake::Event::Parted { .. } => {
-                    let message = "the other volumes of the release are missing";
-                    return Ok(Some(Problem::new(Class::Refused, "intake.volume.more", message)));
-                }
                 intake::Event::Medium(_)
+                | intake::Event::Parted { .. }
                 | intake::Event::Says(_)
                 | intake::Event::Trusted(_)
                 | intake::Event::Seen(_)

@@ -185,7 +185,7 @@ fn lay_out(tree: &Path, wish: &Wish) -> Result<()> {
     // there is one volume before and one after.
     let bytes = if wish.model { 64 << 10 } else { 8 << 10 };
     for part in 2..wish.volumes {
-        put(&format!("provenance/part-{part:04}.bin"), &dice.bytes(bytes))?;
+        put(&format!("provenance/part-{part:04}.txt"), dice.text(bytes * 3 / 2).as_bytes())?;
     }
     if wish.model {
         let source = tree.with_file_name("model");

@@ -27,7 +27,7 @@ pub(crate) struct Wish {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Volumes that the release is spread over.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=999))]
     volumes: u32,
     /// Documents only, no model: the smallest volume.
     #[arg(long)]

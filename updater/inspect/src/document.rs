@@ -53,7 +53,8 @@ fn whole(source: &mut dyn Source, bytes_max: u64) -> Result<String, Refusal> {
     })
 }
 
-/// A text of any length up to `bytes_max`: UTF-8 without control characters but white space.
+/// A text of any length up to `bytes_max`: UTF-8 without control characters (of ASCII and of Latin-1,
+/// which terminals obey as well) but white space.
 fn plain(source: &mut dyn Source, bytes_max: u64) -> Result<(), Refusal> {
     let bytes = source.bytes();
     if bytes > bytes_max {
@@ -87,7 +88,8 @@ fn plain(source: &mut dyn Source, bytes_max: u64) -> Result<(), Refusal> {
 /// The length of `text`, which stands at `at`, if no control character but white space is in it.
 fn checked(text: &str, at: u64) -> Result<u64, Refusal> {
     let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-    match text.bytes().position(is_control) {
+    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c');
+    match text.find(control) {
         Some(place) => Err(Refusal::Text { at: at.saturating_add(length(place)) }),
         None => Ok(length(text.len())),
     }
@@ -111,7 +113,14 @@ mod tests {
         broken.pop();
         let refused = plain(&mut broken.as_slice(), TEXT_BYTES_MAX);
         assert!(matches!(refused, Err(Refusal::Text { at: 1_199_997 })), "{refused:?}");
-        for (bytes, at) in [(&b"ab\0c"[..], 2), (b"ab\xffc", 2), (b"\x1b[31m", 0), (b"a\x7f", 1)] {
+        for (bytes, at) in [
+            (&b"ab\0c"[..], 2),
+            (b"ab\xffc", 2),
+            (b"\x1b[31m", 0),
+            (b"a\x7f", 1),
+            ("ä\u{9b}31m".as_bytes(), 2),
+            ("\u{85}".as_bytes(), 0),
+        ] {
             let refused = plain(&mut &bytes[..], TEXT_BYTES_MAX);
             assert!(
                 matches!(refused, Err(Refusal::Text { at: found }) if found == at),

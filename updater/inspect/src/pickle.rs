@@ -18,7 +18,8 @@ pub(crate) fn is_one(front: &[u8], bytes: u64) -> bool {
             Step::Stop => {
                 let alone = machine.rest.iter().all(u8::is_ascii_whitespace);
                 // What follows an end is ignored by Python; in a text it is the text.
-                return machine.depth > 0 && (machine.calls || machine.framed || alone);
+                let ends = machine.calls || machine.framed || alone;
+                return machine.ran || (machine.depth > 0 && ends);
             }
             Step::Cut => return machine.ran || (!whole && (machine.framed || count >= ENOUGH)),
             // What ran before the mistake has run.
@@ -59,9 +60,9 @@ enum Argument {
     Bytes(usize),
     /// A count of so many bytes, then as many bytes.
     Counted(usize),
-    /// A decimal integer on a line.
+    /// An integer on a line, in whatever base.
     Integer,
-    /// A decimal fraction on a line.
+    /// A fraction on a line.
     Float,
     /// A text in quotes on a line.
     Quoted,
@@ -74,6 +75,8 @@ enum Argument {
 enum Effect {
     /// Takes so many and leaves so many.
     Stack(usize, usize),
+    /// Takes the topmost thing, or the mark where there is none above it.
+    Pop,
     Mark,
     /// Takes everything above the mark and the mark; takes so many below it and leaves so many.
     ToMark(usize, usize),
@@ -116,6 +119,10 @@ impl Machine<'_> {
                 let Some(left) = self.depth.checked_sub(takes) else { return Step::Wrong };
                 self.depth = left.saturating_add(leaves);
             }
+            Effect::Pop => match self.depth.checked_sub(1) {
+                Some(left) => self.depth = left,
+                None => return self.effect(Effect::ToMark(0, 0)),
+            },
             Effect::ToMark(takes, leaves) => {
                 let Some(below) = self.marks.pop() else { return Step::Wrong };
                 let Some(left) = below.checked_sub(takes) else { return Step::Wrong };
@@ -144,16 +151,17 @@ impl Machine<'_> {
                 Step::On => self.line(is_name),
                 ended @ (Step::Stop | Step::Cut | Step::Wrong) => ended,
             },
+            // Whatever Python's `int` might read: blanks around, a sign, a base, lines between digits.
             Argument::Integer => self.line(|line| {
-                let digits = line.strip_suffix(b"L").unwrap_or(line);
-                let digits = digits.strip_prefix(b"-").unwrap_or(digits);
-                !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+                let digits = unsigned(line);
+                !digits.is_empty() && digits.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_')
             }),
             Argument::Float => self.line(|line| {
-                std::str::from_utf8(line).is_ok_and(|line| line.parse::<f64>().is_ok())
+                let plain = |c: &u8| c.is_ascii_alphanumeric() || b"._+-".contains(c);
+                !unsigned(line).is_empty() && unsigned(line).iter().all(plain)
             }),
             Argument::Quoted => {
-                self.line(|line| matches!(line, [b'\'', .., b'\''] | [b'"', .., b'"']))
+                self.line(|line| matches!(line.trim_ascii(), [b'\'', .., b'\''] | [b'"', .., b'"']))
             }
         }
     }
@@ -178,6 +186,12 @@ impl Machine<'_> {
     }
 }
 
+/// A number without the blanks around it and its sign.
+fn unsigned(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii();
+    line.strip_prefix(b"-").or_else(|| line.strip_prefix(b"+")).unwrap_or(line)
+}
+
 /// A module or a name in it.
 fn is_name(line: &[u8]) -> bool {
     let plain =
@@ -187,7 +201,7 @@ fn is_name(line: &[u8]) -> bool {
 
 fn instruction(opcode: u8) -> Option<(Argument, Effect)> {
     use Argument::{Bytes, Counted, Float, Integer, Line, None as Nothing, Quoted, TwoLines};
-    use Effect::{Mark, Stack, Stop, ToMark};
+    use Effect::{Mark, Pop, Stack, Stop, ToMark};
     Some(match opcode {
         b'I' | b'L' => (Integer, Stack(0, 1)),
         b'J' => (Bytes(4), Stack(0, 1)),
@@ -212,7 +226,7 @@ fn instruction(opcode: u8) -> Option<(Argument, Effect)> {
         0x86 => (Nothing, Stack(2, 1)),
         0x87 => (Nothing, Stack(3, 1)),
         b's' => (Nothing, Stack(3, 1)),
-        b'0' => (Nothing, Stack(1, 0)),
+        b'0' => (Nothing, Pop),
         b'2' => (Nothing, Stack(1, 2)),
         b'(' => (Nothing, Mark),
         b'1' => (Nothing, ToMark(0, 0)),
@@ -259,6 +273,15 @@ mod tests {
             b"cos\nsystem\n(S'id'\ntR",
             b"cos\nsystem\n(S'id'\ntR and then a mistake",
             b"cos\nsystem\n(S'id'\ntR.\n  and then a text that hides it",
+            // Things before it that are thrown away: a mark, and numbers in spellings of Python's.
+            b"(0cos\nsystem\n(S'id'\ntR.",
+            b"I 1\n0cos\nsystem\n(S'id'\ntR.",
+            b"I1_0\n0cos\nsystem\n(S'id'\ntR.",
+            b"I+1\n0cos\nsystem\n(S'id'\ntR.",
+            b"L0x10L\n0cos\nsystem\n(S'id'\ntR.",
+            b"F 1_0.5e3 \n0cos\nsystem\n(S'id'\ntR.",
+            // It takes away what it made, so nothing is left for the end.
+            b"cos\nsystem\n(S'id'\ntR0.",
             // The same with the instruction INST.
             b"(S'id'\nios\nsystem\n.",
             // pickle.dumps({"a": [1, 2.5, None]}, 0)

@@ -48,6 +48,9 @@ pub enum IntakeError {
     /// What is there is no medium.
     #[error("that path is neither a volume file, a device, nor a folder; links are not followed")]
     Kind,
+    /// An entry of a folder that is called like a volume.
+    #[error("a link, a folder or a device, and no file; it was not followed")]
+    Entry,
     /// A device with something else at its start.
     #[error(
         "the device does not begin with a volume; if it holds a file system, import as root, or \
@@ -93,6 +96,14 @@ pub enum IntakeError {
     /// The volume is wrong or cannot be copied.
     #[error(transparent)]
     Copy(#[from] QuarantineError),
+    /// One of several volumes is wrong or cannot be copied.
+    #[error("volume {volume}: {cause}")]
+    InVolume {
+        /// Its number, as it says itself.
+        volume: u32,
+        /// What is wrong with it.
+        cause: QuarantineError,
+    },
     /// All given volumes are copied and do not hold all of the release.
     #[error("{missing}; put in a medium that holds one and import again, in any order")]
     MoreVolumes {
@@ -123,6 +134,24 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
+    /// The same, with the volume's number, where it is the volume that is wrong.
+    pub(crate) fn in_volume(self, volume: u32) -> Self {
+        match self {
+            Self::Copy(cause) => Self::InVolume { volume, cause },
+            other => other,
+        }
+    }
+
+    /// Whether this volume is wrong, so that another copy of it may be right.
+    pub(crate) const fn is_of_the_volume(&self) -> bool {
+        matches!(self, Self::Copy(error) if !error.is_resumable())
+    }
+
+    /// Whether the same medium may be read again with another end.
+    pub(crate) const fn is_resumable(&self) -> bool {
+        matches!(self, Self::Copy(error) if error.is_resumable())
+    }
+
     /// Why an import waits.
     pub(crate) const fn of(missing: Missing) -> Self {
         if missing.volumes.is_empty() {
@@ -139,6 +168,7 @@ impl Coded for IntakeError {
             Self::Open(_) | Self::Updaterd(_) | Self::OutOfTurn | Self::Client(_) => Class::Fault,
             Self::Relative
             | Self::Kind
+            | Self::Entry
             | Self::NotRaw
             | Self::NoVolume
             | Self::Crowded { .. }
@@ -147,7 +177,7 @@ impl Coded for IntakeError {
             | Self::OtherRelease { .. } => Class::Refused,
             Self::Importing | Self::MoreVolumes { .. } | Self::NeedsChunks { .. } => Class::Busy,
             Self::Key(error) => error.class(),
-            Self::Copy(error) => error.class(),
+            Self::Copy(error) | Self::InVolume { cause: error, .. } => error.class(),
             Self::Refused(problem) => problem.class,
         }
     }
@@ -157,6 +187,7 @@ impl Coded for IntakeError {
             Self::Open(_) => "intake.open",
             Self::Relative => "intake.path.relative",
             Self::Kind => "intake.path.kind",
+            Self::Entry => "intake.entry.kind",
             Self::NotRaw => "intake.device.filesystem",
             Self::NoVolume => "intake.volume.none",
             Self::Crowded { .. } => "intake.folder.crowded",
@@ -165,7 +196,7 @@ impl Coded for IntakeError {
             Self::OtherRelease { .. } => "intake.volume.other",
             Self::Key(error) => error.code(),
             Self::Importing => "intake.busy",
-            Self::Copy(error) => error.code(),
+            Self::Copy(error) | Self::InVolume { cause: error, .. } => error.code(),
             Self::MoreVolumes { .. } => "intake.volume.more",
             Self::NeedsChunks { .. } => "intake.chunks.needed",
             Self::Refused(_) => "intake.refused",

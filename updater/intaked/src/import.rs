@@ -100,11 +100,12 @@ impl Turn<'_> {
         };
         let mut keep = parked.iter().any(|parked| parked.generation == chosen);
         let (mut more, mut shown) = (IntakeError::NoVolume, false);
-        for found in survey.found {
-            let Ok((source, place)) = found.opened else { continue };
-            if place.volume.bundle != chosen {
-                continue;
-            }
+        let mut damaged = None;
+        let of_release = |place: &Place| place.volume.bundle == chosen;
+        let opened = survey.found.into_iter().filter_map(|found| found.opened.ok());
+        let mut volumes = opened.filter(|(_, place)| of_release(place)).peekable();
+        while let Some((source, place)) = volumes.next() {
+            let number = place.volume.volume;
             let updaterd = Updaterd::connect(self.config)?;
             let mut volume = Volume { turn: self, updaterd: &updaterd, tell_seen: !shown };
             match volume.read(medium, source, place) {
@@ -114,12 +115,19 @@ impl Turn<'_> {
                     (shown, keep) = (true, true);
                 }
                 Err(error) => {
-                    updaterd.abort(&error, keep);
-                    return Err(error);
+                    // What is wrong with one volume says nothing about the others, and one of them may
+                    // be a good copy of it.
+                    let others = error.is_of_the_volume() && volumes.peek().is_some();
+                    updaterd.abort(&error, keep || others);
+                    let error = error.in_volume(number);
+                    if !others {
+                        return Err(damaged.unwrap_or(error));
+                    }
+                    damaged = damaged.or(Some(error));
                 }
             }
         }
-        Err(more)
+        Err(damaged.unwrap_or(more))
     }
 
     /// Each file that claims to be a volume and is none leaves a record; the others are still read.

@@ -8,7 +8,7 @@ use cloister_bundle::{
 };
 use cloister_config::Config;
 use cloister_daemon::Connection;
-use cloister_domain::{ByteCount, GenerationId, ImportId};
+use cloister_domain::{ByteCount, GenerationId, ImportId, printable};
 use cloister_quarantine::{Head, Parts, QuarantineError, Source};
 use cloister_wire::intake::{Event, Forecast, Said};
 
@@ -44,7 +44,7 @@ pub(crate) fn inspect(
                     .and_then(|head| show(config, medium, client, &head));
                 verdict = verdict.and(shown);
             }
-            (_, Err(error)) => unreadable = unreadable.and(Err(error.into())),
+            (_, Err(error)) => unreadable = unreadable.and(Err(error)),
             _ => {}
         }
     }
@@ -93,7 +93,8 @@ fn said(envelope: &[u8]) -> Result<Said, QuarantineError> {
         name: release.name.clone(),
         version: release.version.clone(),
         counter: release.release_counter,
-        keys: envelope.signatures.iter().map(|signature| signature.keyid.to_string()).collect(),
+        // Whoever wrote the stick chose these bytes.
+        keys: envelope.signatures.iter().map(|one| printable(one.keyid.as_bytes())).collect(),
         licences: release.licences.clone(),
         plain_bytes: ByteCount(release.index.plain_bytes),
         stored_bytes: ByteCount(release.index.stored_bytes),

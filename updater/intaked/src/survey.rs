@@ -10,7 +10,11 @@ use cloister_wire::{
     intake::{Fate, ForeignName, Medium as Told, Parked, Piece, Place as Claimed},
 };
 
-use crate::{IntakeError, medium::Medium, reader::Reader};
+use crate::{
+    IntakeError,
+    medium::{Medium, Unopened, Volume},
+    reader::Reader,
+};
 
 /// Volumes of trust metadata that one medium may bring. Each is held in memory whole (at most 4 MiB),
 /// and one says everything, so a crowded stick asks for no more memory than that.
@@ -21,7 +25,7 @@ const TRUST_VOLUMES_MAX: usize = 4;
 pub(crate) struct Found<'a> {
     name: Option<ForeignName>,
     bytes: Option<ByteCount>,
-    pub(crate) opened: Result<(Source<Reader<'a>>, Place), QuarantineError>,
+    pub(crate) opened: Result<(Source<Reader<'a>>, Place), IntakeError>,
 }
 
 /// A volume that brings trust metadata and no part of a release.
@@ -39,6 +43,17 @@ impl Found<'_> {
     }
 }
 
+/// Reads a volume's first member.
+fn begun<'a>(
+    volume: &'a Volume,
+    identities: &[Identity],
+) -> Result<(Source<Reader<'a>>, Opening), IntakeError> {
+    let file = volume.file.as_ref().map_err(|Unopened| IntakeError::Entry)?;
+    let mut source = Source::new(Reader::open(file, identities)?, volume.ending);
+    let opening = source.opening()?;
+    Ok((source, opening))
+}
+
 /// The first members of all volumes of a medium.
 #[derive(Debug)]
 pub(crate) struct Survey<'a> {
@@ -52,14 +67,9 @@ impl<'a> Survey<'a> {
         let mut survey = Self { medium, found: Vec::new(), alone: Vec::new() };
         for volume in &medium.volumes {
             let (name, bytes) = (volume.name.clone(), volume.bytes);
-            let opened = Reader::open(&volume.file, identities).and_then(|reader| {
-                let mut source = Source::new(reader, volume.ending);
-                let opening = source.opening()?;
-                Ok((source, opening))
-            });
-            let opened = match opened {
+            let opened = match begun(volume, identities) {
                 Ok((_, Opening::Trust(_))) if survey.alone.len() >= TRUST_VOLUMES_MAX => {
-                    Err(BundleError::Head.into())
+                    Err(QuarantineError::from(BundleError::Head).into())
                 }
                 Ok((_read_to_its_end, Opening::Trust(meta))) => {
                     survey.alone.push(Alone { name, bytes, meta });
@@ -107,7 +117,7 @@ impl<'a> Survey<'a> {
             let first = self.found.iter().position(|found| found.opened.is_err());
             let first = first.map(|place| self.found.swap_remove(place).opened);
             return match first {
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => Err(error),
                 _ => Err(IntakeError::NoVolume),
             };
         }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cloister_attest::{AnyKey, json, sign_checked};
-use cloister_domain::Digest;
+use cloister_domain::{Digest, printable};
 use cloister_signer::Opened;
 use serde_json::{Value, json};
 
@@ -121,6 +121,9 @@ impl Draft {
         let mut text = String::new();
         let expires = self.signed["expires"].as_str().unwrap_or("no time");
         writeln!(text, "root        version {}, expires {expires}", self.version())?;
+        if let Some(issued) = self.signed["x-cloister"]["issued"].as_str() {
+            writeln!(text, "time        at least {}", printable(issued.as_bytes()))?;
+        }
         for role in ["root", "targets", "snapshot", "timestamp"] {
             self.describe_role(role, &self.signed["roles"][role], &mut text)?;
         }

@@ -14,7 +14,7 @@ use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
 use cloister_domain::{ByteCount, Digest, Principal, Secret};
 use cloister_sealed::Recipient;
 use cloister_signer::{Passphrases, Spec as Key};
-use cloister_verify::Instant;
+use cloister_verify::{Instant, check_draft};
 
 use crate::{
     build::{Package, Part, Spec, VOLUME_BYTES, plan},
@@ -252,15 +252,16 @@ struct Persons {
     /// When the root expires.
     #[arg(long, default_value = EXPIRES)]
     expires: String,
-    /// A time that the officers vouch for, such as 2030-01-31T00:00:00Z: for an enclave that slept so
-    /// long that it refuses what a stick says of the time.
+    /// The time that the officers vouch for, such as 2030-01-31T00:00:00Z; now, by this machine's clock,
+    /// unless it is given. An appliance takes no stick that is more than 400 days ahead of it.
     #[arg(long, value_name = "TIME")]
     issued: Option<Instant>,
 }
 
 impl Persons {
-    fn roles(self) -> Roles {
-        Roles {
+    fn roles(self) -> Result<Roles> {
+        let issued = self.issued.map_or_else(importer::now, Ok)?;
+        Ok(Roles {
             root: keys::all(self.root),
             root_threshold: self.threshold,
             importers: keys::all(self.importer),
@@ -270,8 +271,8 @@ impl Persons {
             approvals: self.approvals,
             publishers: keys::all(self.publisher),
             expires: self.expires,
-            issued: self.issued,
-        }
+            issued: Some(issued),
+        })
     }
 }
 
@@ -453,20 +454,23 @@ fn root_command(command: RootCommand, ask: &mut Passphrases, out: &mut dyn Write
     match command {
         RootCommand::Create(root) => {
             let signers = open_all(&root.sign, ask)?;
-            let digest = Folder::at(&root.trust)?.create_root(&root.persons.roles(), &signers)?;
+            let digest = Folder::at(&root.trust)?.create_root(&root.persons.roles()?, &signers)?;
             show_root(&digest, out)
         }
         RootCommand::Rotate(root) => {
             let signers = open_all(&root.sign, ask)?;
-            let digest = Folder::at(&root.trust)?.rotate_root(&root.persons.roles(), &signers)?;
+            let digest = Folder::at(&root.trust)?.rotate_root(&root.persons.roles()?, &signers)?;
             show_root(&digest, out)
         }
         RootCommand::Draft { persons, trust, out: path } => {
             let signed = match trust {
-                Some(trust) => Folder::at(&trust)?.next_root(&persons.roles()),
-                None => Folder::first(&persons.roles()),
+                Some(trust) => Folder::at(&trust)?.next_root(&persons.roles()?),
+                None => Folder::first(&persons.roles()?),
             };
-            write_draft(&Draft::new(signed), &path, out)
+            let draft = Draft::new(signed);
+            // Before the officers meet, not after all have signed.
+            check_draft(&draft.text()?).context("no officer could make this a root")?;
+            write_draft(&draft, &path, out)
         }
         RootCommand::Show { file } => {
             write!(out, "{}", Draft::read(&file)?.describe()?)?;

@@ -6,11 +6,11 @@
 //! snapshot and timestamp only. What an act does not change keeps its bytes, so doing the same twice
 //! changes nothing. Nothing is written that an appliance would not trust.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cloister_attest::{Algorithm, AnyKey, Signer, json};
-use cloister_domain::{Digest, GenerationId};
+use cloister_domain::{Digest, GenerationId, Principal};
 use cloister_verify::{Instant, target_path};
 use serde_json::{Map, Value, json};
 
@@ -83,6 +83,14 @@ impl Folder {
         importer: &Importer<'_, S>,
     ) -> Result<()> {
         let Delegation { name, publishers, threshold, paths, algorithms } = delegation;
+        let persons: BTreeSet<&Principal> = publishers.iter().map(|one| &one.person).collect();
+        ensure!(
+            (1..=persons.len() as u64).contains(threshold),
+            "{threshold} of {} publishers cannot sign; see --threshold",
+            persons.len()
+        );
+        let inside = |path: &String| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        ensure!(paths.iter().all(inside), "a path is NAME/VERSION.json, or such a pattern");
         let mut targets = self.targets()?;
         let mut role = json!({
             "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,

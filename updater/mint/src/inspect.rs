@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use anyhow::Result;
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::container;
-use cloister_domain::ByteCount;
+use cloister_domain::{ByteCount, printable};
 
 use crate::volume::Volume;
 
@@ -34,7 +34,8 @@ pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "stored      {}", ByteCount(release.index.stored_bytes))?;
     writeln!(out, "licences    {}", release.licences.join(", "))?;
     for signature in Envelope::parse(&volume.envelope)?.signatures {
-        writeln!(out, "signed by   key {} (not checked)", signature.keyid)?;
+        // Whoever wrote the volume chose these bytes.
+        writeln!(out, "signed by   key {} (not checked)", printable(signature.keyid.as_bytes()))?;
     }
     for (name, text) in container::entries(&volume.meta)? {
         writeln!(out, "metadata    {name}, {}", ByteCount(text.len() as u64))?;

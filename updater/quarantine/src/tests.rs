@@ -237,6 +237,24 @@ impl Seek for Stick {
     }
 }
 
+/// A volume without the content of its chunks.
+fn without_chunks(volume: &[u8]) -> Vec<u8> {
+    let (mut rest, mut left) = (volume, Vec::new());
+    while let Some((block, behind)) = rest.split_at_checked(512).filter(|(block, _)| block[0] != 0)
+    {
+        let size = std::str::from_utf8(&block[124..135]).expect("digits");
+        let size = usize::from_str_radix(size, 8).expect("octal");
+        let (content, behind) = behind.split_at(size);
+        let (zeros, behind) = behind.split_at(padding(size as u64));
+        left.extend_from_slice(block);
+        left.extend_from_slice(if block.starts_with(b"c/") { b"" } else { content });
+        left.extend_from_slice(zeros);
+        rest = behind;
+    }
+    left.extend_from_slice(rest);
+    left
+}
+
 #[test]
 fn a_volume_is_copied_and_every_byte_is_read_once() {
     let release = Release::new();
@@ -251,7 +269,7 @@ fn a_volume_is_copied_and_every_byte_is_read_once() {
     release.assert_in(folder.path());
     assert!(stick.reads.iter().all(|reads| *reads == 1));
     let complete = quarantined.complete();
-    assert_eq!(complete.volume, Digest::of(&stick.bytes));
+    assert_eq!(complete.volume, Digest::of(&without_chunks(&stick.bytes)));
     assert_eq!(complete.read_bytes, ByteCount(stick.bytes.len() as u64));
     assert_eq!(complete.resumed_chunks, 0);
     assert_eq!(told.last(), Some(&ByteCount(release.index.plain_bytes())));

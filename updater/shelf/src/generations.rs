@@ -205,6 +205,13 @@ impl Shelf {
                     swept.bytes.0 += about.len();
                 }
             }
+            // Only one that is empty goes.
+            match fs::remove_dir(&fan) {
+                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(failed()(error));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -21,39 +21,43 @@ use crate::{
 ///
 /// The caller does not hold the right to act.
 pub(crate) fn adopt(core: &Core, import: ImportId) -> Result<(), ActError> {
-    let _one_at_a_time = core.adopting();
-    adopt_alone(core, import)
+    let one_at_a_time = core.adopting();
+    let adopted = adopt_alone(core, import);
+    drop(one_at_a_time);
+    conclude(core, import, adopted)
 }
 
 /// As [`adopt`], unless another adoption is under way; whoever does that wakes the worker.
 pub(crate) fn adopt_if_free(core: &Core, import: ImportId) -> Result<(), ActError> {
-    match core.try_adopting() {
-        Some(_one_at_a_time) => adopt_alone(core, import),
-        None => Ok(()),
+    let Some(one_at_a_time) = core.try_adopting() else { return Ok(()) };
+    let adopted = adopt_alone(core, import);
+    drop(one_at_a_time);
+    conclude(core, import, adopted)
+}
+
+/// What remains to be done when nobody adopts any more, so that the shelf can be swept.
+fn conclude(core: &Core, import: ImportId, adopted: Result<(), ActError>) -> Result<(), ActError> {
+    match &adopted {
+        Ok(()) => core.clear_quarantine(import),
+        Err(error) if is_refusal(error) => {
+            let _act = core.act();
+            let held = core.state().import(import)?;
+            if let (ImportState::Received, Some(generation)) = (held.state, held.generation) {
+                core.refuse_import(import, generation, &error.problem())?;
+            }
+        }
+        Err(_fault) => {}
     }
+    adopted
 }
 
 fn adopt_alone(core: &Core, import: ImportId) -> Result<(), ActError> {
     let held = core.state().import(import)?;
     if held.state != ImportState::Received {
         // On the shelf already; what the same volume brought again is not needed.
-        core.clear_quarantine(import);
         return Ok(());
     }
-    let unreadable = || StateError::Row { table: "imports" };
-    let envelope = held.manifest.ok_or_else(unreadable)?;
-    let generation = held.generation.ok_or_else(unreadable)?;
-    match shelve(core, import, &envelope) {
-        Ok(()) => {}
-        Err(error) if is_refusal(&error) => {
-            let _act = core.act();
-            core.refuse_import(import, generation, &error.problem())?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
-    }
-    core.clear_quarantine(import);
-    Ok(())
+    shelve(core, import, &held.manifest.ok_or(StateError::Row { table: "imports" })?)
 }
 
 fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError> {

@@ -296,8 +296,10 @@ impl Core {
     }
 
     /// Removes from the shelf what no import and no promotion holds. A failed sweep loses nothing;
-    /// the next one removes what this one left.
+    /// the next one removes what this one left, and so does the one after an adoption.
     pub(crate) fn sweep(&self) {
+        // What an adoption has just brought there no tree names yet.
+        let Some(_nobody_adopts) = self.try_adopting() else { return };
         let swept = self.held().and_then(|(keep, pinned)| {
             crate::inventory::prune(self, &keep);
             Ok(self.shelf.sweep(&keep, &pinned)?)

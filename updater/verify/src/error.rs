@@ -178,12 +178,14 @@ pub enum VerifyError {
     /// No publisher may make releases of that name.
     #[error("no publisher is allowed to make releases of this name")]
     OutOfScope,
-    /// The release is older than one that was promoted, or differs under the same number.
-    #[error("the bundle is older (release {offered}) than what was promoted (release {held})")]
+    /// The release is older than one that was accepted or promoted, or differs under the same number.
+    #[error(
+        "the bundle is older (release {offered}) than one that was accepted before (release {held})"
+    )]
     Rollback {
         /// The release's counter.
         offered: u64,
-        /// The highest counter promoted under this name.
+        /// The highest counter accepted or promoted under this name.
         held: u64,
     },
     /// The release's own form is wrong.

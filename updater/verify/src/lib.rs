@@ -29,5 +29,5 @@ pub mod tuf;
 pub use approval::{Approved, auditors_view};
 pub use error::{RoleName, VerifyError};
 pub use release::target_path;
-pub use state::{Accepted, Stored, TrustState, Vector, Verified, enrol};
+pub use state::{Accepted, Stored, TrustState, Vector, Verified, check_draft, enrol};
 pub use time::{Instant, InstantError};

@@ -142,6 +142,14 @@ pub fn enrol(root_text: &[u8], confirmed: Digest) -> Result<TrustState, VerifyEr
     Ok(TrustState { stored: Stored { files, vector }, set, revoked: Revoked::default() })
 }
 
+/// Whether a root of this text could be trusted once enough officers have signed it.
+///
+/// # Errors
+/// Those of a malformed root, and of roles that nobody could fill or that share a key.
+pub fn check_draft(root_text: &[u8]) -> Result<(), VerifyError> {
+    facility::check_root(&Root::unsigned(root_text, &Strict)?)
+}
+
 impl TrustState {
     /// Takes back what [`TrustState::stored`] gave, checking every signature again.
     ///

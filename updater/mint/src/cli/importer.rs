@@ -194,7 +194,7 @@ fn carry_alone(desk: &Desk, path: Option<&Path>, out: &mut dyn Write) -> Result<
 }
 
 /// The time by this machine's clock. The enclave has none; it learns the time from here.
-fn now() -> Result<Instant> {
+pub(super) fn now() -> Result<Instant> {
     #[expect(clippy::disallowed_methods, reason = "the connected side may know what time it is")]
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     Instant::from_unix_seconds(i64::try_from(seconds)?).context("a year beyond 9999")

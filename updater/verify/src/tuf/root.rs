@@ -31,6 +31,16 @@ impl Root {
     /// [`VerifyError::Metadata`] and [`VerifyError::Field`] for its form,
     /// [`VerifyError::Threshold`] and [`VerifyError::UnknownSigner`] for its signatures.
     pub fn parse(text: &[u8], algorithms: &dyn Algorithms) -> Result<Self, VerifyError> {
+        let root = Self::unsigned(text, algorithms)?;
+        root.metadata.signed_by(&root.own)?;
+        Ok(root)
+    }
+
+    /// Reads what may become a root, whoever signed it so far.
+    ///
+    /// # Errors
+    /// As [`Root::parse`], but for its signatures.
+    pub(crate) fn unsigned(text: &[u8], algorithms: &dyn Algorithms) -> Result<Self, VerifyError> {
         let role = RoleName::Root;
         let metadata = Metadata::parse(text, role)?;
         let extra = metadata.optional("x-cloister");
@@ -61,7 +71,6 @@ impl Root {
             metadata,
         };
         root.own.possible(role)?;
-        root.metadata.signed_by(&root.own)?;
         Ok(root)
     }
 
