@@ -9,7 +9,7 @@ pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// One member under `clb/30-attest/`, in bytes.
 pub const ATTESTATION_BYTES_MAX: u64 = 8 << 20;
 /// All members under `clb/30-attest/` together, in bytes.
-pub const ATTESTATIONS_BYTES_MAX: u64 = 64 << 20;
+pub const ATTESTATIONS_BYTES_MAX: u64 = 24 << 20;
 /// `clb/40-index`, in bytes: about 2.5 million chunks.
 pub const INDEX_BYTES_MAX: u64 = 256 << 20;
 /// `clb/41-carried`, in bytes: a bit for each chunk of the largest index.

@@ -88,6 +88,10 @@ pub struct Vector {
     /// The number of the last stick under the timestamp's present keys.
     #[serde(default)]
     pub sequence: u64,
+    /// While a root has made the importer's files void: the versions that timestamp, snapshot and
+    /// targets had under keys that are still theirs, and that the next ones must have at least.
+    #[serde(default)]
+    pub void: [u64; 3],
 }
 
 /// What the caller keeps: the files as received, and the vector. `root.json` is the newest root.
@@ -137,6 +141,7 @@ pub fn enrol(root_text: &[u8], confirmed: Digest) -> Result<TrustState, VerifyEr
         releases: BTreeMap::new(),
         time_floor: facility::officers_time(set.root())?,
         sequence: 0,
+        void: [0; 3],
     };
     let files = BTreeMap::from([("root.json".to_owned(), root_text.to_vec())]);
     Ok(TrustState { stored: Stored { files, vector }, set, revoked: Revoked::default() })
@@ -269,11 +274,12 @@ impl TrustState {
         let stated = facility::officers_time(self.root())?;
         // Section 5.3.11, and the same for targets: versions are compared under the same keys only,
         // so that a stolen key cannot push them out of reach for ever.
-        let same_keys = keys == self.root().ratchet_keys();
-        let kept = same_keys && self.stored.vector.timestamp > 0;
+        let now = self.root().ratchet_keys();
+        let same: [bool; 3] = std::array::from_fn(|role| keys.get(role) == now.get(role));
+        let kept = same == [true; 3] && self.stored.vector.timestamp > 0;
         let kept = kept && take_again(&mut self.set, &self.stored.files).is_ok();
         if !kept {
-            self.forget(taken_back);
+            self.forget(taken_back, same);
         }
         let vector = &mut self.stored.vector;
         (vector.root, vector.root_sha256) = (self.set.root().version(), self.set.root().sha256());
@@ -293,10 +299,17 @@ impl TrustState {
     }
 
     /// Nothing of the importer's is held any more but what it took back: that stays so until another
-    /// list comes, or whoever withholds it would bring back what was revoked.
-    fn forget(&mut self, taken_back: Option<Vec<u8>>) {
+    /// list comes, or whoever withholds it would bring back what was revoked. A role that keeps its keys
+    /// keeps its version as the least that may come, or an older list could be sent again.
+    fn forget(&mut self, taken_back: Option<Vec<u8>>, same_keys: [bool; 3]) {
         let vector = &mut self.stored.vector;
-        (vector.timestamp, vector.snapshot, vector.targets, vector.sequence) = (0, 0, 0, 0);
+        let held = [vector.timestamp, vector.snapshot, vector.targets];
+        for ((least, held), same) in vector.void.iter_mut().zip(held).zip(same_keys) {
+            *least = if same { held.max(*least) } else { 0 };
+        }
+        let [same_station, ..] = same_keys;
+        vector.sequence = if same_station { vector.sequence } else { 0 };
+        (vector.timestamp, vector.snapshot, vector.targets) = (0, 0, 0);
         self.set.forget();
         self.stored.files.clear();
         if let Some(list) = taken_back {
@@ -334,9 +347,23 @@ impl TrustState {
         let targets = targets.ok_or(VerifyError::Missing { role: RoleName::Targets })?;
         self.set.update_targets(targets)?;
         let (timestamp_version, snapshot_version, targets_version) = versions(&self.set);
-        if targets_version < held.targets {
-            let (offered, held) = (targets_version, held.targets);
-            return Err(VerifyError::Stale { role: RoleName::Targets, offered, held });
+        let [timestamp_least, snapshot_least, targets_least] = held.void;
+        for (role, offered, held) in [
+            (RoleName::Timestamp, timestamp_version, timestamp_least),
+            (RoleName::Snapshot, snapshot_version, snapshot_least),
+            (RoleName::Targets, targets_version, targets_least.max(held.targets)),
+        ] {
+            if offered < held {
+                return Err(VerifyError::Stale { role, offered, held });
+            }
+        }
+        for (name, text, same) in [
+            ("snapshot.json", snapshot, snapshot_version == held.snapshot),
+            ("targets.json", targets, targets_version == held.targets),
+        ] {
+            if same {
+                self.check_same(name, Some(text))?;
+            }
         }
         self.revoked = facility::check_targets(&self.set)?;
         self.stored.files.remove(&kept_list(self.root_version()));
@@ -349,6 +376,7 @@ impl TrustState {
         (vector.timestamp, vector.snapshot, vector.targets) =
             (timestamp_version, snapshot_version, targets_version);
         (vector.time_floor, vector.sequence) = (time, sequence);
+        vector.void = [0; 3];
         Ok(())
     }
 

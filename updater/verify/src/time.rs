@@ -36,7 +36,16 @@ impl FromStr for Instant {
             && field(11, 13, 0, 23)
             && field(14, 16, 0, 59)
             && field(17, 19, 0, 60);
-        if shaped && ranged { Ok(Self(text.to_owned())) } else { Err(InstantError) }
+        if !shaped || !ranged {
+            return Err(InstantError);
+        }
+        let instant = Self(text.to_owned());
+        // A day that its month lacks would be the same as another, which is written otherwise.
+        let noon =
+            instant.days().checked_mul(86_400).and_then(|seconds| seconds.checked_add(43_200));
+        let same_day =
+            noon.and_then(of_unix_seconds).is_some_and(|day| day.get(..10) == text.get(..10));
+        if same_day { Ok(instant) } else { Err(InstantError) }
     }
 }
 
@@ -44,33 +53,7 @@ impl Instant {
     /// The time that is so many seconds after 1970-01-01T00:00:00Z; `None` beyond the years 0 to 9999.
     #[must_use]
     pub fn from_unix_seconds(seconds: i64) -> Option<Self> {
-        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Years begin in March, so that the day that some of them lack is their last; four hundred
-        // years have 146 097 days (the inverse of `days`).
-        let days = days.checked_add(719_468)?;
-        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let leap_days = |day: i64| {
-            day.div_euclid(1460)
-                .saturating_sub(day.div_euclid(36_524))
-                .saturating_add(day.div_euclid(146_096))
-        };
-        let year = day.saturating_sub(leap_days(day)).div_euclid(365);
-        let before = year
-            .saturating_mul(365)
-            .saturating_add(year.div_euclid(4))
-            .saturating_sub(year.div_euclid(100));
-        let day = day.saturating_sub(before);
-        let month = day.saturating_mul(5).saturating_add(2).div_euclid(153);
-        let day = day
-            .saturating_sub(month.saturating_mul(153).saturating_add(2).div_euclid(5))
-            .saturating_add(1);
-        let (month, next) =
-            if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
-        let year = era.checked_mul(400)?.checked_add(year)?.checked_add(next)?;
-        let (hour, minute) = (second.div_euclid(3600), second.rem_euclid(3600).div_euclid(60));
-        let second = second.rem_euclid(60);
-        let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
-        text.parse().ok()
+        of_unix_seconds(seconds)?.parse().ok()
     }
 
     /// Days since 1970-01-01, by the calendar of RFC 3339; a day that a month lacks runs over.
@@ -98,6 +81,38 @@ impl Instant {
             .saturating_add(day)
             .saturating_sub(719_469)
     }
+}
+
+/// The text of the time that is so many seconds after 1970; `None` beyond the years 0 to 9999.
+fn of_unix_seconds(seconds: i64) -> Option<String> {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years begin in March, so that the day that some of them lack is their last; four hundred
+    // years have 146 097 days (the inverse of `days`).
+    let days = days.checked_add(719_468)?;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let leap_days = |day: i64| {
+        day.div_euclid(1460)
+            .saturating_sub(day.div_euclid(36_524))
+            .saturating_add(day.div_euclid(146_096))
+    };
+    let year = day.saturating_sub(leap_days(day)).div_euclid(365);
+    let before = year
+        .saturating_mul(365)
+        .saturating_add(year.div_euclid(4))
+        .saturating_sub(year.div_euclid(100));
+    let day = day.saturating_sub(before);
+    let month = day.saturating_mul(5).saturating_add(2).div_euclid(153);
+    let day = day
+        .saturating_sub(month.saturating_mul(153).saturating_add(2).div_euclid(5))
+        .saturating_add(1);
+    let (month, next) =
+        if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
+    let year = era.checked_mul(400)?.checked_add(year)?.checked_add(next)?;
+    let (hour, minute) = (second.div_euclid(3600), second.rem_euclid(3600).div_euclid(60));
+    let second = second.rem_euclid(60);
+    (0..=9999)
+        .contains(&year)
+        .then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
 impl TryFrom<String> for Instant {
@@ -154,6 +169,8 @@ mod tests {
             "2030-00-01T00:00:00Z",
             "2030-01-01T24:00:00Z",
             "20300-1-01T00:00:00Z",
+            "2099-02-29T00:00:00Z",
+            "2030-04-31T00:00:00Z",
         ] {
             assert_eq!(at(bad), Err(InstantError), "{bad}");
         }

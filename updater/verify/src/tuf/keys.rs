@@ -104,10 +104,46 @@ impl Eq for Holder {}
 /// The usable keys of a file, by key id. Keys of kinds that do not count are passed over.
 pub(crate) type Keys = BTreeMap<String, Holder>;
 
+/// Who holds which key. A key that is known by its content is not somebody else's under another id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Persons {
+    by_content: BTreeMap<Digest, Principal>,
+    by_id: BTreeMap<String, Principal>,
+}
+
+impl Persons {
+    /// What a file says of its own keys.
+    pub(crate) const fn named(by_id: BTreeMap<String, Principal>) -> Self {
+        Self { by_content: BTreeMap::new(), by_id }
+    }
+
+    /// What a file that named `keys` says of the keys of others: those that it holds itself are known by
+    /// their content, and their ids stand for no other key.
+    pub(crate) fn of_others(mut self, keys: &Keys) -> Self {
+        self.by_id.retain(|keyid, _| !keys.contains_key(keyid));
+        let known = keys.values().map(|holder| (holder.identity, holder.person.clone()));
+        self.by_content.extend(known);
+        self
+    }
+
+    /// Adds what somebody else says, whose word counts where nothing was said before.
+    pub(crate) fn or(mut self, others: BTreeMap<String, Principal>) -> Self {
+        for (keyid, person) in others {
+            self.by_id.entry(keyid).or_insert(person);
+        }
+        self
+    }
+
+    fn holder(&self, identity: Digest, ids: [&str; 2]) -> Option<&Principal> {
+        let by_id = || ids.into_iter().find_map(|keyid| self.by_id.get(keyid));
+        self.by_content.get(&identity).or_else(by_id)
+    }
+}
+
 /// Reads a `keys` object; `persons` says who holds which, a key without an entry is its own person.
 pub(crate) fn keys(
     value: &Value,
-    persons: &BTreeMap<String, Principal>,
+    persons: &Persons,
     algorithms: &dyn Algorithms,
     wrong: VerifyError,
 ) -> Result<Keys, VerifyError> {
@@ -127,7 +163,8 @@ pub(crate) fn keys(
         let computed_id = json::canonical_tuf(object).map_err(|_cause| wrong)?;
         let computed_id = Digest::of(&computed_id).to_string();
         let itself = || computed_id.parse().map_err(|_cause| wrong);
-        let person = persons.get(keyid).cloned().map_or_else(itself, Ok)?;
+        let person = persons.holder(identity, [keyid, &computed_id]).cloned();
+        let person = person.map_or_else(itself, Ok)?;
         holders.insert(keyid.clone(), Holder { key, identity, computed_id, person });
     }
     Ok(holders)

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_domain::{Digest, Principal};
+use cloister_domain::Digest;
 use serde_json::Value;
 
 use super::{
-    keys::{Algorithms, Authority, keys},
+    keys::{Algorithms, Authority, Persons, keys},
     metadata::{Metadata, persons},
 };
 use crate::{Instant, RoleName, VerifyError};
@@ -15,7 +15,8 @@ use crate::{Instant, RoleName, VerifyError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     metadata: Metadata,
-    pub(crate) persons: BTreeMap<String, Principal>,
+    /// Who holds keys that others name.
+    pub(crate) persons: Persons,
     pub(crate) timestamp: Authority,
     pub(crate) snapshot: Authority,
     pub(crate) targets: Authority,
@@ -49,7 +50,9 @@ impl Root {
             Some(value) => persons(value).ok_or(metadata.wrong("x-cloister"))?,
         };
         let wrong = metadata.wrong("keys");
+        let persons = Persons::named(persons);
         let keys = keys(metadata.field("keys")?, &persons, algorithms, wrong)?;
+        let persons = persons.of_others(&keys);
         let roles = metadata.field("roles")?;
         let authority = |role: RoleName| {
             let value = roles.get(role.name()).ok_or(metadata.wrong("roles"))?;

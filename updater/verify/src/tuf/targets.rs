@@ -88,14 +88,11 @@ impl Targets {
         let mut read = Self { targets, delegations: Vec::new(), succinct: None, metadata };
         if let Some(value) = read.metadata.optional("delegations") {
             let wrong = read.metadata.wrong("delegations");
-            let mut holders = root.persons.clone();
-            if let Some(own) = value.get("x-persons") {
+            let holders = match value.get("x-persons") {
+                None => root.persons.clone(),
                 // The root's word on who holds a key goes before the delegator's.
-                let own = persons(own).ok_or(wrong)?;
-                own.into_iter().for_each(|(key, person)| {
-                    holders.entry(key).or_insert(person);
-                });
-            }
+                Some(own) => root.persons.clone().or(persons(own).ok_or(wrong)?),
+            };
             let keys = keys(value.get("keys").ok_or(wrong)?, &holders, algorithms, wrong)?;
             match (value.get("roles"), value.get("succinct_roles")) {
                 (Some(roles), None) => read.delegations = delegations(roles, &keys, wrong)?,

@@ -10,7 +10,8 @@ use cloister_verify::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, id, keys, release, role, root, signed,
+    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, id, key, keys, listing, pack, release, role,
+    root, signed,
 };
 
 const OTHER: u8 = 8;
@@ -162,4 +163,57 @@ fn a_delegated_file_must_be_the_listed_one() {
     let mut set = client(roles, &[]);
     let unlisted = set.update_delegated(&good, "a", ("targets", "targets"), "x");
     assert_eq!(unlisted.unwrap_err().code(), "bundle.trust.mixed");
+}
+
+#[test]
+fn two_keys_of_one_person_are_one_person_under_whatever_id() {
+    // The root knows both keys of ada; the list delegates to one of them under another id.
+    const SECOND: u8 = 8;
+    let mut first = root(1);
+    first["keys"] = keys(&[1, 2, 3, 4, 6, 7, PUBLISHER, SECOND]);
+    first["x-cloister"]["persons"][id(PUBLISHER)] = "pub".into();
+    first["x-cloister"]["persons"][id(SECOND)] = "pub".into();
+    for (called, person) in [("k2".to_owned(), None), ("k2".to_owned(), Some("zoe")), (id(2), None)]
+    {
+        let mut delegated = role(&[PUBLISHER], 2);
+        delegated["keyids"] = json!([id(PUBLISHER), called]);
+        delegated["name"] = "publisher".into();
+        delegated["terminating"] = true.into();
+        delegated["paths"] = json!(["demo/*"]);
+        let mut files = Meta::new(1, Vec::new()).files();
+        let targets = files.iter_mut().find(|(name, _)| name == "targets.json").unwrap();
+        let mut value: Value = serde_json::from_slice(&targets.1).unwrap();
+        let delegations = &mut value["signed"]["delegations"];
+        delegations["keys"] = json!({
+            id(PUBLISHER): key(PUBLISHER).public().to_object(),
+            called.clone(): key(SECOND).public().to_object(),
+        });
+        delegations["roles"] = json!([delegated]);
+        if let Some(person) = person {
+            delegations["x-persons"] = json!({ called.clone(): person });
+        }
+        targets.1 = signed(&value["signed"], &[IMPORTER]);
+        let text = targets.1.clone();
+        let snapshot = files.iter_mut().find(|(name, _)| name == "snapshot.json").unwrap();
+        let mut value: Value = serde_json::from_slice(&snapshot.1).unwrap();
+        let mut entry = listing(&text);
+        entry["version"] = 1.into();
+        value["signed"]["meta"]["targets.json"] = entry;
+        snapshot.1 = signed(&value["signed"], &[IMPORTER]);
+        let refusal = enrolled(&first).unwrap().refresh(&pack(&files)).unwrap_err();
+        assert_eq!(refusal.code(), "bundle.trust.threshold", "{called} {person:?}");
+    }
+}
+
+#[test]
+fn an_id_of_the_root_lends_its_person_to_no_other_key() {
+    const FOREIGN: u8 = 77;
+    let text = release(1, FOREIGN);
+    let mut meta = Meta::new(1, vec![(1, text.clone())]);
+    meta.keys_extra = json!({ id(1): key(FOREIGN).public().to_object() });
+    meta.publisher["keyids"] = json!([id(1)]);
+    let state = enrolled(&root(1)).unwrap().refresh(&meta.bytes()).unwrap();
+    let verified = state.judge(&text).unwrap();
+    let signers: Vec<String> = verified.signers().iter().map(ToString::to_string).collect();
+    assert_eq!(signers, [id(FOREIGN)], "not ada");
 }

@@ -174,3 +174,59 @@ fn trust_metadata_holds_no_file_of_another_name() {
         assert_eq!(refusal.code(), "bundle.meta", "{name}");
     }
 }
+
+#[test]
+fn a_new_station_cannot_send_an_older_list_of_the_same_importer() {
+    const STATION: u8 = 10;
+    let text = release(1, PUBLISHER);
+    let list = || vec![(1, text.clone())];
+    let bundle = json!({"bundles": [manifest(1).generation().0.to_string()]});
+    let mut newest = taking_back(&bundle, publisher(&[PUBLISHER], 1), list());
+    newest.version = 3;
+    let before = enrolled(&root(1)).unwrap();
+    let before = before.refresh(&Meta::new(2, list()).bytes()).unwrap();
+    let before = before.refresh(&newest.bytes()).unwrap();
+    let mut next = root(2);
+    next["keys"] = keys(&[1, 2, 3, 4, 6, 7, STATION]);
+    next["roles"]["timestamp"] = role(&[STATION], 1);
+    next["x-cloister"]["persons"][id(STATION)] = "station".into();
+    let next = ("2.root.json".to_owned(), signed(&next, &[1, 2]));
+    let with_its_timestamp = |meta: &Meta| {
+        let mut files = meta.files();
+        let timestamp = files.iter_mut().find(|(name, _)| name == "timestamp.json").unwrap();
+        let value: Value = serde_json::from_slice(&timestamp.1).unwrap();
+        timestamp.1 = signed(&value["signed"], &[STATION]);
+        files.push(next.clone());
+        files.sort();
+        pack(&files)
+    };
+    let alone = before.refresh(&pack(std::slice::from_ref(&next))).unwrap();
+    for state in [&before, &alone] {
+        let older = state.refresh(&with_its_timestamp(&Meta::new(2, list())));
+        assert_eq!(older.unwrap_err().code(), "bundle.trust.stale");
+        let same = state.refresh(&with_its_timestamp(&newest)).unwrap();
+        assert_eq!(same.may_activate(&text), Err(VerifyError::Revoked));
+        assert_eq!(same.stored().vector.void, [0; 3]);
+        let again = cloister_verify::TrustState::load(same.stored().clone()).unwrap();
+        assert_eq!(again.judge(&text), Err(VerifyError::Revoked));
+    }
+    let loaded = cloister_verify::TrustState::load(alone.stored().clone()).unwrap();
+    assert_eq!(loaded, alone);
+    assert_eq!(loaded.stored().vector.void, [0, 3, 3]);
+}
+
+#[test]
+fn a_version_has_one_content_under_a_newer_timestamp_too() {
+    let state = enrolled(&root(1)).unwrap();
+    let state = state.refresh(&Meta::new(1, vec![(1, release(1, PUBLISHER))]).bytes()).unwrap();
+    // Timestamp 2 over another snapshot and list of version 1.
+    let mut other = Meta::new(1, vec![(2, release(2, PUBLISHER))]);
+    other.timestamp_extra = json!({"sequence": 9});
+    let mut files = other.files();
+    let timestamp = files.iter_mut().find(|(name, _)| name == "timestamp.json").unwrap();
+    let mut value: Value = serde_json::from_slice(&timestamp.1).unwrap();
+    value["signed"]["version"] = 2.into();
+    timestamp.1 = signed(&value["signed"], &[IMPORTER]);
+    let refusal = state.refresh(&pack(&files)).unwrap_err();
+    assert_eq!(refusal.code(), "bundle.trust.other-content");
+}
