@@ -129,6 +129,9 @@ pub enum Refusal {
     /// A weight, or a scale of a block of weights, is NaN or infinite.
     #[error("the weights hold a value that is not a finite number")]
     NotFinite,
+    /// Bytes between tensors, or behind the last, hold something.
+    #[error("the bytes between the tensors, or behind the last, are not zero")]
+    Padding,
     /// A document is larger than its kind may be.
     #[error("the file has {bytes} bytes; a file of its kind may have {bytes_max}")]
     TooLarge {
@@ -267,6 +270,7 @@ impl Coded for Refusal {
                 }
             }
             Self::NotFinite => "inspect.not-finite",
+            Self::Padding => "inspect.padding",
             Self::TooLarge { .. } => "inspect.too-large",
             Self::Text { .. } => "inspect.text",
             Self::Json { .. } => "inspect.json",

@@ -33,6 +33,7 @@ pub(crate) fn gguf(source: &mut dyn Source) -> Result<u64, Refusal> {
         }
     };
     carried(&header.metadata)?;
+    padded(&header.entries, source)?;
     numbers(header.entries, source)
 }
 
@@ -79,6 +80,21 @@ fn carried(metadata: &Metadata) -> Result<(), Refusal> {
         Ok(_) | Err(LoadError::Unsupported { .. }) => Ok(()),
         Err(cause) => Err(Refusal::Tokenizer(cause)),
     }
+}
+
+/// Refuses anything but zeros between tensors and behind the last: nobody would miss what hides there.
+fn padded(entries: &[Entry], source: &mut dyn Source) -> Result<(), Refusal> {
+    let mut ranges: Vec<_> = entries.iter().map(|entry| entry.range.clone()).collect();
+    ranges.sort_by_key(|range| range.start);
+    let starts = ranges.iter().skip(1).map(|range| range.start);
+    for (end, start) in ranges.iter().map(|range| range.end).zip(starts.chain([source.bytes()])) {
+        // Each gap is shorter than the alignment, by the reader of the header.
+        let gap = read(source, end, start.saturating_sub(end))?;
+        if gap.iter().any(|byte| *byte != 0) {
+            return Err(Refusal::Padding);
+        }
+    }
+    Ok(())
 }
 
 /// Reads every tensor in the order of the file and refuses what is not a number. The end of the file

@@ -74,6 +74,22 @@ fn a_good_file_of_weights_is_accepted() {
 }
 
 #[test]
+fn nothing_hides_between_tensors_or_behind_them() {
+    let good = gguf(&[claim("a", &[1], 0), claim("b", &[2], 32)], 64);
+    assert_eq!(code("model/model.gguf", &good), "gguf");
+    let data = good.len() - 64;
+    for (case, place) in
+        [("between", data + 4), ("before the next", data + 31), ("behind", data + 63)]
+    {
+        let mut bytes = good.clone();
+        bytes[place] = 1;
+        assert_eq!(code("model/model.gguf", &bytes), "inspect.padding", "{case}");
+    }
+    let trailing = [&gguf(&[claim("a", &[8], 0)], 32)[..], b"!"].concat();
+    assert_eq!(code("model/model.gguf", &trailing), "inspect.padding");
+}
+
+#[test]
 fn tensors_without_a_name_or_a_known_type() {
     let unknown = Claim { dtype: 99, ..claim("a", &[8], 0) };
     let k_quant = Claim { dtype: 12, ..claim("a", &[256], 0) };
