@@ -276,8 +276,7 @@ impl TrustState {
         // so that a stolen key cannot push them out of reach for ever.
         let now = self.root().ratchet_keys();
         let same: [bool; 3] = std::array::from_fn(|role| keys.get(role) == now.get(role));
-        let kept = same == [true; 3] && self.stored.vector.timestamp > 0;
-        let kept = kept && take_again(&mut self.set, &self.stored.files).is_ok();
+        let kept = same == [true; 3] && take_again(&mut self.set, &self.stored.files).is_ok();
         if !kept {
             self.forget(taken_back, same);
         }

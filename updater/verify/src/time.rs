@@ -165,14 +165,32 @@ mod tests {
             "2030-01-31",
             "2030-01-31T00:00:00+00:00",
             "2030-01-31T00:00:00.0Z",
+            "2030-01-31T00:00:00",
+            "2030-01-31 00:00:00Z",
+            "203x-01-31T00:00:00Z",
             "2030-13-01T00:00:00Z",
             "2030-00-01T00:00:00Z",
+            "2030-01-32T00:00:00Z",
+            "2030-01-00T00:00:00Z",
             "2030-01-01T24:00:00Z",
+            "2030-01-01T00:60:00Z",
+            "2030-01-01T00:00:61Z",
             "20300-1-01T00:00:00Z",
             "2099-02-29T00:00:00Z",
             "2030-04-31T00:00:00Z",
         ] {
             assert_eq!(at(bad), Err(InstantError), "{bad}");
+        }
+        assert!(at("2016-12-31T23:59:60Z").is_ok());
+    }
+
+    #[test]
+    fn seconds_beyond_four_digits_of_a_year_are_no_time() {
+        let at = |seconds: i64| Instant::from_unix_seconds(seconds).map(String::from);
+        assert_eq!(at(-62_167_219_200).as_deref(), Some("0000-01-01T00:00:00Z"));
+        assert_eq!(at(253_402_300_799).as_deref(), Some("9999-12-31T23:59:59Z"));
+        for beyond in [-62_167_219_201, 253_402_300_800, i64::MIN, i64::MAX] {
+            assert_eq!(at(beyond), None, "{beyond}");
         }
     }
 }

@@ -136,7 +136,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect()
+    let byte = |[high, low]: &[u8; 2]| nibble(*high)?.checked_mul(16)?.checked_add(nibble(*low)?);
+    pairs.iter().map(byte).collect()
 }
 
 /// The names of persons that a file gives, by key id. TUF signs and keeps fields it does not know.

@@ -2,9 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 mod approvals;
+mod client;
 mod delegations;
+mod forms;
 mod hybrid;
+mod lists;
 mod revoked;
+mod rotations;
 mod support;
 mod time;
 
@@ -114,57 +118,11 @@ fn maker_importer_and_approver_never_share_a_key() {
 }
 
 #[test]
-fn roots_follow_each_other_signed_by_both() {
-    let state = with(vec![(1, release(1, PUBLISHER))]);
-    let mut next = root(2);
-    next["roles"]["root"] = role(&[1, 2, 8], 2);
-    next["keys"] = keys(&[1, 2, 8, 4, 6, 7]);
-    let refreshed =
-        |text: &[u8]| state.refresh(&pack(&[("2.root.json".to_owned(), text.to_vec())]));
-    let after = refreshed(&signed(&next, &[1, 2])).unwrap();
-    assert_eq!(after.root_version(), 2);
-    // The importer's keys are the same, so its files are still held.
-    assert_eq!(after.stored().vector.targets, 1);
-    // Signed by the new ones only, or by the old ones only.
-    assert_eq!(
-        refreshed(&signed(&next, &[2, 8])).unwrap_err().code(),
-        "bundle.signature.threshold"
-    );
-    assert_eq!(
-        refreshed(&signed(&next, &[1, 3])).unwrap_err().code(),
-        "bundle.signature.threshold"
-    );
-    // CVE-2025-2885: a root under the next one's name, with another version.
-    let skip = signed(&root(3), &[1, 2]);
-    assert_eq!(refreshed(&skip), Err(VerifyError::RootChain { expected: 2, found: 3 }));
-}
-
-#[test]
-fn new_importer_keys_start_their_versions_anew() {
-    // A thief of the importer's key pushed the versions up; a new root takes the key away.
-    let state = enrolled(&root(1)).unwrap();
-    let mut far = Meta::new(1, Vec::new());
-    far.version = (1 << 53) - 1;
-    let state = state.refresh(&far.bytes()).unwrap();
-    let mut next = root(2);
-    next["keys"] = keys(&[1, 2, 3, 9, 6, 7]);
-    for role_name in ["targets", "snapshot", "timestamp"] {
-        next["roles"][role_name] = role(&[9], 1);
-    }
-    let mut meta = Meta::new(1, vec![(1, release(1, PUBLISHER))]);
-    meta.signer = 9;
-    meta.extra = vec![("2.root.json".to_owned(), signed(&next, &[1, 2]))];
-    let state = state.refresh(&meta.bytes()).unwrap();
-    assert_eq!(state.stored().vector.timestamp, 1);
-    assert!(state.judge(&release(1, PUBLISHER)).is_ok());
-    assert!(state.refresh(&far.bytes()).is_err());
-}
-
-#[test]
 fn an_older_stick_changes_nothing() {
     let state = with(vec![(1, release(1, PUBLISHER))]);
     let newer = state.refresh(&Meta::new(2, Vec::new()).bytes()).unwrap();
     assert_eq!(newer.stored().vector.targets, 2);
+    assert_ne!(newer, state);
     let again = newer.refresh(&Meta::new(1, vec![(1, release(1, PUBLISHER))]).bytes()).unwrap();
     assert_eq!(again, newer);
     assert_eq!(again.judge(&release(1, PUBLISHER)), Err(VerifyError::NotListed));
@@ -307,11 +265,14 @@ fn what_was_promoted_is_never_undercut() {
     assert!(!state.judge(&texts[2].1).unwrap().already_promoted());
     // Promoting the older retained one again does not lower anything.
     assert_eq!(state.promoted(&manifest(1)), state);
+    assert_eq!(state.promoted(&manifest(2)), state);
     // Equality is not newer: another release under the same number.
     let mut twin = manifest(2).release().clone();
     twin.licences = vec!["MIT".to_owned()];
-    let twin = Manifest::new(twin).unwrap().envelope().sign_with(&key(PUBLISHER)).to_json();
+    let twin_manifest = Manifest::new(twin).unwrap();
+    let twin = twin_manifest.envelope().sign_with(&key(PUBLISHER)).to_json();
     let other = state.refresh(&Meta::new(2, vec![(2, twin.clone())]).bytes()).unwrap();
+    assert_eq!(state.promoted(&twin_manifest), state);
     assert_eq!(other.judge(&twin), Err(VerifyError::Rollback { offered: 2, held: 2 }));
     assert_eq!(other.may_activate(&texts[0].1), Ok(()));
     let mut raised = manifest(3).release().clone();
@@ -331,9 +292,23 @@ fn the_state_returns_from_what_was_stored() {
     let mut stored = state.stored().clone();
     stored.vector = serde_json::from_str(&vector).unwrap();
     assert_eq!(TrustState::load(stored.clone()), Ok(state));
-    let mut lower = stored.clone();
-    lower.vector.targets = 0;
-    assert_eq!(TrustState::load(lower), Err(VerifyError::Corrupt));
+    assert_eq!(stored.vector.root_sha256, Digest::of(&stored.files["root.json"]));
+    let lies: [fn(&mut cloister_verify::Vector); 5] = [
+        |vector| vector.root = 2,
+        |vector| vector.root_sha256 = Digest::of(b"other"),
+        |vector| vector.timestamp = 2,
+        |vector| vector.snapshot = 2,
+        |vector| vector.targets = 0,
+    ];
+    for lie in lies {
+        let mut other = stored.clone();
+        lie(&mut other.vector);
+        assert_eq!(TrustState::load(other), Err(VerifyError::Corrupt));
+    }
+    // Before any importer's file came.
+    let begun = enrolled(&root(1)).unwrap();
+    assert_eq!(TrustState::load(begun.stored().clone()).as_ref(), Ok(&begun));
+    assert_eq!(begun.root_digest(), begun.stored().vector.root_sha256);
     let mut other = stored;
     other.files.insert("root.json".to_owned(), signed(&root(1), &[2, 3]));
     assert_eq!(TrustState::load(other), Err(VerifyError::Corrupt));

@@ -38,6 +38,7 @@ fn a_revoked_release_neither_enters_nor_is_activated_again() {
         let after = before.refresh(&meta.bytes()).unwrap();
         assert_eq!(after.judge(&texts[0].1), Err(VerifyError::Revoked));
         assert_eq!(after.may_activate(&texts[0].1), Err(VerifyError::Revoked));
+        assert!(after.is_revoked(&texts[0].1) && !after.is_revoked(&texts[1].1));
         assert!(after.judge(&texts[1].1).is_ok());
         assert_eq!(after.may_activate(&texts[1].1), Ok(()));
         // What was taken back stays so when the state returns from the disk.

@@ -116,6 +116,10 @@ pub(crate) struct Meta {
     pub(crate) keys_extra: Value,
     /// What signatures call the importer's key.
     pub(crate) importer_id: Option<&'static str>,
+    /// Versions of timestamp, snapshot and targets, where they are not all `version`.
+    pub(crate) versions: Option<[u64; 3]>,
+    /// What the list says about each release, instead of its length and SHA-256.
+    pub(crate) listing: Option<Value>,
 }
 
 impl Meta {
@@ -138,17 +142,23 @@ impl Meta {
             delegated: Vec::new(),
             keys_extra: json!({}),
             importer_id: None,
+            versions: None,
+            listing: None,
         }
     }
 
     pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let head = |kind: &str| json!({"_type": kind, "spec_version": "1.0.34", "version": self.version, "expires": self.expires});
+        let [of_timestamp, of_snapshot, of_targets] = self.versions.unwrap_or([self.version; 3]);
+        let head = |kind: &str, version: u64| json!({"_type": kind, "spec_version": "1.0.34", "version": version, "expires": self.expires});
         let list: Value = self
             .releases
             .iter()
-            .map(|(counter, text)| (target_path("demo", &format!("{counter}.0.0")), listing(text)))
+            .map(|(counter, text)| {
+                let entry = self.listing.clone().unwrap_or_else(|| listing(text));
+                (target_path("demo", &format!("{counter}.0.0")), entry)
+            })
             .collect();
-        let mut targets = head("targets");
+        let mut targets = head("targets", of_targets);
         targets["targets"] = list;
         let roles = self.roles.clone().unwrap_or_else(|| json!([self.publisher]));
         let mut all = keys(&[PUBLISHER, 1, 4, 6, 8, STRANGER]);
@@ -164,16 +174,16 @@ impl Meta {
             Some(called) => renamed(&signed(part, &[self.signer]), &id(self.signer), called),
         };
         let targets = signed(&targets);
-        let mut snapshot = head("snapshot");
+        let mut snapshot = head("snapshot", of_snapshot);
         let mut entry = listing(&targets);
-        entry["version"] = self.version.into();
+        entry["version"] = of_targets.into();
         snapshot["meta"] = json!({"targets.json": entry});
         for (name, version) in &self.delegated {
             snapshot["meta"][format!("{name}.json")] = json!({"version": version});
         }
         let snapshot = signed(&snapshot);
-        let mut timestamp = head("timestamp");
-        timestamp["meta"] = json!({"snapshot.json": {"version": self.version}});
+        let mut timestamp = head("timestamp", of_timestamp);
+        timestamp["meta"] = json!({"snapshot.json": {"version": of_snapshot}});
         if !self.timestamp_extra.is_null() {
             timestamp["x-cloister"] = self.timestamp_extra.clone();
         }

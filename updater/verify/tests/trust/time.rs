@@ -100,3 +100,15 @@ fn sticks_are_numbered_and_the_number_never_falls() {
         assert_eq!(refused.code(), "bundle.trust.field");
     }
 }
+
+#[test]
+fn a_root_that_the_stick_itself_outlives_is_refused() {
+    let mut short = root(1);
+    short["expires"] = "2030-02-01T00:00:00Z".into();
+    let state = enrolled(&short).unwrap();
+    let mut late = stick(1, json!({"issued": "2030-01-31T23:59:59Z"}));
+    assert!(state.refresh(&late.bytes()).is_ok());
+    late.timestamp_extra = json!({"issued": "2030-02-01T00:00:00Z"});
+    let expired = Err(VerifyError::Expired { role: RoleName::Root });
+    assert_eq!(state.refresh(&late.bytes()), expired);
+}
