@@ -76,6 +76,8 @@ mod tests {
         assert_eq!(carried.encode(), [0b1001, 1]);
         assert_eq!(Carried::parse(vec![0b1001, 1], 9), Ok(carried));
         assert_eq!(Carried::parse(Vec::new(), 0), Ok(Carried::of(&[])));
+        assert_eq!(Carried::of(&[false; 17]).chunks(), 17);
+        assert_eq!([0, 1, 8, 9, 16].map(Carried::bytes), [0, 1, 1, 2, 2]);
     }
 
     #[test]

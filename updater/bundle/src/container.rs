@@ -266,7 +266,36 @@ mod tests {
         }
         assert_eq!(header("c/x", limits::MEMBER_BYTES_MAX + 1), Err(BundleError::Unnameable));
         assert_eq!(header(&"x".repeat(101), 0), Err(BundleError::Unnameable));
-        assert_eq!(header("a b", 0), Err(BundleError::Unnameable));
+        for name in ["", "a b", "a\0", "ä"] {
+            assert_eq!(header(name, 0), Err(BundleError::Unnameable), "{name:?}");
+        }
+        assert!(header(&"x".repeat(100), 0).is_ok());
+    }
+
+    #[test]
+    fn each_member_has_its_name_and_its_most_bytes() {
+        let digest = Digest::of(b"x");
+        for (member, name, bytes_max) in [
+            (Member::Head, "clb/00-head".to_owned(), 4096),
+            (Member::Meta, "clb/10-meta".to_owned(), 4_194_304),
+            (Member::Manifest, "clb/20-manifest".to_owned(), 1_048_576),
+            (Member::Attestation(digest), format!("clb/30-attest/{digest}"), 8_388_608),
+            (Member::Index, "clb/40-index".to_owned(), 268_435_456),
+            (Member::Carried, "clb/41-carried".to_owned(), 322_639),
+            (Member::Chunk(digest), format!("c/{digest}"), 4_195_328),
+        ] {
+            assert_eq!((member.name(), member.bytes_max()), (name, bytes_max));
+        }
+    }
+
+    #[test]
+    fn a_member_takes_whole_blocks_and_one_for_its_header() {
+        for (bytes, padded) in [(0, 512), (1, 1024), (511, 1024), (512, 1024), (513, 1536)] {
+            assert_eq!(member_bytes(bytes), Some(padded), "{bytes}");
+            assert_eq!(512 + bytes + padding(bytes) as u64, padded, "{bytes}");
+        }
+        assert_eq!(member_bytes(u64::MAX), None);
+        assert_eq!(member_bytes(u64::MAX - 1000), None);
     }
 
     #[test]
@@ -291,13 +320,29 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert_eq!(entries(&longer), Err(BundleError::End));
+        let mut unended = bytes.clone();
+        *unended.last_mut().expect("an end") = 1;
+        assert_eq!(entries(&unended), Err(BundleError::End));
+        let mut nameless = bytes.clone();
+        nameless[..100].fill(0);
+        assert_eq!(entries(&nameless), Err(BundleError::Meta));
         let mut dirty = bytes;
         dirty[514] = 1;
         assert_eq!(entries(&dirty), Err(BundleError::Padding { member: 0 }));
-        for names in [["b", "a"], ["a", "a"], ["../a", "b"], [".a", "b"]] {
+        for names in [["b", "a"], ["a", "a"], ["../a", "b"], [".a", "b"], ["a/b", "b"]] {
             let bytes = archive(names.map(|name| (name, b"".as_slice()))).expect("good names");
             assert_eq!(entries(&bytes), Err(BundleError::Meta), "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_small_container_has_so_many_members_and_no_more() {
+        let of = |count: usize| {
+            let names: Vec<String> = (0..count).map(|number| format!("{number:04}")).collect();
+            archive(names.iter().map(|name| (name.as_str(), b"".as_slice()))).expect("good names")
+        };
+        assert_eq!(entries(&of(1088)).map(|found| found.len()), Ok(1088));
+        assert_eq!(entries(&of(1089)), Err(BundleError::Meta));
     }
 
     #[test]

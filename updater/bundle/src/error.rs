@@ -119,3 +119,33 @@ impl Coded for BundleError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_code() {
+        for (error, code) in [
+            (BundleError::Header { member: 0 }, "bundle.container.header"),
+            (BundleError::MemberSize { member: 0, bytes: 2, max: 1 }, "bundle.container.size"),
+            (BundleError::Padding { member: 0 }, "bundle.container.padding"),
+            (BundleError::Truncated, "bundle.container.truncated"),
+            (BundleError::End, "bundle.container.end"),
+            (BundleError::Unnameable, "bundle.container.unnameable"),
+            (BundleError::Head, "bundle.head"),
+            (BundleError::Meta, "bundle.meta"),
+            (BundleError::Manifest(AttestError::PredicateType), "bundle.manifest.envelope"),
+            (BundleError::Release { field: "name" }, "bundle.manifest.release"),
+            (BundleError::Path { file: 0, rule: PathRule::Dots }, "bundle.manifest.path"),
+            (BundleError::Tree, "bundle.manifest.tree"),
+            (BundleError::Index { chunk: 0 }, "bundle.index.form"),
+            (BundleError::Coverage { chunk: 0 }, "bundle.index.coverage"),
+            (BundleError::Carried, "bundle.carried"),
+            (BundleError::Receipt, "bundle.receipt"),
+            (BundleError::Digest { chunk: 0 }, "bundle.digest"),
+        ] {
+            assert_eq!((error.code(), error.class()), (code, Class::Refused));
+        }
+    }
+}

@@ -261,5 +261,6 @@ mod tests {
         let text = serde_json::to_string(&plan).expect("strings");
         assert_eq!(serde_json::from_str::<Answer>(&text).expect("our own text"), plan);
         assert_eq!(format!("{:?}", Blob(vec![1, 2, 3])), "Blob(3 bytes)");
+        assert_eq!(Plan::part_name(12), "files/12.part");
     }
 }

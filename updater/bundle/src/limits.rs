@@ -38,3 +38,27 @@ pub const META_FILES_MAX: usize = 1024 + 64;
 pub const LIST_MAX: usize = 256;
 /// Bytes of a name, version, licence expression or feature.
 pub const WORD_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_are_those_that_the_page_on_the_format_states() {
+        assert_eq!(HEAD_BYTES_MAX, 4096);
+        assert_eq!(META_BYTES_MAX, 4_194_304);
+        assert_eq!(MANIFEST_BYTES_MAX, 1_048_576);
+        assert_eq!(ATTESTATION_BYTES_MAX, 8_388_608);
+        assert_eq!(ATTESTATIONS_BYTES_MAX, 67_108_864);
+        assert_eq!(INDEX_BYTES_MAX, 268_435_456);
+        assert_eq!(CHUNK_PLAIN_BYTES_MAX, 4_194_304);
+        assert_eq!(CHUNK_STORED_BYTES_MAX, 4_195_328);
+        assert_eq!(1u64 << ZSTD_WINDOW_LOG_MAX, CHUNK_PLAIN_BYTES_MAX);
+        assert_eq!(MEMBER_BYTES_MAX, (8 << 30) - 1);
+        assert_eq!(META_FILES_MAX, 1088);
+        assert_eq!(crate::handover::INDEX_PART_BYTES_MAX, 4_194_304);
+        assert_eq!(crate::receipt::RECEIPT_BYTES_MAX, 2_147_483_648);
+        // A bit for each of 2 581 109 chunks, and one byte more.
+        assert_eq!(CARRIED_BYTES_MAX, 322_639);
+    }
+}

@@ -365,6 +365,64 @@ mod tests {
         let back = Manifest::of(&envelope).expect("our own");
         assert_eq!(back, manifest);
         assert_eq!(back.generation().0, envelope.payload_digest());
+        let statement = Statement::of(&envelope).expect("our own");
+        assert_eq!(statement.subject[0].name, "cloister-demo@1.0.0");
+        assert_eq!(statement.subject[0].sha256, back.tree());
+        assert_eq!(back.tree(), tree_digest(&back.release().files));
+    }
+
+    #[test]
+    fn fields_at_their_bounds_are_good() {
+        let word = "x".repeat(128);
+        let attached = |number: u64, length: u64| Attached {
+            predicate_type: "p".to_owned(),
+            sha256: Digest::from_bytes(
+                *[[0; 24].as_slice(), &number.to_be_bytes()]
+                    .concat()
+                    .first_chunk()
+                    .expect("32 bytes"),
+            ),
+            length,
+        };
+        let change = |change: &dyn Fn(&mut Release)| {
+            let mut good = release(&["a"]);
+            change(&mut good);
+            assert!(Manifest::new(good).is_ok());
+        };
+        change(&|r| r.name = "a-b.c_9".repeat(9) + "z");
+        change(&|r| r.version = "9.A+b-".repeat(10) + "9999");
+        change(&|r| r.min_release_counter = 7);
+        change(&|r| r.licences = vec![word.clone(); 256]);
+        change(&|r| r.requires.features = vec![word.clone(); 256]);
+        change(&|r| {
+            r.requires.runtime = Some(Runtime { min: "1.0.0".into(), max: Some("2.0.0".into()) });
+        });
+        change(&|r| r.attestations = (0..8).map(|n| attached(n, 8 << 20)).collect());
+        change(&|r| r.attestations = (0..256).map(|n| attached(n, 1)).collect());
+        let mut bad = release(&["a"]);
+        for attestations in [
+            (0..9).map(|n| attached(n, (8 << 20) - u64::from(n > 0))).collect::<Vec<_>>(),
+            (0..257).map(|n| attached(n, 1)).collect(),
+            vec![attached(0, (8 << 20) + 1)],
+            vec![attached(2, 1), attached(1, 1)],
+            vec![Attached { predicate_type: String::new(), ..attached(0, 1) }],
+        ] {
+            bad.attestations = attestations;
+            let refusal = Err(BundleError::Release { field: "attestations" });
+            assert_eq!(Manifest::new(bad.clone()), refusal);
+        }
+    }
+
+    #[test]
+    fn a_release_has_at_most_a_hundred_thousand_files() {
+        let files = |count: u32| -> Vec<FileEntry> {
+            let path = |number| format!("{number:06}").parse().expect("a good path");
+            let file = |number| FileEntry { path: path(number), size: 1, sha256: Digest::of(b"") };
+            (0..count).map(file).collect()
+        };
+        assert_eq!(check_files(&files(100_000)), Ok(()));
+        let refusal = Err(BundleError::Release { field: "files" });
+        assert_eq!(check_files(&files(100_001)), refusal);
     }
 
     #[test]
@@ -393,15 +451,33 @@ mod tests {
         };
         change("name", |r| r.name = "../x".to_owned());
         change("name", |r| r.name = String::new());
+        change("name", |r| r.name = "x".repeat(65));
+        change("name", |r| r.name = "x/y".to_owned());
+        change("name", |r| r.name = ".x".to_owned());
         change("version", |r| r.version = "1 0".to_owned());
         change("release_counter", |r| r.release_counter = 0);
         change("min_release_counter", |r| r.min_release_counter = 8);
         change("licences", |r| r.licences = vec!["a\nb".to_owned()]);
+        change("licences", |r| r.licences = vec!["x".repeat(129)]);
+        change("licences", |r| r.licences = vec!["x".to_owned(); 257]);
+        change("licences", |r| r.requires.features = vec!["x".to_owned(); 257]);
+        change("licences", |r| r.requires.features = vec![String::new()]);
+        change("requires", |r| {
+            r.requires.runtime = Some(Runtime { min: String::new(), max: None });
+        });
+        change("requires", |r| {
+            r.requires.runtime = Some(Runtime { min: "1".to_owned(), max: Some("ä".to_owned()) });
+        });
         change("files", |r| r.files.clear());
         change("index", |r| r.index.plain_bytes = 2);
         change("index", |r| r.index.length = 0);
         change("index", |r| r.index.stored_bytes = 2);
         change("index", |r| r.index.cut.max_bytes = 1 << 23);
+        change("index", |r| r.index.cut.max_bytes = 1 << 19);
+        change("index", |r| r.index.cut.avg_bytes = 1 << 17);
+        change("index", |r| r.index.cut.min_bytes = 0);
+        change("index", |r| r.index.cut.algorithm = String::new());
+        change("index", |r| (r.index.chunks, r.index.length) = (1 << 22, 32 + (104 << 22)));
         change("index", |r| r.files[0].size = u64::MAX);
         change("attestations", |r| {
             let attached =

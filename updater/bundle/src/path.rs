@@ -59,10 +59,7 @@ impl FromStr for ReleasePath {
     type Err = PathRule;
 
     fn from_str(text: &str) -> Result<Self, PathRule> {
-        if text.is_empty() || text.len() > PATH_BYTES_MAX {
-            return Err(PathRule::Length);
-        }
-        if text.split('/').count() > PATH_COMPONENTS_MAX {
+        if text.len() > PATH_BYTES_MAX || text.split('/').count() > PATH_COMPONENTS_MAX {
             return Err(PathRule::Length);
         }
         text.split('/').try_for_each(check_component)?;
@@ -143,7 +140,18 @@ mod tests {
     fn ordinary_names_are_paths() {
         for good in ["a", "model/config.json", "documents/Übung 1.md", "licences/Apache-2.0.txt"] {
             assert_eq!(good.parse::<ReleasePath>().map(String::from), Ok(good.to_owned()));
+            assert_eq!(good.parse::<ReleasePath>().expect("a path").to_string(), good);
         }
+    }
+
+    #[test]
+    fn a_path_may_reach_each_bound() {
+        let longest = format!("{}/{}", vec!["x".repeat(200); 5].join("/"), "x".repeat(19));
+        for path in ["x".repeat(255), vec!["a"; 64].join("/"), longest.clone()] {
+            assert!(path.parse::<ReleasePath>().is_ok(), "{path:?}");
+        }
+        assert_eq!(longest.len(), 1024);
+        assert_eq!(format!("{longest}x").parse::<ReleasePath>(), Err(PathRule::Length));
     }
 
     #[test]

@@ -68,6 +68,7 @@ mod tests {
         assert_eq!(root(&leaves[..5]), node(four, leaves[4]));
         let three = node(node(leaves[4], leaves[5]), leaves[6]);
         assert_eq!(root(&leaves), node(four, three));
+        assert_eq!((root(&leaves[..1]), root(&[])), (leaves[0], Digest::of(b"")));
     }
 
     #[test]

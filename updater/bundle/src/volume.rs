@@ -34,9 +34,8 @@ impl VolumeHead {
         let head: Self = serde_json::from_value(value).map_err(|_cause| BundleError::Head)?;
         let counted = (1..=limits::VOLUMES_MAX).contains(&head.volumes)
             && (1..=head.volumes).contains(&head.volume);
-        let ends = head.first_chunk.checked_add(head.chunks).is_some();
         let whole = head.volumes > 1 || head.first_chunk == 0;
-        if head.format == 1 && counted && ends && whole { Ok(head) } else { Err(BundleError::Head) }
+        if head.format == 1 && counted && whole { Ok(head) } else { Err(BundleError::Head) }
     }
 
     /// The member's bytes.
@@ -60,11 +59,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_volume_is_called_by_its_number() {
+        assert_eq!(volume_file_name("demo", "1.0.0", 12), "demo-1.0.0.v0012.clb");
+    }
+
+    #[test]
     fn a_head_returns_and_nonsense_is_refused() {
         let bundle = GenerationId(Digest::of(b"x"));
         let good =
             VolumeHead { format: 1, bundle, volume: 1, volumes: 1, first_chunk: 0, chunks: 9 };
-        assert_eq!(VolumeHead::parse(&good.encode()), Ok(good.clone()));
+        let second = VolumeHead { volume: 2, volumes: 2, first_chunk: 7, ..good };
+        for head in [&good, &second] {
+            assert_eq!(VolumeHead::parse(&head.encode()).as_ref(), Ok(head));
+        }
         for bad in [
             VolumeHead { format: 2, ..good.clone() },
             VolumeHead { volume: 0, ..good.clone() },
@@ -74,7 +81,11 @@ mod tests {
         ] {
             assert_eq!(VolumeHead::parse(&bad.encode()), Err(BundleError::Head));
         }
-        for text in ["{}", "[]", r#"{"format":1,"format":1}"#] {
+        // Numbers of more than 53 bits, whose sum could be more than 64.
+        let second = String::from_utf8(second.encode()).expect("text");
+        let vast = second.replace(r#""first_chunk":7"#, r#""first_chunk":18446744073709551615"#);
+        assert_ne!(vast, second);
+        for text in ["{}", "[]", r#"{"format":1,"format":1}"#, &vast] {
             assert_eq!(VolumeHead::parse(text.as_bytes()), Err(BundleError::Head));
         }
     }
