@@ -1,17 +1,20 @@
 //! What `./x` runs once everything is built: the demo, the checks, the handles and the figures.
 
 mod bench;
+mod copy;
 mod deb;
 mod demo;
 mod hostile;
 mod http;
 mod inspect;
 mod interrupt;
+mod mutants;
 mod parity;
 mod prove;
 mod serve;
 mod story;
 mod suite;
+mod tools;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 

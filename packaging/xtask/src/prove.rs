@@ -5,6 +5,7 @@ mod damage;
 mod drills;
 pub(crate) mod kills;
 mod large;
+mod mutants;
 mod mutations;
 mod tuf;
 
@@ -17,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cloister_domain::Digest;
 use cloister_stage::{
     programs,
     release::{checkout, read_file},
@@ -44,7 +46,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 12] = [
+const PROOFS: [Proof; 13] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -91,6 +93,11 @@ const PROOFS: [Proof; 12] = [
         run: large::run,
     },
     Proof {
+        name: "mutants",
+        shows: "every small change of the bundle's and the verifier's code is noticed by that crate's own tests, or argued",
+        run: mutants::run,
+    },
+    Proof {
         name: "mutations",
         shows: "each step of the story, broken on purpose, makes the flow test of that step fail",
         run: mutations::run,
@@ -115,6 +122,9 @@ struct Progress {
     done: u64,
     /// How often each thing happened.
     counts: BTreeMap<String, u64>,
+    /// What it is proven of, where a change of that makes earlier rounds say nothing.
+    #[serde(default)]
+    of: Option<Digest>,
     #[serde(skip)]
     file: PathBuf,
 }
@@ -128,12 +138,20 @@ impl Progress {
         let mut progress = if file.exists() {
             serde_json::from_slice(&read_file(&file)?).context("the progress is damaged")?
         } else {
-            let counts = BTreeMap::new();
-            Self { seed: order.seed, rounds: 0, done: 0, counts, file: PathBuf::new() }
+            let (counts, file) = (BTreeMap::new(), PathBuf::new());
+            Self { seed: order.seed, rounds: 0, done: 0, counts, of: None, file }
         };
         progress.rounds = order.rounds;
         progress.file = file;
         Ok(progress)
+    }
+
+    /// Says what is proven; if it was another thing until now, the proof begins again.
+    fn about(&mut self, what: Digest) {
+        if self.of != Some(what) {
+            (self.of, self.done) = (Some(what), 0);
+            self.counts.clear();
+        }
     }
 
     /// One round more held; `what` are the things that happened in it.
@@ -219,7 +237,8 @@ fn package(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     progress.held(&["installed", "upgraded", "removed", "purged"])
 }
 
-fn said(command: &mut Command) -> Result<String> {
+/// What a program writes, without the line's end; it must end well.
+pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.output().context("starting a program")?;
     ensure!(output.status.success(), "{:?} failed", command.get_program());
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())

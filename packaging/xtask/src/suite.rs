@@ -1,16 +1,8 @@
 //! `./x test`: every check that a change must pass, in the order of what fails soonest.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{io::Write, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-
-/// cargo-deny, if it must be built.
-const DENY: &str = "cargo-deny";
 
 /// Runs every check; the first that fails ends the run.
 ///
@@ -34,6 +26,8 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<()> {
         "tests",
         &mut cargo(&["test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]),
     )?;
+    writeln!(out, "== mutants of changed lines")?;
+    crate::mutants::of_changed_lines(out)?;
     let mut doc = cargo(&[
         "doc",
         "--quiet",
@@ -43,7 +37,7 @@ pub(crate) fn run(out: &mut dyn Write) -> Result<()> {
         "--document-private-items",
     ]);
     step(out, "documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-    let deny = deny()?;
+    let deny = crate::tools::program("cargo-deny", None)?;
     step(
         out,
         "dependencies",
@@ -66,25 +60,4 @@ fn step(out: &mut dyn Write, name: &str, command: &mut Command) -> Result<()> {
     }
     writeln!(out, "== {name}: passed, {} s", begun.elapsed().as_secs())?;
     Ok(())
-}
-
-/// The cargo-deny program: the machine's, or one built from its crate beside our build.
-fn deny() -> Result<PathBuf> {
-    let works = |program: &Path| {
-        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    let installed = PathBuf::from(DENY);
-    if works(&installed) {
-        return Ok(installed);
-    }
-    let tools = cloister_stage::programs()?.parent().context("no build folder")?.join("tools");
-    let built = tools.join("bin").join(DENY);
-    if !works(&built) {
-        let status = Command::new("cargo")
-            .args(["install", "--quiet", "--locked", DENY, "--root"])
-            .arg(&tools)
-            .status()?;
-        anyhow::ensure!(status.success(), "cargo-deny could not be built");
-    }
-    Ok(built)
 }

@@ -2,21 +2,17 @@
 //! test of that step must then fail. `tests/flows/mutations.json` says what is broken, and how.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::Write,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_stage::{
-    programs,
-    release::{checkout, read_file},
-};
+use cloister_stage::release::{checkout, read_file};
 use serde::Deserialize;
 
-use super::{Progress, said};
+use super::Progress;
+use crate::copy::Copy;
 
 /// A step broken on purpose.
 #[derive(Debug, Deserialize)]
@@ -39,16 +35,10 @@ struct Edit {
     new: String,
 }
 
-/// A copy of the tracked files, with a build folder of its own.
-struct Copy {
-    tree: PathBuf,
-    build: PathBuf,
-}
-
 pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     let mutations: Vec<Mutation> =
         serde_json::from_slice(&read_file(&checkout().join("tests/flows/mutations.json"))?)?;
-    let copy = Copy::make()?;
+    let copy = Copy::make("mutations")?;
     if progress.done == 0 {
         writeln!(out, "unbroken: building, and every flow test must pass")?;
         copy.restore()?;
@@ -73,34 +63,8 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     copy.restore()
 }
 
+/// Breaking and building in a copy.
 impl Copy {
-    fn make() -> Result<Self> {
-        let folder = programs()?.parent().context("no build folder")?.join("mutants");
-        let copy = Self { tree: folder.join("tree"), build: folder.join("build") };
-        fs::create_dir_all(&copy.tree)?;
-        fs::create_dir_all(&copy.build)?;
-        Ok(copy)
-    }
-
-    /// Makes the copy equal to the checkout. A file that is equal is not touched, so that cargo builds
-    /// anew what differs and no more.
-    fn restore(&self) -> Result<()> {
-        let listed = said(Command::new("git").arg("-C").arg(checkout()).args(["ls-files", "-z"]))?;
-        let tracked: BTreeSet<&str> =
-            listed.split('\0').filter(|name| checkout().join(name).is_file()).collect();
-        for name in &tracked {
-            let (from, to) = (checkout().join(name), self.tree.join(name));
-            let bytes = read_file(&from)?;
-            if read_file(&to).is_ok_and(|held| held == bytes) {
-                continue;
-            }
-            fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
-            fs::write(&to, bytes)?;
-            fs::set_permissions(&to, fs::metadata(&from)?.permissions())?;
-        }
-        remove_others(&self.tree, &self.tree, &tracked)
-    }
-
     fn apply(&self, mutation: &Mutation) -> Result<()> {
         for edit in &mutation.edits {
             let path = self.tree.join(&edit.file);
@@ -140,17 +104,4 @@ impl Copy {
         words.extend(flow.into_iter().flat_map(|flow| ["--test", flow]));
         self.cargo(&words)
     }
-}
-
-/// Removes the files below `folder` that are not in `tracked`, by their names from `tree` on.
-fn remove_others(tree: &Path, folder: &Path, tracked: &BTreeSet<&str>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_others(tree, &path, tracked)?;
-        } else if !path.strip_prefix(tree)?.to_str().is_some_and(|name| tracked.contains(name)) {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use cloister_verify::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{IMPORTER, PUBLISHER, STRANGER, keys, role, root, signed};
+use crate::support::{IMPORTER, PUBLISHER, STRANGER, key, keys, role, root, signed};
 
 /// SHA-512 of `abc` (FIPS 180-4, its first example).
 const ABC_SHA512: &str = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
@@ -98,17 +98,23 @@ fn a_delegation_names_paths_by_patterns_by_digests_or_by_bins() {
     by_digest["terminating"] = false.into();
     // sha256("a") begins with ca978112, sha256("b") with 3e23e816.
     by_digest["path_hash_prefixes"] = json!(["0000", "ca97"]);
-    let set = holding(&targets(json!({}), delegating(&json!([by_digest.clone()])))).unwrap();
+    let set = holding(&targets(json!({}), delegating(&json!([by_digest])))).unwrap();
     let asked = set.targets().unwrap().delegations("a");
     assert_eq!(asked.iter().map(|one| one.name()).collect::<Vec<_>>(), ["by-digest"]);
     assert!(!asked[0].terminating());
     assert!(set.targets().unwrap().delegations("b").is_empty());
-    // Other keys make another delegation, however alike the rest is.
-    let other = json!({"keyids": role(&[STRANGER], 1)["keyids"]});
-    by_digest["keyids"] = other["keyids"].clone();
-    let other = holding(&targets(json!({}), delegating(&json!([by_digest])))).unwrap();
-    assert_ne!(other.targets().unwrap().delegations("a"), asked);
-    assert_eq!(set.targets().unwrap().delegations("a"), asked);
+    // Another key under the same name, or another person with it, makes another delegation.
+    let asked_of = |seed: u8, persons: Value| {
+        let mut named = by_digest.clone();
+        named["keyids"] = json!(["k"]);
+        let keys = json!({"k": key(seed).public().to_object()});
+        let delegations = json!({"keys": keys, "roles": [named], "x-persons": persons});
+        holding(&targets(json!({}), delegations)).unwrap().targets().unwrap().delegations("a")
+    };
+    let one = asked_of(PUBLISHER, json!({}));
+    assert_eq!(asked_of(PUBLISHER, json!({})), one);
+    assert_ne!(asked_of(STRANGER, json!({"k": "pub"})), asked_of(PUBLISHER, json!({"k": "pub"})));
+    assert_ne!(asked_of(PUBLISHER, json!({"k": "pub"})), one);
 
     let mut bins = role(&[PUBLISHER], 1);
     bins["bit_length"] = 8.into();

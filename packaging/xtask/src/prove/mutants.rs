@@ -1,0 +1,73 @@
+//! All mutants of the crates that decide what comes in ([`crate::mutants`]), a share a round.
+
+use std::{collections::BTreeMap, io::Write, process::Command};
+
+use anyhow::{Result, ensure};
+use cloister_domain::{Digest, Hasher};
+use cloister_stage::release::{checkout, read_file};
+
+use super::{Progress, said};
+use crate::mutants::{FOLDERS, Runner};
+
+/// Shares: an interruption costs a few minutes at most.
+const SHARES: u64 = 24;
+/// How a survivor is kept until all shares have run.
+const MISSED: &str = "missed ";
+
+/// Runs every mutant; survivors are judged together, so that one run names them all.
+pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    let of = sources()?;
+    progress.about(of);
+    let runner = Runner::make()?;
+    let rounds = progress.rounds.min(SHARES);
+    while progress.done < rounds {
+        let share = format!("--shard={}/{SHARES}", progress.done);
+        ensure!(sources()? == of, "the sources changed meanwhile");
+        let ends = runner.run(&[&share, "--sharding=round-robin"])?;
+        let mut counts = BTreeMap::new();
+        for (end, names) in &ends {
+            if *end == "missed" {
+                counts.extend(names.iter().map(|name| (format!("{MISSED}{name}"), 1)));
+            } else {
+                counts.insert((*end).to_owned(), names.len() as u64);
+            }
+        }
+        progress.held_often(&counts)?;
+        writeln!(out, "share {} of {rounds}: {}", progress.done, told(&ends))?;
+        for name in &ends["missed"] {
+            writeln!(out, "  missed {name}")?;
+        }
+        out.flush()?;
+    }
+    let named = progress.counts.keys().filter_map(|what| what.strip_prefix(MISSED));
+    let missed: Vec<String> = named.map(str::to_owned).collect();
+    let verdict = runner.judge(&missed)?;
+    ensure!(verdict.open.is_empty(), "no test notices:\n{}", verdict.open.join("\n"));
+    let idle = verdict.idle.join("\n");
+    ensure!(rounds < SHARES || idle.is_empty(), "argued without need:\n{idle}");
+    progress.counts.retain(|what, _| !what.starts_with(MISSED));
+    progress.counts.insert("argued".to_owned(), verdict.argued);
+    Ok(())
+}
+
+fn told(ends: &BTreeMap<&'static str, Vec<String>>) -> String {
+    let counts: Vec<String> =
+        ends.iter().map(|(end, names)| format!("{} {end}", names.len())).collect();
+    counts.join(", ")
+}
+
+/// What the mutants are made of and judged by: the crates' files.
+fn sources() -> Result<Digest> {
+    let mut list = Command::new("git");
+    list.arg("-C").arg(checkout()).args(["ls-files", "-z", "--", "Cargo.lock"]).args(FOLDERS);
+    let mut hasher = Hasher::new();
+    for name in said(&mut list)?.split_terminator('\0') {
+        let file = checkout().join(name);
+        // A tracked file may have been deleted.
+        if file.is_file() {
+            hasher.update(name.as_bytes());
+            hasher.update(Digest::of(&read_file(&file)?).as_bytes());
+        }
+    }
+    Ok(hasher.finish())
+}
