@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -63,20 +63,12 @@ impl Runner {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
-            .args([
-                "mutants",
-                "--colors",
-                "never",
-                "--cap-lints",
-                "true",
-                "--in-place",
-                "--profile",
-                "mutants",
-            ])
+            .args(["mutants", "--in-place", "--profile=mutants"])
+            .args(["--colors=never", "--cap-lints=true"])
             .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
             .args(["--minimum-test-timeout", TEST_SECONDS, "--cargo-arg=--locked"])
-            // No examples in comments, of which there are none.
-            .arg("--cargo-test-arg=--tests")
+            // Without the examples in comments, of which there are none.
+            .arg("--cargo-arg=--tests")
             .args(words)
             .arg("--output")
             .arg(&self.copy.build)
@@ -169,18 +161,22 @@ pub(crate) fn of_changed_lines(out: &mut dyn Write) -> Result<()> {
     let Some(base) = base() else {
         return Ok(writeln!(out, "no commit before this one is here; left out")?);
     };
-    let diff = said(
-        git()
-            .args(["diff", "--no-color", "--no-ext-diff", "--no-renames"])
-            .args(["--src-prefix=a/", "--dst-prefix=b/", &base, "--"])
-            .args(FOLDERS.map(|folder| format!("{folder}/src"))),
-    )?;
-    if diff.is_empty() {
+    let diff = |how: &[&str]| {
+        let mut diff = git();
+        diff.args(["diff", "--no-color", "--no-ext-diff", "--no-renames"])
+            .args(["--src-prefix=a/", "--dst-prefix=b/"])
+            .args(how)
+            .args([&base, "--"])
+            .args(FOLDERS.map(|folder| format!("{folder}/src")));
+        diff.status().context("starting git")
+    };
+    if diff(&["--quiet"])?.success() {
         return Ok(writeln!(out, "no line changed since {base:.12}")?);
     }
     let runner = Runner::make()?;
     let file = runner.copy.build.join("changed.diff");
-    fs::write(&file, diff + "\n")?;
+    let written = diff(&[&format!("--output={}", file.display())])?;
+    ensure!(written.success(), "git could not tell what changed since {base:.12}");
     let chosen = format!("--in-diff={}", file.display());
     let all = runner.count(&[&chosen])?;
     if all == 0 {
@@ -219,7 +215,8 @@ mod tests {
     #[test]
     fn an_argument_is_for_one_mutant_of_one_line() {
         let tree = tempfile::tempdir().expect("a folder");
-        fs::write(tree.path().join("a.rs"), "fn f() {\n    a < b && b < c\n}\n").expect("written");
+        std::fs::write(tree.path().join("a.rs"), "fn f() {\n    a < b && b < c\n}\n")
+            .expect("written");
         let argued = |line: &str| Argued {
             file: "a.rs".to_owned(),
             line: line.to_owned(),
