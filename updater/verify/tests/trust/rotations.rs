@@ -109,3 +109,22 @@ fn a_list_that_the_new_root_would_not_accept_is_forgotten() {
     let moved = begun.refresh(&pack(&[("2.root.json".to_owned(), signed(&root(2), &[1, 2]))]));
     assert_eq!(moved.unwrap().root_version(), 2);
 }
+
+#[test]
+fn files_that_are_not_the_states_are_passed_over() {
+    let loaded = |state: &TrustState, extra: &[(&str, &[u8])]| {
+        let mut stored = state.stored().clone();
+        stored.files.extend(extra.iter().map(|(name, text)| ((*name).to_owned(), text.to_vec())));
+        TrustState::load(stored)
+    };
+    let held = with(vec![(1, release(1, PUBLISHER))]);
+    assert_eq!(loaded(&held, &[("1.revoked.json", b"[]"), ("x.json", b"{}")]), Ok(held));
+    // A root took the place of another, and what it made void lies there still.
+    let begun = enrolled(&root(1)).unwrap();
+    for left in ["timestamp.json", "snapshot.json", "targets.json", "2.revoked.json", "x.json"] {
+        assert_eq!(loaded(&begun, &[(left, b"{}")]).as_ref(), Ok(&begun), "{left}");
+    }
+    // Its own list of what was taken back counts, so it must be one.
+    assert_eq!(loaded(&begun, &[("1.revoked.json", b"[]")]), Err(VerifyError::Corrupt));
+    assert!(loaded(&begun, &[("1.revoked.json", b"{}")]).is_ok());
+}
