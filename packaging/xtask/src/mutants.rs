@@ -17,11 +17,20 @@ use crate::{copy::Copy, prove::said, tools};
 
 /// The program and its version; its lists are read here.
 const PROGRAM: (&str, &str) = ("cargo-mutants", "27.1.0");
-/// Whose code is changed, and whose tests must notice.
-const PACKAGES: [&str; 2] = ["cloister-bundle", "cloister-verify"];
-/// Where their sources lie.
-pub(crate) const FOLDERS: [&str; 2] = ["updater/bundle", "updater/verify"];
-/// Mutants of changed lines that a check runs: with the build, about two minutes on two cores.
+/// A crate whose code is changed, and whose tests must notice.
+pub(crate) struct Package {
+    name: &'static str,
+    /// Where it lies.
+    pub(crate) folder: &'static str,
+}
+
+/// Those that decide what comes in.
+pub(crate) const PACKAGES: [Package; 2] = [
+    Package { name: "cloister-bundle", folder: "updater/bundle" },
+    Package { name: "cloister-verify", folder: "updater/verify" },
+];
+/// Mutants of a crate's changed lines that a check runs: with the build, about two minutes on two
+/// cores.
 const CHANGED_MAX: usize = 20;
 /// A test that takes longer than this many seconds turns in circles; all of a crate's take one.
 const TEST_SECONDS: &str = "20";
@@ -60,12 +69,13 @@ impl Runner {
         Ok(Self { copy, program: tools::program(PROGRAM.0, Some(PROGRAM.1))?, _lock: lock })
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// One crate at a time: two together would build what they stand on once more.
+    fn command(&self, package: &Package, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(["mutants", "--in-place", "--profile=mutants"])
             .args(["--colors=never", "--cap-lints=true"])
-            .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+            .args(["--package", package.name])
             .args(["--minimum-test-timeout", TEST_SECONDS, "--cargo-arg=--locked"])
             // Without the examples in comments, of which there are none.
             .arg("--cargo-arg=--tests")
@@ -78,14 +88,18 @@ impl Runner {
         command
     }
 
-    /// Runs those that `words` choose; gives the names of the mutants by what became of them.
+    /// Runs those of a crate that `words` choose; gives the names of the mutants by what became of them.
     ///
     /// # Errors
     /// When the unchanged tree does not pass.
-    pub(crate) fn run(&self, words: &[&str]) -> Result<BTreeMap<&'static str, Vec<String>>> {
+    pub(crate) fn run(
+        &self,
+        package: &Package,
+        words: &[&str],
+    ) -> Result<BTreeMap<&'static str, Vec<String>>> {
         // An interrupted run leaves a mutant behind.
         self.copy.restore()?;
-        let output = self.command(words).output().context("starting cargo-mutants")?;
+        let output = self.command(package, words).output().context("starting cargo-mutants")?;
         // 0: all noticed; 2: some missed; 3: some did not end.
         if !matches!(output.status.code(), Some(0 | 2 | 3)) {
             let said = [output.stdout, output.stderr].concat();
@@ -100,8 +114,8 @@ impl Runner {
     }
 
     /// How many mutants `words` choose.
-    fn count(&self, words: &[&str]) -> Result<usize> {
-        Ok(said(self.command(words).arg("--list"))?.lines().count())
+    fn count(&self, package: &Package, words: &[&str]) -> Result<usize> {
+        Ok(said(self.command(package, words).arg("--list"))?.lines().count())
     }
 
     /// Parts the survivors `missed` by what is argued in the checkout.
@@ -161,37 +175,41 @@ pub(crate) fn of_changed_lines(out: &mut dyn Write) -> Result<()> {
     let Some(base) = base() else {
         return Ok(writeln!(out, "no commit before this one is here; left out")?);
     };
-    let diff = |how: &[&str]| {
-        let mut diff = git();
-        diff.args(["diff", "--no-color", "--no-ext-diff", "--no-renames"])
-            .args(["--src-prefix=a/", "--dst-prefix=b/"])
-            .args(how)
-            .args([&base, "--"])
-            .args(FOLDERS.map(|folder| format!("{folder}/src")));
-        diff.status().context("starting git")
+    for package in &PACKAGES {
+        let said = of_package(package, &base)?;
+        writeln!(out, "{} since {base:.12}: {said}", package.name)?;
+    }
+    Ok(())
+}
+
+fn of_package(package: &Package, base: &str) -> Result<String> {
+    let diff = |how: &str| {
+        git()
+            .args(["diff", "--no-color", "--no-ext-diff", "--no-renames"])
+            .args(["--src-prefix=a/", "--dst-prefix=b/", how, base, "--"])
+            .arg(format!("{}/src", package.folder))
+            .status()
+            .context("starting git")
     };
-    if diff(&["--quiet"])?.success() {
-        return Ok(writeln!(out, "no line changed since {base:.12}")?);
+    if diff("--quiet")?.success() {
+        return Ok("no line changed".to_owned());
     }
     let runner = Runner::make()?;
     let file = runner.copy.build.join("changed.diff");
-    let written = diff(&[&format!("--output={}", file.display())])?;
-    ensure!(written.success(), "git could not tell what changed since {base:.12}");
+    let written = diff(&format!("--output={}", file.display()))?;
+    ensure!(written.success(), "git could not tell what changed since {base}");
     let chosen = format!("--in-diff={}", file.display());
-    let all = runner.count(&[&chosen])?;
+    let all = runner.count(package, &[&chosen])?;
     if all == 0 {
-        return Ok(writeln!(out, "no mutant of the lines changed since {base:.12}")?);
+        return Ok("no mutant of the changed lines".to_owned());
     }
-    let shares = all.div_ceil(CHANGED_MAX);
-    let share = format!("--shard=0/{shares}");
-    let ends = runner.run(&[&chosen, &share, "--sharding=round-robin"])?;
+    let share = format!("--shard=0/{}", all.div_ceil(CHANGED_MAX));
+    let ends = runner.run(package, &[&chosen, &share, "--sharding=round-robin"])?;
     let run: usize = ends.values().map(Vec::len).sum();
     let verdict = runner.judge(&ends["missed"])?;
     ensure!(verdict.open.is_empty(), "no test notices:\n{}", verdict.open.join("\n"));
-    let left = all.saturating_sub(run);
-    let argued = verdict.argued;
-    writeln!(out, "{run} mutants run, {argued} argued; {left} left to ./x prove mutants")?;
-    Ok(())
+    let (argued, left) = (verdict.argued, all.saturating_sub(run));
+    Ok(format!("{run} mutants run, {argued} argued; {left} left to ./x prove mutants"))
 }
 
 fn git() -> Command {

@@ -7,10 +7,10 @@ use cloister_domain::{Digest, Hasher};
 use cloister_stage::release::{checkout, read_file};
 
 use super::{Progress, said};
-use crate::mutants::{FOLDERS, Runner};
+use crate::mutants::{PACKAGES, Runner};
 
-/// Shares: an interruption costs a few minutes at most.
-const SHARES: u64 = 24;
+/// Shares of each crate: an interruption costs a few minutes at most.
+const OF_EACH: u64 = 12;
 /// How a survivor is kept until all shares have run.
 const MISSED: &str = "missed ";
 
@@ -19,11 +19,15 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     let of = sources()?;
     progress.about(of);
     let runner = Runner::make()?;
-    let rounds = progress.rounds.min(SHARES);
-    while progress.done < rounds {
-        let share = format!("--shard={}/{SHARES}", progress.done);
+    let shares: Vec<_> = PACKAGES
+        .iter()
+        .flat_map(|package| (0..OF_EACH).map(move |share| (package, share)))
+        .take(usize::try_from(progress.rounds)?)
+        .collect();
+    for (package, share) in shares.iter().skip(usize::try_from(progress.done)?) {
         ensure!(sources()? == of, "the sources changed meanwhile");
-        let ends = runner.run(&[&share, "--sharding=round-robin"])?;
+        let share = format!("--shard={share}/{OF_EACH}");
+        let ends = runner.run(package, &[&share, "--sharding=round-robin"])?;
         let mut counts = BTreeMap::new();
         for (end, names) in &ends {
             if *end == "missed" {
@@ -33,7 +37,7 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
             }
         }
         progress.held_often(&counts)?;
-        writeln!(out, "share {} of {rounds}: {}", progress.done, told(&ends))?;
+        writeln!(out, "share {} of {}: {}", progress.done, shares.len(), told(&ends))?;
         for name in &ends["missed"] {
             writeln!(out, "  missed {name}")?;
         }
@@ -44,7 +48,8 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     let verdict = runner.judge(&missed)?;
     ensure!(verdict.open.is_empty(), "no test notices:\n{}", verdict.open.join("\n"));
     let idle = verdict.idle.join("\n");
-    ensure!(rounds < SHARES || idle.is_empty(), "argued without need:\n{idle}");
+    let all = shares.len() == usize::try_from(OF_EACH)? * PACKAGES.len();
+    ensure!(!all || idle.is_empty(), "argued without need:\n{idle}");
     progress.counts.retain(|what, _| !what.starts_with(MISSED));
     progress.counts.insert("argued".to_owned(), verdict.argued);
     Ok(())
@@ -59,7 +64,10 @@ fn told(ends: &BTreeMap<&'static str, Vec<String>>) -> String {
 /// What the mutants are made of and judged by: the crates' files.
 fn sources() -> Result<Digest> {
     let mut list = Command::new("git");
-    list.arg("-C").arg(checkout()).args(["ls-files", "-z", "--", "Cargo.lock"]).args(FOLDERS);
+    list.arg("-C")
+        .arg(checkout())
+        .args(["ls-files", "-z", "--", "Cargo.lock"])
+        .args(PACKAGES.map(|package| package.folder));
     let mut hasher = Hasher::new();
     for name in said(&mut list)?.split_terminator('\0') {
         let file = checkout().join(name);
