@@ -1,7 +1,7 @@
 //! How one root follows another, and what of the importer's outlives the change.
 
 use cloister_domain::Coded as _;
-use cloister_verify::{RoleName, TrustState, VerifyError};
+use cloister_verify::{RoleName, TrustState, VerifyError, check_draft};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -127,4 +127,17 @@ fn files_that_are_not_the_states_are_passed_over() {
     // Its own list of what was taken back counts, so it must be one.
     assert_eq!(loaded(&begun, &[("1.revoked.json", b"[]")]), Err(VerifyError::Corrupt));
     assert!(loaded(&begun, &[("1.revoked.json", b"{}")]).is_ok());
+}
+
+#[test]
+fn a_draft_is_judged_before_anybody_has_signed_it() {
+    let judged = |root: &Value| check_draft(&signed(root, &[]));
+    assert_eq!(judged(&root(1)), Ok(()));
+    let mut shared = root(1);
+    shared["x-cloister"]["approvers"] = role(&[IMPORTER, 6], 2);
+    assert_eq!(judged(&shared), Err(VerifyError::SharedKey));
+    let mut impossible = root(1);
+    impossible["roles"]["root"]["threshold"] = 4.into();
+    assert_eq!(judged(&impossible).unwrap_err().code(), "bundle.trust.threshold");
+    assert_eq!(check_draft(b"{}").unwrap_err().code(), "bundle.trust.field");
 }
