@@ -136,18 +136,24 @@ fn kind_of(start: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
     found.map(|(_, _, kind, data)| (*kind, *data))
 }
 
-/// Tells the kernel to refuse every write to the device, and to the disk that it is a part of
-/// (BLKROSET), and sees that it took.
-fn make_read_only(device: &Path) -> Result<(), Failure> {
-    let number = fs::metadata(device).map_err(|error| failure("looked at", &error))?.rdev();
-    let about = PathBuf::from(format!("/sys/dev/block/{}:{}", major(number), minor(number)));
-    let about = fs::canonicalize(about).map_err(|error| failure("looked at", &error))?;
+/// `device`, and the disk that it is a part of by what sysfs says `about` it.
+fn to_protect(device: &Path, about: &Path) -> Vec<PathBuf> {
     let mut devices = vec![device.to_path_buf()];
     if about.join("partition").exists()
         && let Some(disk) = about.parent().and_then(Path::file_name)
     {
         devices.push(Path::new("/dev").join(disk));
     }
+    devices
+}
+
+/// Tells the kernel to refuse every write to the device, and to the disk that it is a part of
+/// (BLKROSET), and sees that it took.
+fn make_read_only(device: &Path) -> Result<(), Failure> {
+    let number = fs::metadata(device).map_err(|error| failure("looked at", &error))?.rdev();
+    let about = PathBuf::from(format!("/sys/dev/block/{}:{}", major(number), minor(number)));
+    let about = fs::canonicalize(about).map_err(|error| failure("looked at", &error))?;
+    let devices = to_protect(device, &about);
     let set = Command::new("/sbin/blockdev")
         .arg("--setro")
         .args(devices.iter().map(|device| -> &OsStr { device.as_os_str() }))
@@ -171,81 +177,4 @@ fn refusal(code: &str, message: &str) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_system_is_known_by_its_mark_and_nothing_else_is_mounted() {
-        let with = |at: usize, mark: &[u8]| {
-            let mut start = vec![0; MARKS_BYTES];
-            start[at..at + mark.len()].copy_from_slice(mark);
-            kind_of(&start).map(|(kind, _)| kind)
-        };
-        for (at, mark, kind, _) in MARKS {
-            assert_eq!(with(at, mark), Some(kind));
-        }
-        assert_eq!(with(0, VOLUME), None);
-        assert_eq!(with(65_600 % MARKS_BYTES, b"_BHRfS_M"), None, "another file system");
-        assert_eq!(kind_of(b"short"), None);
-    }
-
-    /// A device of `image`'s bytes; gone when dropped. `None` where this machine gives none.
-    struct Loop(PathBuf);
-
-    impl Loop {
-        fn of(image: &Path) -> Option<Self> {
-            let made =
-                Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
-            let name = String::from_utf8(made.stdout).ok()?;
-            made.status.success().then(|| Self(PathBuf::from(name.trim())))
-        }
-    }
-
-    impl Drop for Loop {
-        fn drop(&mut self) {
-            let gone = Command::new("losetup").arg("--detach").arg(&self.0).status();
-            assert!(gone.is_ok_and(|status| status.success()));
-        }
-    }
-
-    #[test]
-    fn a_stick_is_read_only_before_it_is_mounted_and_gives_up_all_else() {
-        let scratch = tempfile::tempdir().expect("a folder");
-        let (files, image) = (scratch.path().join("files"), scratch.path().join("image"));
-        fs::create_dir(&files).expect("made");
-        fs::write(files.join("a.clb"), "volume").expect("written");
-        std::os::unix::fs::symlink("a.clb", files.join("b.clb")).expect("linked");
-        File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("made");
-        let made =
-            Command::new("/sbin/mkfs.ext4").args(["-q", "-d"]).arg(&files).arg(&image).status();
-        assert!(made.is_ok_and(|status| status.success()));
-        // Without root, or without loop devices, there is nothing to see.
-        let Some(device) = Loop::of(&image) else { return };
-        let text = format!("[paths]\nruntime = \"{}\"", scratch.path().join("run").display());
-        let config = Config::parse(&text).expect("valid");
-        let mounted = match for_now(&config, &device.0) {
-            Ok(Some(mounted)) => mounted,
-            Ok(None) => return,
-            Err(error) => panic!("{error:?}"),
-        };
-        let folder = mounted.folder().to_path_buf();
-        assert_eq!(fs::read_dir(&folder).expect("listed").count(), 3, "with lost+found");
-        let error =
-            fs::read_link(folder.join("b.clb")).and_then(|_| File::open(folder.join("b.clb")));
-        assert_eq!(error.expect_err("not followed").raw_os_error(), Some(nix::libc::ELOOP));
-        let table =
-            cloister_daemon::files::read_limited(Path::new("/proc/self/mountinfo"), 1 << 20);
-        let table = String::from_utf8(table.expect("read")).expect("text");
-        let place = folder.display().to_string();
-        let line = table.lines().find(|line| line.contains(&place)).expect("mounted");
-        for option in ["ro", "nosuid", "nodev", "noexec", "nosymfollow"] {
-            let options = line.split(' ').nth(5).expect("options");
-            assert!(options.split(',').any(|set| set == option), "{option} in {options}");
-        }
-        let device_file = fs::OpenOptions::new().write(true).open(&device.0);
-        let written = device_file.and_then(|file| file.write_at(b"x", 0));
-        assert!(written.is_err(), "the device takes no writes");
-        drop(mounted);
-        assert!(!folder.exists(), "let go");
-    }
-}
+mod tests;

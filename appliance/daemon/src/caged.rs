@@ -31,8 +31,9 @@ use crate::{
 
 /// How long a process may take to start, and its peer to send its question.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// What the asker waits beyond the time after which the kernel ends the process.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long the asker waits for the process to start, and beyond the time after which the kernel ends
+/// it.
+const PATIENCE: Patience = Patience { start: START_LIMIT, grace: Duration::from_secs(5) };
 /// More than `/proc/self/status` holds.
 const STATUS_BYTES_MAX: usize = 8 << 10;
 
@@ -64,6 +65,13 @@ impl Coded for AskError {
     }
 }
 
+/// How long an asker waits.
+#[derive(Clone, Copy)]
+struct Patience {
+    start: Duration,
+    grace: Duration,
+}
+
 /// Asks the process at the other end of `connection` about `file`, which it may look at for `seconds`.
 ///
 /// # Errors
@@ -75,7 +83,17 @@ pub fn ask<Q: Serialize, A: DeserializeOwned>(
     file: BorrowedFd<'_>,
     seconds: u32,
 ) -> Result<A, AskError> {
-    connection.set_timeout(Some(START_LIMIT));
+    ask_within(PATIENCE, connection, question, file, seconds)
+}
+
+fn ask_within<Q: Serialize, A: DeserializeOwned>(
+    patience: Patience,
+    connection: &Connection,
+    question: &Q,
+    file: BorrowedFd<'_>,
+    seconds: u32,
+) -> Result<A, AskError> {
+    connection.set_timeout(Some(patience.start));
     let started = connection
         .write(question)
         .and_then(|()| connection.pass(file))
@@ -83,7 +101,7 @@ pub fn ask<Q: Serialize, A: DeserializeOwned>(
     started.map_err(AskError::Start)?;
     let limit = Duration::from_secs(seconds.into());
     let since = Stopwatch::start();
-    connection.set_timeout(Some(limit.saturating_add(GRACE)));
+    connection.set_timeout(Some(limit.saturating_add(patience.grace)));
     connection.expect().map_err(|error| match error {
         // This daemon ends; nothing is known of the file.
         FrameError::Stopping => AskError::Start(FrameError::Stopping),
@@ -240,9 +258,13 @@ mod tests {
         let file = tempfile::tempfile().expect("a file");
         std::thread::scope(|scope| {
             scope.spawn(|| act(there));
-            ask(&here, &"question", file.as_fd(), seconds)
+            ask_within(SHORT, &here, &"question", file.as_fd(), seconds)
         })
     }
+
+    /// No test waits as long as an asker.
+    const SHORT: Patience =
+        Patience { start: Duration::from_secs(1), grace: Duration::from_millis(500) };
 
     fn taken(connection: &Connection) {
         assert_eq!(connection.expect::<String>().expect("a question"), "question");
@@ -265,6 +287,47 @@ mod tests {
             connection.expect::<String>().expect("a question");
         };
         assert_eq!(code(asked(9, early)), "inspect.unavailable");
+    }
+
+    /// What [`asked`] gets from a process that does `act` and then neither speaks nor ends.
+    fn asked_in_vain(act: impl FnOnce(&Connection) + Send) -> &'static str {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let silent = move |connection: Connection| {
+            act(&connection);
+            // Until nobody waits any more, or far beyond what anybody should.
+            let _either: Result<(), _> = is_done.recv_timeout(Duration::from_secs(20));
+        };
+        let since = Stopwatch::start();
+        let (here, there) = UnixStream::pair().expect("a pair");
+        let (here, there) = (Connection::over(here), Connection::over(there));
+        let (here, there) = (here.expect("credentials"), there.expect("credentials"));
+        let file = tempfile::tempfile().expect("a file");
+        let outcome: Result<String, _> = std::thread::scope(|scope| {
+            scope.spawn(move || silent(there));
+            let outcome = ask_within(SHORT, &here, &"question", file.as_fd(), 0);
+            drop(done);
+            outcome
+        });
+        assert!(since.elapsed() < Duration::from_secs(10), "nobody waits that long");
+        outcome.expect_err("no answer").code()
+    }
+
+    #[test]
+    fn a_process_that_says_nothing_is_waited_for_as_long_as_it_may_take_and_no_longer() {
+        assert_eq!(asked_in_vain(|_connection| {}), "inspect.unavailable");
+        assert_eq!(asked_in_vain(taken), "inspect.timeout");
+    }
+
+    #[test]
+    fn an_answer_that_is_none_and_one_before_its_time_are_no_answers() {
+        let code = |outcome: Result<String, AskError>| outcome.expect_err("no answer").code();
+        let babbles = |connection: Connection| {
+            taken(&connection);
+            connection.write(&["no", "answer"]).expect("written");
+        };
+        assert_eq!(code(asked(9, babbles)), "inspect.crashed");
+        let hasty = |connection: Connection| connection.write("answer").expect("written");
+        assert_eq!(code(asked(9, hasty)), "inspect.unavailable");
     }
 
     #[test]

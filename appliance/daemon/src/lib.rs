@@ -23,6 +23,8 @@
 //! ```
 
 mod arguments;
+#[cfg(test)]
+mod bpf;
 mod cage;
 pub mod caged;
 mod cell;
@@ -41,6 +43,8 @@ mod pen;
 mod process;
 mod serve;
 mod stop;
+#[cfg(test)]
+mod testing;
 
 use std::{error::Error, io::Write as _, path::Path, process::ExitCode, sync::Mutex};
 

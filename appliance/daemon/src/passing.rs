@@ -111,4 +111,16 @@ mod tests {
         drop(here);
         assert_eq!(there.take().expect_err("nobody").code(), "socket.cut-off");
     }
+
+    #[test]
+    fn two_files_at_once_are_refused() {
+        let (here, there) = pair();
+        let file = tempfile::tempfile().expect("a file");
+        let two = [file.as_raw_fd(), file.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&two)];
+        let byte = [IoSlice::new(b"f")];
+        let socket = here.stream().as_raw_fd();
+        sendmsg::<UnixAddr>(socket, &byte, &rights, MsgFlags::empty(), None).expect("sent");
+        assert_eq!(there.take().expect_err("two").code(), "socket.descriptor");
+    }
 }

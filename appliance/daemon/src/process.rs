@@ -54,3 +54,36 @@ pub(crate) fn panics_name_the_place_only() {
         std::process::abort();
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use nix::sys::resource::getrlimit;
+
+    use super::*;
+
+    const CHILD: &str = "CLOISTER_PROCESS_CHILD";
+
+    /// Not a test of its own: what it does cannot be taken back.
+    #[test]
+    fn child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        no_core_dumps().expect("given up");
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE), Ok((0, 0)));
+        assert_eq!(prctl::get_dumpable(), Ok(false));
+    }
+
+    #[test]
+    fn a_process_leaves_no_core_and_refuses_to_be_traced() {
+        let child = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", "process::tests::child"])
+            .env(CHILD, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(child.is_ok_and(|status| status.success()));
+    }
+}

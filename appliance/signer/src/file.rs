@@ -114,3 +114,61 @@ pub fn protect_with_tpm(
 ) -> Result<(), SignerError> {
     write_new(out, &tpm::seal(&file.print(), device)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use cloister_attest::Algorithm;
+
+    use super::*;
+
+    fn ada() -> KeyFile {
+        let person = "ada".parse().expect("a name");
+        let seed = Secret::new((0..32).collect());
+        KeyFile { person, algorithm: Algorithm::Ed25519, seed }
+    }
+
+    fn lines(folder: &Path, text: &str) -> Passphrases {
+        let path = folder.join("lines");
+        fs::write(&path, text).expect("written");
+        Passphrases::from_file_or_terminal(Some(&path)).expect("lines")
+    }
+
+    #[test]
+    fn a_key_in_the_clear_is_its_owners_alone_and_a_new_file_is_made_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ada.key");
+        write_new(&path, ada().print().as_bytes()).expect("written");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        assert!(key_file(&path, &mut Passphrases::Nobody).is_ok());
+        for mode in [0o640, 0o604, 0o610] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            let read = key_file(&path, &mut Passphrases::Nobody);
+            assert!(matches!(read, Err(SignerError::Exposed)), "{mode:o}");
+        }
+        let again = write_new(&path, b"another");
+        assert!(matches!(again, Err(SignerError::File(_))), "never over another");
+        assert!(fs::metadata(&path).is_ok_and(|file| file.len() > 20));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read_to_its_end() {
+        let fits = vec![b' '; usize::try_from(KEY_FILE_BYTES_MAX).expect("small")];
+        assert!(read(&fits[..]).is_ok());
+        let mut endless = std::io::repeat(b' ');
+        let max = KEY_FILE_BYTES_MAX;
+        let refused = read(endless.by_ref().take(max << 8));
+        assert!(matches!(refused, Err(SignerError::TooLong { max: told }) if told == max));
+    }
+
+    #[test]
+    fn a_short_passphrase_protects_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("ada.key");
+        let refused = protect(&ada(), &out, &mut lines(folder.path(), "eleven byte\n"));
+        assert!(matches!(refused, Err(SignerError::PassphraseShort { min: 12 })));
+        assert!(!out.exists());
+        protect(&ada(), &out, &mut lines(folder.path(), "twelve bytes\n")).expect("written");
+    }
+}

@@ -182,6 +182,46 @@ mod tests {
         assert!(flags.contains(LocalFlags::ECHO | LocalFlags::ISIG));
     }
 
+    /// What a prompt comes to when a person types `keys`.
+    fn typed_at_a_prompt(keys: Vec<u8>) -> Result<Secret, SignerError> {
+        let pty = openpty(None, None).expect("a terminal");
+        let (mut person, mut terminal) = (File::from(pty.master), File::from(pty.slave));
+        let typing = std::thread::spawn(move || {
+            let mut shown = [0; 5];
+            person.read_exact(&mut shown).expect("the prompt");
+            // A terminal takes no more than its buffer at a time; nobody reads what is beyond the end.
+            keys.chunks(512).for_each(|some| person.write_all(some).unwrap_or_default());
+            person
+        });
+        let secret = prompt(&mut terminal, "PIN");
+        typing.join().expect("typed");
+        secret
+    }
+
+    #[test]
+    fn a_person_can_break_off_and_cannot_type_for_ever() {
+        for broken in [b"sec\x03ret\n", b"sec\x04ret\n"] {
+            let typed = typed_at_a_prompt(broken.to_vec());
+            assert!(matches!(typed, Err(SignerError::BrokenOff)));
+        }
+        let longest = [&[b'a'; PASSPHRASE_BYTES_MAX][..], b"\n"].concat();
+        let typed = typed_at_a_prompt(longest).expect("the longest");
+        assert_eq!(typed.expose().len(), PASSPHRASE_BYTES_MAX);
+        let longer = [&[b'a'; PASSPHRASE_BYTES_MAX + 1][..], b"\n"].concat();
+        assert!(matches!(typed_at_a_prompt(longer), Err(SignerError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_file_of_lines_that_is_too_long_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lines");
+        std::fs::write(&path, vec![b'a'; FILE_BYTES_MAX]).expect("written");
+        assert!(Passphrases::from_file_or_terminal(Some(&path)).is_ok());
+        std::fs::write(&path, vec![b'a'; FILE_BYTES_MAX + 1]).expect("written");
+        let refused = Passphrases::from_file_or_terminal(Some(&path));
+        assert!(matches!(refused, Err(SignerError::TooLong { .. })));
+    }
+
     #[test]
     fn each_key_takes_the_next_line() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -211,10 +211,28 @@ mod tests {
     #[test]
     fn a_file_that_asks_for_too_much_work_is_refused_before_it_is_done() {
         let (_, text) = sealed(Algorithm::Ed25519);
-        for cost in ["1048577 1 1", "64 17 1", "64 1 17", "0 1 1", "64 0 1", "64 1 0", "x 1 1"] {
+        for cost in
+            ["1048577 1 1", "64 17 1", "256 1 17", "0 1 1", "64 0 1", "64 1 0", "x 1 1", "64 1 1 1"]
+        {
             let changed = text.replacen("64 1 1", cost, 1);
             let opened = open(changed.as_bytes(), &Secret::new(Vec::new()));
             assert!(matches!(opened, Err(SignerError::Sealed)), "{cost}");
         }
+        let salt = hex(&[7; SALT_BYTES]);
+        for other in [&salt[2..], &format!("{salt}07"), &format!("{salt} 07"), ""] {
+            let changed = text.replacen(&salt, other, 1);
+            let opened = open(changed.as_bytes(), &Secret::new(b"correct horse".to_vec()));
+            assert!(matches!(opened, Err(SignerError::Sealed)), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_costs_a_thief_what_was_decided() {
+        let (file, _) = sealed(Algorithm::Ed25519);
+        let text = seal(&file, &Secret::new(b"correct horse".to_vec())).expect("sealed");
+        let line = text.lines().nth(1).expect("a second line");
+        assert!(line.starts_with("argon2id 262144 3 4 "), "{line}");
+        let again = seal(&file, &Secret::new(b"correct horse".to_vec())).expect("sealed");
+        assert_ne!(again.lines().nth(1), Some(line), "each file has a salt of its own");
     }
 }

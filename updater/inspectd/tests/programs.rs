@@ -3,9 +3,15 @@
 
 use std::{
     fs::{self, File},
+    io::{Seek as _, SeekFrom},
+    net::TcpListener,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{fs::PermissionsExt as _, net::UnixStream},
+        unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     path::Path,
     process::{Child, Command, Stdio},
@@ -16,10 +22,11 @@ use std::{
 use cloister_daemon::{
     Connection,
     caged::{AskError, ask},
+    files,
 };
 use cloister_domain::Coded as _;
 use cloister_wire::{
-    inspect::{Answer, Question},
+    inspect::{Answer, Question, Started},
     supply::Scan,
 };
 
@@ -108,17 +115,73 @@ fn a_process_that_is_killed_over_a_file_and_one_without_a_file_are_told_apart() 
 
 #[test]
 fn a_wrong_user_is_turned_away() {
-    let home = tempfile::tempdir().unwrap();
-    let own = nix::unistd::geteuid().as_raw();
-    // Root may always ask, so only another user can be seen to be refused.
-    if own == 0 {
+    // Root may always ask, so somebody else must be seen to be refused, whom only root can become.
+    if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let config = format!("[peers]\ninspectd = [{}]\n", own + 1);
-    let (_child, connection) = start(INSPECTD, home.path(), &config);
-    let file = File::open(home.path().join("config.toml")).unwrap();
-    let asked = ask::<_, Answer>(&connection, &question("config.txt"), file.as_fd(), 60);
-    assert!(matches!(asked, Err(AskError::Start(_))));
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = home.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let stranger = "import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.shutdown(socket.SHUT_WR)
+sys.stdout.buffer.write(peer.makefile('rb').read())";
+    let nobody = 65_534;
+    let stranger = Command::new("python3")
+        .args(["-c", stranger])
+        .arg(&path)
+        .uid(nobody)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (connection, _address) = listener.accept().unwrap();
+    let config = home.path().join("config.toml");
+    fs::write(&config, "").unwrap();
+    let status = Command::new(INSPECTD)
+        .arg("--config")
+        .arg(&config)
+        .stdin(OwnedFd::from(connection))
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    let told = stranger.wait_with_output().unwrap().stdout;
+    assert!(String::from_utf8_lossy(&told).contains("daemon.peer"), "{told:?}");
+}
+
+/// What the kernel says about a process, by the first word of its line.
+fn about(pid: u32, file: &str, line: &str) -> Vec<String> {
+    let text = files::read_limited(&Path::new("/proc").join(pid.to_string()).join(file), 64 << 10);
+    let text = String::from_utf8(text.unwrap()).unwrap();
+    let line = text.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_inspector_is_shut_in_before_it_looks() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("long.safetensors");
+    long_weights(&path);
+    let file = File::open(&path).unwrap();
+    let (mut child, connection) = start(INSPECTD, home.path(), "");
+    connection.write(&question("long.safetensors")).unwrap();
+    connection.pass(file.as_fd()).unwrap();
+    assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    let filter = about(child.id(), "status", "Seccomp:");
+    let memory = about(child.id(), "limits", "Max address space");
+    let cores = about(child.id(), "limits", "Max core file size");
+    let time = about(child.id(), "limits", "Max cpu time");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(filter, ["2"], "a filter of system calls");
+    assert_eq!(memory[..2], [(768 << 20).to_string(), (768 << 20).to_string()]);
+    assert_eq!(cores[..2], ["0", "0"]);
+    // Half a minute, and a second for every 32 MiB of the 4 GiB.
+    assert_eq!(time[..2], ["158", "158"]);
 }
 
 /// What the scanner in `script` says about `content`.
@@ -132,9 +195,13 @@ fn scanned(home: &Path, script: &str, content: &[u8]) -> Scan {
 fn scanned_by(home: &Path, program: &Path, content: &[u8]) -> Scan {
     let path = home.join("artefact");
     fs::write(&path, content).unwrap();
-    let config = format!("[update]\nscanner = [{program:?}]\nscanner_s = 20\n");
+    let config = format!(
+        "[update]\nscanner = [{program:?}]\nscanner_s = 20\nscanner_memory_bytes = 1073741824\n"
+    );
     let (mut child, connection) = start(SCAND, home, &config);
-    let file = File::open(&path).unwrap();
+    let mut file = File::open(&path).unwrap();
+    // Where somebody stopped who read it before.
+    file.seek(SeekFrom::End(0)).unwrap();
     let scan = ask(&connection, &question("artefact"), file.as_fd(), 30).unwrap();
     assert!(child.wait().unwrap().success());
     scan
@@ -153,6 +220,27 @@ fn a_scanner_gets_the_file_on_a_descriptor_and_says_what_it_found() {
     let writes = format!("#!/bin/sh\necho x > {}\n", outside.display());
     assert_ne!(scanned(home.path(), &writes, b"x"), Scan::Clean, "it may not write there");
     assert!(!outside.exists());
+}
+
+#[test]
+fn a_scanner_runs_in_a_pen() {
+    let home = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    port.set_nonblocking(true).unwrap();
+    let number = port.local_addr().unwrap().port();
+    // Each ends with 0 where it stands in the pen, and with 2 where it does not.
+    for (what, script) in [
+        ("memory", "[ \"$(ulimit -v)\" = 1048576 ] || exit 2".to_owned()),
+        ("processor time", "[ \"$(ulimit -t)\" = 20 ] || exit 2".to_owned()),
+        ("input", "[ \"$(readlink /proc/self/fd/0)\" = /dev/null ] || exit 2".to_owned()),
+        ("signals", format!("! kill -0 {} 2>/dev/null || exit 2", std::process::id())),
+        ("ports", format!("! (exec 3<>/dev/tcp/127.0.0.1/{number}) 2>/dev/null || exit 2")),
+        ("temporary files", "echo x > \"$(mktemp)\" || exit 2".to_owned()),
+    ] {
+        let scan = scanned(home.path(), &format!("#!/bin/bash\n{script}\nexit 0\n"), b"x");
+        assert_eq!(scan, Scan::Clean, "{what}");
+    }
+    assert!(port.accept().is_err(), "nobody came");
 }
 
 #[test]

@@ -91,6 +91,17 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_is_not_packed_has_the_signed_size() {
+        let mut decoder = Decoder::new().expect("a context");
+        let signed = Chunk { codec: Codec::Raw, ..chunk(b"text", b"text") };
+        assert_eq!(decoder.plain(0, &signed, b"text").expect("good"), b"text");
+        for other in [&b"tex"[..], b"text ", b""] {
+            let error = decoder.plain(0, &signed, other).expect_err("refused");
+            assert_eq!(error.code(), "quarantine.unpack");
+        }
+    }
+
+    #[test]
     fn anything_but_one_plain_frame_of_the_signed_size_is_refused() {
         let plain = b"text text text text".repeat(1000);
         let good = zstd::bulk::compress(&plain, 3).expect("packs");
@@ -124,6 +135,10 @@ mod tests {
         }
         let allowed = [&good[..4], &[0x40, (22 - 10) << 3], &good[5..]].concat();
         assert!(decoder.plain(4, &chunk(&allowed, &plain), &allowed).is_ok(), "4 MiB are allowed");
+        // A dictionary that is named and not needed: one byte of its number, then the content's size.
+        let named = [&good[..4], &[good[4] | 1, 7], &good[5..]].concat();
+        let error = decoder.plain(4, &chunk(&named, &plain), &named).expect_err("refused");
+        assert_eq!(error.code(), "quarantine.unpack");
         // A long frame behind a short promise cannot grow the buffer.
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).expect("packs");
         assert!(decoder.plain(4, &chunk(&bomb, &plain), &bomb).is_err());

@@ -16,6 +16,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod guards;
+mod large;
 mod resume;
 
 /// A release of a few files, and volumes that hold it.

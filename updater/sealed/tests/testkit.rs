@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Cursor, Read as _, Seek as _, SeekFrom},
+    io::{self, Cursor, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -150,6 +150,64 @@ fn seeking_reads_the_same_bytes() {
     // Beyond the end there is no end that was authenticated.
     opened.seek(SeekFrom::Start(300_000)).unwrap();
     assert!(opened.read(&mut [0]).is_err());
+}
+
+/// Bytes that count how many of them were read.
+struct Counted<R> {
+    inner: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.read += u64::try_from(count).unwrap();
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Counted<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+#[test]
+fn a_header_is_read_as_far_as_one_may_be_long_and_no_further() {
+    let many: Vec<Recipient> = (1..=200).map(|seed| identity(seed).recipient()).collect();
+    let text = plain(100);
+    let file = sealed(&text, &many);
+    assert!(file.len() < 64 << 10);
+    assert_eq!(outcome(&file, &[identity(200)]), ("success", Digest::of(&text)));
+    let more: Vec<Recipient> = many.iter().cycle().take(800).copied().collect();
+    let shares = (0..800u32).map(|number| *Digest::of(&number.to_le_bytes()).as_bytes()).collect();
+    let chance = Chance { file_key: [1; 16], nonce: [2; 16], shares };
+    let mut file = Vec::new();
+    seal(text.as_slice(), &more, &chance, &mut file).unwrap();
+    assert!(file.len() > 64 << 10);
+    let mut counted = Counted { inner: Cursor::new(&file), read: 0 };
+    let opened = Opened::new(&mut counted, &[identity(1)]);
+    assert_eq!(opened.map(drop).unwrap_err().code(), "sealed.header");
+    assert!(counted.read <= 64 << 10, "{} bytes were read", counted.read);
+}
+
+#[test]
+fn nothing_is_sealed_without_a_share_for_each() {
+    let recipients = [identity(1).recipient(), identity(2).recipient()];
+    let chance = Chance { file_key: [1; 16], nonce: [2; 16], shares: vec![[9; 32]] };
+    let mut out = Vec::new();
+    assert!(seal(&b"text"[..], &recipients, &chance, &mut out).is_err());
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_file_holds_one_identity_in_capitals() {
+    let (one, other) = (identity(7).to_file(), identity(8).to_file());
+    let read = |bytes: Vec<u8>| Identity::from_file(&Secret::new(bytes)).map(drop);
+    assert!(read([one.expose(), b"\n# a remark\n"].concat()).is_ok());
+    assert!(read([one.expose(), other.expose()].concat()).is_err());
+    assert!(read(one.expose().to_ascii_lowercase()).is_err());
+    assert!(read(b"# a remark\n".to_vec()).is_err());
 }
 
 #[test]

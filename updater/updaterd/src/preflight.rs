@@ -78,40 +78,63 @@ impl Coded for Lacking {
     }
 }
 
+/// What the machine and the appliance have, as far as they say so.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    /// Bytes that the release still needs are written so often before the first copy goes.
+    copies: u64,
+    free_bytes: u64,
+    inodes: Option<u64>,
+    memory_bytes: Option<u64>,
+    /// Memory of accelerators; nothing is known of one that is there.
+    accelerator_bytes: Option<u64>,
+    /// Weights of the release that serves.
+    active_bytes: u64,
+}
+
 /// Every term for a release of which `present` bytes are here already.
 pub(crate) fn worksheet(
     core: &Core,
     release: &Release,
     present: u64,
 ) -> Result<Vec<Term>, ActError> {
-    let update = &core.config.update;
     let about = statvfs(&core.config.paths.state).map_err(ActError::Disk)?;
+    let here = Here {
+        // With a user of its own, intaked's files are copied to the shelf and both lie there for a
+        // while.
+        copies: if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 },
+        free_bytes: about.blocks_available().saturating_mul(about.fragment_size()),
+        // File systems without a table of inodes say zero.
+        inodes: (about.files() > 0).then(|| about.files_available()),
+        memory_bytes: sysinfo().ok().map(|about| about.ram_total()),
+        accelerator_bytes: accelerator(core, release.requires.vram_bytes),
+        active_bytes: active_weights(core)?,
+    };
+    Ok(terms(&core.config.update, release, present, here))
+}
+
+fn terms(update: &Update, release: &Release, present: u64, here: Here) -> Vec<Term> {
     // What the publisher says it needs, if that is more than its files.
     let new = release.index.plain_bytes.max(release.requires.disk_bytes).saturating_sub(present);
-    // With a user of its own, intaked's files are copied to the shelf and both lie there for a while.
-    let copies = if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 };
     let files = u64::try_from(release.files.len()).unwrap_or(u64::MAX);
     let weights = weights(release);
-    let free = about.blocks_available().saturating_mul(about.fragment_size());
-    // File systems without a table of inodes say zero.
-    let inodes = (about.files() > 0).then(|| about.files_available());
-    let memory = sysinfo().ok().map(|about| about.ram_total());
     let needs = &release.requires;
-    Ok(vec![
-        bytes("disk", new.saturating_mul(copies), update.reserve_bytes.0, Some(free)),
+    let disk = new.saturating_mul(here.copies);
+    vec![
+        bytes("disk", disk, update.reserve_bytes.0, Some(here.free_bytes)),
         // A name in quarantine, one among the objects, one in the tree; folders beside.
-        amount("inodes", "files", files.saturating_mul(3).saturating_add(64), 0, inodes),
-        bytes("ram", needs.ram_bytes.max(weights), 0, memory),
+        amount("inodes", "files", files.saturating_mul(3).saturating_add(64), 0, here.inodes),
+        bytes("ram", needs.ram_bytes.max(weights), 0, here.memory_bytes),
         // The candidate is judged while the active release serves.
-        bytes("ram-while-judged", weights.saturating_add(active_weights(core)?), 0, memory),
-        bytes("vram", needs.vram_bytes, 0, accelerator(core, needs.vram_bytes)),
+        bytes("ram-while-judged", weights.saturating_add(here.active_bytes), 0, here.memory_bytes),
+        bytes("vram", needs.vram_bytes, 0, here.accelerator_bytes),
         words("runtime", runtime_words(release), runtime_holds),
         words("features", needs.features.clone(), |word| ABILITIES.contains(&word)),
         words("licence", release.licences.clone(), |word| licence_holds(update, word)),
         words("attestations", update.attestations_required.clone(), |word| {
             evidence_holds(release, word)
         }),
-    ])
+    ]
 }
 
 /// Refuses by the first term that does not hold.
@@ -218,7 +241,9 @@ fn evidence_holds(release: &Release, asked: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cloister_bundle::{Cut, FileEntry, IndexEntry, Requires};
     use cloister_config::Config;
+    use cloister_domain::Digest;
 
     use super::*;
 
@@ -239,6 +264,76 @@ mod tests {
         ] {
             assert_eq!(code(name), expected);
         }
+    }
+
+    /// A release of 99 small files and weights of 1000 bytes.
+    fn release() -> Release {
+        let file = |path: String, size: u64| FileEntry {
+            path: path.parse().expect("a good path"),
+            size,
+            sha256: Digest::of(b""),
+        };
+        let small = (0..99).map(|number| file(format!("documents/{number}.txt"), 10));
+        let files: Vec<FileEntry> =
+            small.chain([file("model/model.gguf".to_owned(), 1000)]).collect();
+        let index = IndexEntry {
+            sha256: Digest::of(b""),
+            length: 0,
+            chunks: 100,
+            plain_bytes: 1990,
+            stored_bytes: 1990,
+            cut: Cut {
+                algorithm: "fastcdc-2020".to_owned(),
+                min_bytes: 1,
+                avg_bytes: 1,
+                max_bytes: 1,
+            },
+        };
+        Release {
+            name: "demo".to_owned(),
+            version: "1.0.0".to_owned(),
+            release_counter: 1,
+            min_release_counter: 1,
+            files,
+            index,
+            requires: Requires { ram_bytes: 600, vram_bytes: 70, ..Requires::default() },
+            licences: Vec::new(),
+            attestations: Vec::new(),
+            base: None,
+        }
+    }
+
+    /// The terms that refuse where there is this much, of a release of which 990 bytes are here.
+    fn refusing(change: impl FnOnce(&mut Here)) -> Vec<String> {
+        let update = Config::parse("[update]\nreserve_bytes = 5").expect("valid").update;
+        // Just enough of everything.
+        let mut here = Here {
+            copies: 2,
+            free_bytes: 2 * 1000 + 5,
+            inodes: Some(3 * 100 + 64),
+            memory_bytes: Some(1000 + 200),
+            accelerator_bytes: Some(70),
+            active_bytes: 200,
+        };
+        change(&mut here);
+        let terms = terms(&update, &release(), 990, here);
+        terms.into_iter().filter(|term| !term.holds()).map(|term| term.name).collect()
+    }
+
+    #[test]
+    fn each_amount_is_needed_to_the_last_byte() {
+        assert!(refusing(|_enough| {}).is_empty());
+        assert_eq!(refusing(|here| here.free_bytes -= 1), ["disk"]);
+        assert_eq!(refusing(|here| here.inodes = Some(363)), ["inodes"]);
+        assert_eq!(refusing(|here| here.memory_bytes = Some(1199)), ["ram-while-judged"]);
+        assert_eq!(refusing(|here| here.active_bytes += 1), ["ram-while-judged"]);
+        let both = ["ram", "ram-while-judged"];
+        assert_eq!(refusing(|here| here.memory_bytes = Some(999)), both);
+        assert_eq!(refusing(|here| here.accelerator_bytes = Some(69)), ["vram"]);
+        assert_eq!(refusing(|here| here.copies = 3), ["disk"]);
+        assert_eq!(refusing(|here| here.copies = u64::MAX), ["disk"]);
+        assert_eq!(refusing(|here| here.active_bytes = u64::MAX), ["ram-while-judged"]);
+        assert!(refusing(|here| here.inodes = None).is_empty(), "a file system without a table");
     }
 
     #[test]

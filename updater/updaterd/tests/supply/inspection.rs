@@ -1,10 +1,16 @@
 //! What the inspection of a release does to its import.
 
-use std::{fs, sync::atomic::Ordering};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use cloister_wire::supply::{ImportState, Scan};
+use cloister_wire::{
+    Problem,
+    supply::{ImportState, Inspection, Scan},
+};
 
-use super::support::{World, bundle::Bundle, wait_until};
+use super::support::{World, bundle::Bundle, inspector::Faults, wait_until};
 
 /// Files of the shelf that hold content.
 fn objects(world: &World) -> usize {
@@ -72,4 +78,77 @@ fn without_an_inspector_nothing_becomes_a_candidate_until_there_is_one() {
     world.inspector.absent.store(false, Ordering::SeqCst);
     // The worker takes it up again without being asked.
     wait_until(|| world.review(import).state == ImportState::AwaitingApproval).unwrap();
+}
+
+#[test]
+fn what_is_no_answer_or_comes_before_its_time_makes_no_file_good() {
+    let world = World::enrolled();
+    world.inspector.babbles.store(true, Ordering::SeqCst);
+    let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+    assert_eq!(problem.code, "inspect.crashed", "{problem}");
+    assert_eq!(objects(&world), 0);
+    // Nothing is known of a file over which nobody said that it had begun, or that was not read.
+    let faults: [(fn(&Faults) -> &AtomicBool, &str); 2] = [
+        (|faults| &faults.hasty, "inspect.unavailable"),
+        (|faults| &faults.faulty, "inspect.unreadable"),
+    ];
+    for (fault, code) in faults {
+        let world = World::enrolled();
+        fault(&world.inspector).store(true, Ordering::SeqCst);
+        let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+        assert_eq!(problem.code, code, "{problem}");
+        let import = cloister_domain::ImportId(1);
+        assert_eq!(world.review(import).state, ImportState::Received);
+        fault(&world.inspector).store(false, Ordering::SeqCst);
+        wait_until(|| world.review(import).state == ImportState::AwaitingApproval).unwrap();
+    }
+}
+
+/// The release of an appliance with a scanner that says `scan`, or dies.
+fn scanned(scan: Option<Scan>, more: &str) -> (World, Result<Inspection, Problem>) {
+    let world = World::with(&format!("scanner = [\"scanner\"]\n{more}"));
+    world.enrol();
+    *world.inspector.scan.lock().unwrap() = scan;
+    let imported = world.import(&Bundle::new(1, "0.5"), 1);
+    let inspection = imported.map(|import| world.review(import).inspection.unwrap());
+    (world, inspection)
+}
+
+#[test]
+fn a_release_needs_the_scanners_word_for_every_file_that_it_is_given() {
+    let (world, inspection) = scanned(Some(Scan::Clean), "");
+    assert_eq!(inspection.unwrap().not_scanned, 0);
+    assert_eq!(world.inspector.scanned.load(Ordering::SeqCst), 5);
+    for (scan, code) in [
+        (Some(Scan::Infected), "inspect.scan.infected"),
+        (Some(Scan::Failed), "inspect.scan.failed"),
+        // It died over the file.
+        (None, "inspect.scan.failed"),
+    ] {
+        let (world, inspection) = scanned(scan, "");
+        assert_eq!(inspection.unwrap_err().code, code);
+        let shown = world.review(cloister_domain::ImportId(1));
+        let told = shown.inspection.unwrap();
+        assert_eq!((shown.state, told.refused), (ImportState::Refused, 5));
+        assert_eq!(objects(&world), 0, "nothing is left on the shelf");
+    }
+}
+
+#[test]
+fn what_is_too_large_for_the_scanner_is_not_given_to_it_and_counted() {
+    let (world, inspection) = scanned(Some(Scan::Infected), "scanner_bytes_max = 1");
+    let inspection = inspection.unwrap();
+    assert_eq!((inspection.accepted, inspection.not_scanned), (5, 5));
+    assert!(inspection.files.iter().all(|file| file.scan == Scan::TooLarge));
+    assert_eq!(world.inspector.scanned.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn without_the_process_that_scans_nothing_becomes_a_candidate() {
+    let mut world = World::with("scanner = [\"scanner\"]");
+    world.enrol();
+    world.stop_scanner();
+    let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+    assert_eq!(problem.code, "inspect.unavailable", "{problem}");
+    assert_eq!(world.review(cloister_domain::ImportId(1)).state, ImportState::Received);
 }

@@ -1,21 +1,23 @@
 //! The inspector of these tests: the real validators in a thread, without a cage, which can be told
-//! to die over a file.
+//! to fail; and a scanner that says what it is told.
 
 use std::{
     fs::File,
     io::Read as _,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, Daemon, Limits};
 use cloister_domain::ByteCount;
+use cloister_inspect::Refusal;
 use cloister_wire::{
     Problem,
     inspect::{Accepted, Answer, Question, Started},
+    supply::Scan,
 };
 
 use super::{Running, wait_for_socket};
@@ -27,6 +29,16 @@ pub(crate) struct Faults {
     pub(crate) crashes: AtomicBool,
     /// It ends before it has begun.
     pub(crate) absent: AtomicBool,
+    /// It says something that is no answer.
+    pub(crate) babbles: AtomicBool,
+    /// It answers before it says that it has begun, as if it knew the file.
+    pub(crate) hasty: AtomicBool,
+    /// It says that it cannot read.
+    pub(crate) faulty: AtomicBool,
+    /// What the scanner says; `None`: it dies.
+    pub(crate) scan: Mutex<Option<Scan>>,
+    /// Files that the scanner was asked about.
+    pub(crate) scanned: AtomicUsize,
 }
 
 pub(crate) fn start(config: &Config, faults: &Arc<Faults>) -> Running {
@@ -42,21 +54,55 @@ pub(crate) fn start(config: &Config, faults: &Arc<Faults>) -> Running {
     running
 }
 
+/// Whoever asked may have gone: a failed file ends the questions about the others.
 fn converse(connection: &Connection, faults: &Faults) {
-    if faults.absent.load(Ordering::SeqCst) {
+    let is = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
+    if is(&faults.absent) {
         return;
     }
     let Ok(Some(question)) = connection.read::<Question>() else { return };
     let mut bytes = Vec::new();
     File::from(connection.take().unwrap()).read_to_end(&mut bytes).unwrap();
-    connection.write(&Started::Started).unwrap();
-    if faults.crashes.load(Ordering::SeqCst) {
+    let answer = |verdict| Answer { verdict, microseconds: 1, peak_bytes: ByteCount(1) };
+    if is(&faults.hasty) {
+        let good = Ok(Accepted { kind: "text".to_owned(), tensors: 0 });
+        return connection.write(&answer(good)).unwrap_or_default();
+    }
+    if connection.write(&Started::Started).is_err() || is(&faults.crashes) {
         return;
+    }
+    if is(&faults.babbles) {
+        return connection.write("all is well").unwrap_or_default();
+    }
+    if is(&faults.faulty) {
+        return connection.write(&answer(Err(Problem::of(&Refusal::Unreadable)))).unwrap_or_default();
     }
     let verdict = match cloister_inspect::inspect(&question.name, &mut bytes.as_slice()) {
         Ok(found) => Ok(Accepted { kind: found.kind.name().to_owned(), tensors: found.tensors }),
         Err(refusal) => Err(Problem::of(&refusal)),
     };
-    let answer = Answer { verdict, microseconds: 1, peak_bytes: ByteCount(1) };
-    connection.write(&answer).unwrap();
+    connection.write(&answer(verdict)).unwrap_or_default();
+}
+
+pub(crate) fn start_scanner(config: &Config, faults: &Arc<Faults>) -> Running {
+    let daemon = Daemon::embedded(Role::Scand, None, config.clone()).unwrap();
+    let faults = Arc::clone(faults);
+    let running = Running::start(daemon, move |daemon| {
+        let listener = daemon.listener().unwrap();
+        let limits = Limits { connections_max: 16 };
+        let answer = |connection: Connection| {
+            let Ok(Some(_question)) = connection.read::<Question>() else { return };
+            drop(connection.take().unwrap());
+            faults.scanned.fetch_add(1, Ordering::SeqCst);
+            if connection.write(&Started::Started).is_err() {
+                return;
+            }
+            if let Some(scan) = *faults.scan.lock().unwrap() {
+                connection.write(&scan).unwrap_or_default();
+            }
+        };
+        daemon.serve(listener, limits, answer).unwrap();
+    });
+    wait_for_socket(&config.paths.socket(Role::Scand));
+    running
 }

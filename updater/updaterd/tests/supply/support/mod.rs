@@ -79,6 +79,7 @@ pub(crate) struct World {
     slots: [Option<Running>; 2],
     _corpusd: Running,
     _inspectd: Running,
+    scand: Option<Running>,
     _place: tempfile::TempDir,
 }
 
@@ -99,6 +100,7 @@ impl World {
         let corpusd = start_corpusd(&config);
         let inspector = Arc::new(inspector::Faults::default());
         let inspectd = inspector::start(&config, &inspector);
+        let scand = inspector::start_scanner(&config, &inspector);
         let engines = [Arc::new(Script::default()), Arc::new(Script::default())];
         let mut world = Self {
             slots: [None, None],
@@ -107,6 +109,7 @@ impl World {
             recordd: None,
             inspector,
             _inspectd: inspectd,
+            scand: Some(scand),
             _corpusd: corpusd,
             _place: place,
             config,
@@ -144,6 +147,10 @@ impl World {
 
     pub(crate) fn stop_updaterd(&mut self) {
         self.updaterd = None;
+    }
+
+    pub(crate) fn stop_scanner(&mut self) {
+        self.scand = None;
     }
 
     pub(crate) fn start_recordd(&mut self) {
