@@ -83,6 +83,11 @@ const PROOFS: [Proof; 13] = [
         run: damage::hostile,
     },
     Proof {
+        name: "huge",
+        shows: "a release of 12 GiB with a file of 9 comes in with the memory of a small one, and a flipped bit is found",
+        run: large::huge,
+    },
+    Proof {
         name: "kills",
         shows: "SIGKILL of all daemons at any moment of an activation or rollback leaves the old or the new release active, and one outcome for each intent",
         run: kills::run,
@@ -90,7 +95,7 @@ const PROOFS: [Proof; 13] = [
     Proof {
         name: "large",
         shows: "files of 2.2 and 4.1 GiB come in with the memory of small ones, and a flipped bit is found",
-        run: large::run,
+        run: large::large,
     },
     Proof {
         name: "mutants",

@@ -218,3 +218,85 @@ pub fn seal(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sealed file of which only two pieces are there: its beginning, and one far behind.
+    struct Far {
+        front: Vec<u8>,
+        begin: u64,
+        back: Vec<u8>,
+        at: u64,
+    }
+
+    impl Read for Far {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let (piece, begin) =
+                if self.at < self.begin { (&self.front, 0) } else { (&self.back, self.begin) };
+            let from = usize::try_from(self.at - begin).expect("near its beginning");
+            let count = piece.get(from..).unwrap_or_default().read(buffer)?;
+            self.at += count as u64;
+            Ok(count)
+        }
+    }
+
+    impl Seek for Far {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            let SeekFrom::Start(at) = to else { panic!("blocks lie at known places") };
+            self.at = at;
+            Ok(at)
+        }
+    }
+
+    /// Block `number` and nothing between it and the header; `plain` is its content.
+    fn far(number: u64, last: bool, plain: &[u8]) -> (Far, Identity) {
+        let identity = Identity::from_random([3; 32]);
+        let chance = Chance { file_key: [1; 16], nonce: [2; 16], shares: vec![[9; 32]] };
+        let mut front = Vec::new();
+        seal(&b""[..], &[identity.recipient()], &chance, &mut front).expect("sealed");
+        front.truncate(front.len() - TAG_BYTES);
+        let mut back = plain.to_vec();
+        let cipher = payload_cipher(&Zeroizing::new(chance.file_key), &chance.nonce);
+        let nonce = block_nonce(number, last);
+        let tag = cipher.encrypt_inout_detached(&nonce, b"", back.as_mut_slice().into());
+        back.extend_from_slice(&tag.expect("a block is not too long"));
+        let begin = front.len() as u64 + number * (WIDTH + TAG_BYTES as u64);
+        (Far { front, begin, back, at: 0 }, identity)
+    }
+
+    #[test]
+    fn blocks_beyond_each_edge_are_read_by_their_own_number() {
+        // Plain offsets beyond 2^31 and 2^32, and a block's number beyond 2^32.
+        for number in [1 << 15, (1 << 16) + 1, 1 << 32, (1 << 33) + 5] {
+            let plain = vec![7; 1000];
+            let (file, identity) = far(number, true, &plain);
+            let mut opened = Opened::new(file, &[identity]).expect("a header");
+            opened.seek(SeekFrom::Start(number * WIDTH + 400)).expect("a place");
+            let mut rest = Vec::new();
+            opened.read_to_end(&mut rest).expect("the last block");
+            assert_eq!(rest, plain[400..]);
+            // The same bytes at the place of another number, such as one of the same low bits.
+            let (mut file, identity) = far(number, true, &plain);
+            let other = number & 0xffff;
+            file.begin -= (number - other) * (WIDTH + TAG_BYTES as u64);
+            let mut opened = Opened::new(file, &[identity]).expect("a header");
+            opened.seek(SeekFrom::Start(other * WIDTH)).expect("a place");
+            assert_eq!(opened.read_to_end(&mut rest).is_ok(), number == other);
+        }
+    }
+
+    #[test]
+    fn a_place_behind_the_end_of_all_numbers_is_an_error() {
+        let (file, identity) = far(1, true, b"x");
+        let mut opened = Opened::new(file, &[identity]).expect("a header");
+        for place in [u64::MAX, u64::MAX - WIDTH] {
+            opened.seek(SeekFrom::Start(place)).expect("seeking reads nothing");
+            let error = opened.read(&mut [0]).expect_err("no such block");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        assert!(opened.seek(SeekFrom::Current(i64::MAX)).is_err());
+        assert!(opened.seek(SeekFrom::End(0)).is_err());
+    }
+}

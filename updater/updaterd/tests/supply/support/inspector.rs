@@ -75,7 +75,9 @@ fn converse(connection: &Connection, faults: &Faults) {
         return connection.write("all is well").unwrap_or_default();
     }
     if is(&faults.faulty) {
-        return connection.write(&answer(Err(Problem::of(&Refusal::Unreadable)))).unwrap_or_default();
+        return connection
+            .write(&answer(Err(Problem::of(&Refusal::Unreadable))))
+            .unwrap_or_default();
     }
     let verdict = match cloister_inspect::inspect(&question.name, &mut bytes.as_slice()) {
         Ok(found) => Ok(Accepted { kind: found.kind.name().to_owned(), tensors: found.tensors }),
