@@ -7,6 +7,7 @@ pub(crate) mod kills;
 mod large;
 mod mutants;
 mod mutations;
+mod sanitizers;
 mod tuf;
 
 use std::{
@@ -46,7 +47,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 13] = [
+const PROOFS: [Proof; 14] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -111,6 +112,11 @@ const PROOFS: [Proof; 13] = [
         name: "package",
         shows: "the Debian package installs, upgrades, is removed and is purged in a clean root",
         run: package,
+    },
+    Proof {
+        name: "sanitizers",
+        shows: "no test of code that is unsafe or reads foreign bytes, and no mutant of a parser's corpus, makes AddressSanitizer or valgrind see an error",
+        run: sanitizers::run,
     },
     Proof {
         name: "tuf",
