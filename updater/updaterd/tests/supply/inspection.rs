@@ -1,9 +1,6 @@
 //! What the inspection of a release does to its import.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{fs, sync::atomic::Ordering};
 
 use cloister_wire::{
     Problem,
@@ -88,18 +85,16 @@ fn what_is_no_answer_or_comes_before_its_time_makes_no_file_good() {
     assert_eq!(problem.code, "inspect.crashed", "{problem}");
     assert_eq!(objects(&world), 0);
     // Nothing is known of a file over which nobody said that it had begun, or that was not read.
-    let faults: [(fn(&Faults) -> &AtomicBool, &str); 2] = [
-        (|faults| &faults.hasty, "inspect.unavailable"),
-        (|faults| &faults.faulty, "inspect.unreadable"),
-    ];
-    for (fault, code) in faults {
+    for code in ["inspect.unavailable", "inspect.unreadable"] {
         let world = World::enrolled();
-        fault(&world.inspector).store(true, Ordering::SeqCst);
+        let Faults { hasty, faulty, .. } = &*world.inspector;
+        let fault = if code == "inspect.unavailable" { hasty } else { faulty };
+        fault.store(true, Ordering::SeqCst);
         let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
         assert_eq!(problem.code, code, "{problem}");
         let import = cloister_domain::ImportId(1);
         assert_eq!(world.review(import).state, ImportState::Received);
-        fault(&world.inspector).store(false, Ordering::SeqCst);
+        fault.store(false, Ordering::SeqCst);
         wait_until(|| world.review(import).state == ImportState::AwaitingApproval).unwrap();
     }
 }
