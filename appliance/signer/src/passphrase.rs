@@ -211,6 +211,64 @@ mod tests {
         assert!(matches!(typed_at_a_prompt(longer), Err(SignerError::TooLong { .. })));
     }
 
+    /// What the process of [`at_a_terminal`] ends its last line with.
+    const DONE: &str = "done\r\n";
+
+    /// Not a test of its own: a process with a terminal, which `script` gives it.
+    #[test]
+    fn person_at_a_terminal() {
+        if std::env::var_os("CLOISTER_SIGNER_TERMINAL").is_some() {
+            let said = match Passphrases::Terminal.ask_new("a key") {
+                Ok(secret) => String::from_utf8_lossy(secret.expose()).into_owned(),
+                Err(error) => cloister_domain::Coded::code(&error).to_owned(),
+            };
+            writeln!(io::stderr(), "{said} done").expect("a terminal");
+        }
+    }
+
+    /// All that a person sees who types one of `lines` at each prompt for a new passphrase.
+    fn at_a_terminal(lines: [&str; 2]) -> String {
+        let test = std::env::current_exe().expect("this test");
+        let test = format!(
+            "{} --exact passphrase::tests::person_at_a_terminal --nocapture",
+            test.display()
+        );
+        let mut script = std::process::Command::new("script")
+            .args(["-qec", &test, "/dev/null"])
+            .env("CLOISTER_SIGNER_TERMINAL", "1")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("script, which every Debian has");
+        let mut keys = script.stdin.take().expect("a pipe");
+        let mut screen = script.stdout.take().expect("a pipe");
+        let mut shown = String::new();
+        let mut until = |end: &str| {
+            let mut byte = [0];
+            while !shown.ends_with(end) && screen.read(&mut byte).expect("a screen") == 1 {
+                shown.push(char::from(byte[0]));
+            }
+            assert!(shown.ends_with(end), "{shown}");
+        };
+        for (prompt, line) in ["New passphrase for a key: ", "The same again: "].iter().zip(lines) {
+            until(prompt);
+            writeln!(keys, "{line}").expect("typed");
+        }
+        until(DONE);
+        drop(keys);
+        script.wait().expect("ended");
+        shown
+    }
+
+    #[test]
+    fn a_new_passphrase_is_typed_twice() {
+        let different = at_a_terminal(["five words", "four words"]);
+        assert!(different.ends_with("signer.passphrase.twice done\r\n"), "{different}");
+        let same = at_a_terminal(["five words", "five words"]);
+        assert!(same.ends_with("five words done\r\n"), "{same}");
+        assert_eq!(same.matches("five words").count(), 1, "only the test says it: {same}");
+    }
+
     #[test]
     fn a_file_of_lines_that_is_too_long_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -47,7 +47,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 14] = [
+const PROOFS: [Proof; 16] = [
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",
@@ -79,6 +79,11 @@ const PROOFS: [Proof; 14] = [
         run: damage::fuzz,
     },
     Proof {
+        name: "guards",
+        shows: "each check and each fence of the updater's rooms, taken away on purpose, makes a test of that room fail",
+        run: mutations::guards,
+    },
+    Proof {
         name: "hostile",
         shows: "no mutant of a valid volume, its metadata, manifest, index or chunks is accepted unless those who may have signed it",
         run: damage::hostile,
@@ -106,7 +111,7 @@ const PROOFS: [Proof; 14] = [
     Proof {
         name: "mutations",
         shows: "each step of the story, broken on purpose, makes the flow test of that step fail",
-        run: mutations::run,
+        run: mutations::story,
     },
     Proof {
         name: "package",

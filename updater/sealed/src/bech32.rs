@@ -74,6 +74,29 @@ pub(crate) fn decode(prefix: &str, text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
 
+    /// The text of any words, with a good sum.
+    fn text_of(words: &[u8]) -> String {
+        let padded = words.iter().copied().chain([0; SUM_WORDS]);
+        let sum = polymod(expanded("age").chain(padded)) ^ 1;
+        let sum = [25u32, 20, 15, 10, 5, 0].map(|shift| (sum >> shift) & 31);
+        let sum = sum.map(|word| u8::try_from(word).expect("five bits"));
+        let letters = words.iter().chain(&sum).map(|word| char::from(ALPHABET[usize::from(*word)]));
+        "age1".chars().chain(letters).collect()
+    }
+
+    #[test]
+    fn a_key_of_another_length_or_with_something_left_over_is_none() {
+        let words = vec![3; DATA_WORDS - 1];
+        let with = |last: &[u8]| decode("age", &text_of(&[&words[..], last].concat()));
+        assert!(with(&[0]).is_some() && with(&[0b10000]).is_some());
+        for left_over in 1..16 {
+            assert_eq!(with(&[left_over]), None, "{left_over:05b}");
+        }
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[0, 0]), None);
+        assert_eq!(with(&[0, 0, 0, 0, 0, 0, 0, 0]), None);
+    }
+
     #[test]
     fn keys_return_and_a_changed_letter_is_found() {
         let bytes = std::array::from_fn(|n| u8::try_from(n * 7).expect("small"));

@@ -145,3 +145,42 @@ pub(crate) fn write(key: &FileKey, recipients: &[(Recipient, [u8; 32])]) -> Vec<
     header.extend_from_slice(format!(" {}\n", BASE64.encode(mac)).as_bytes());
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use cloister_domain::Coded as _;
+
+    use super::*;
+
+    /// A header of these stanzas behind `intro`, with the MAC of one that is right.
+    fn header(intro: &[u8], stanzas: &str) -> Vec<u8> {
+        let covered = [intro, stanzas.as_bytes(), b"---"].concat();
+        let mac = mac_of(&FileKey::new([1; 16]), &covered).finalize().into_bytes();
+        [&covered[..], format!(" {}\n", BASE64.encode(mac)).as_bytes()].concat()
+    }
+
+    fn code(header: &[u8]) -> &'static str {
+        match open(header, &[Identity::from_random([3; 32])]) {
+            Ok(_) => "good",
+            Err(error) => error.code(),
+        }
+    }
+
+    #[test]
+    fn the_right_mac_makes_no_other_form_good() {
+        let recipient = Identity::from_random([3; 32]).recipient();
+        let (share, body) = recipient.wrap(&FileKey::new([1; 16]), [9; 32]);
+        let ours = format!("-> X25519 {}\n{}\n", BASE64.encode(share), BASE64.encode(body));
+        let passphrase = format!("-> scrypt {} 18\n{}\n", "A".repeat(22), "A".repeat(43));
+        let unknown = "-> joint some\n\n".to_owned();
+        assert_eq!(code(&header(INTRO, &ours)), "good");
+        assert_eq!(code(&header(INTRO, &[ours.as_str(), &unknown].concat())), "good");
+        assert_eq!(code(&header(INTRO, &passphrase)), "sealed.recipient");
+        assert_eq!(code(&header(INTRO, "")), "sealed.header");
+        for both in [[&ours, &passphrase], [&passphrase, &ours], [&passphrase, &passphrase]] {
+            let both: String = both.into_iter().map(String::as_str).collect();
+            assert_eq!(code(&header(INTRO, &both)), "sealed.header");
+        }
+        assert_eq!(code(&header(b"age-encryption.org/v2\n", &ours)), "sealed.header");
+    }
+}

@@ -14,10 +14,11 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use super::*;
-use crate::{bpf::passes, testing::limits_of};
+use crate::{bpf::passes, clock::Stopwatch, testing::limits_of};
 
 const HOME: &str = "CLOISTER_CELL_HOME";
 const ACT: &str = "CLOISTER_CELL_ACT";
@@ -126,8 +127,18 @@ fn prisoner_of(home: &Path, act: &str) -> Command {
     command
 }
 
+/// How the prisoner ended; one that does not end by itself is killed after a while.
 fn kept(home: &Path, act: &str) -> ExitStatus {
-    prisoner_of(home, act).stderr(Stdio::null()).status().expect("started")
+    let mut child = prisoner_of(home, act).stderr(Stdio::null()).spawn().expect("started");
+    let since = Stopwatch::start();
+    while since.elapsed() < Duration::from_secs(60) {
+        if let Some(ended) = child.try_wait().expect("a child") {
+            return ended;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended")
 }
 
 fn home() -> tempfile::TempDir {

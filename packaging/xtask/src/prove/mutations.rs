@@ -1,7 +1,10 @@
-//! Every step of the story is broken on purpose, one after the other, in a copy of the tree; the flow
-//! test of that step must then fail. `tests/flows/mutations.json` says what is broken, and how.
+//! What holds is broken on purpose, one thing after the other, in a copy of the tree; a test must then
+//! fail. `tests/flows/mutations.json` breaks each step of the story, which the flow test of that step
+//! must notice; `tests/hostile/guards.json` takes away each check that refuses and each fence of the
+//! updater's rooms, which the tests of that room must notice.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     process::{Command, Stdio},
@@ -14,13 +17,13 @@ use serde::Deserialize;
 use super::Progress;
 use crate::copy::Copy;
 
-/// A step broken on purpose.
+/// Something broken on purpose.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mutation {
     name: String,
-    /// The file in `tests/flows/tests` that must fail.
-    flow: String,
+    /// The tests of which one must fail, as `cargo test` takes them.
+    tests: Vec<String>,
     /// What no longer holds, in words.
     breaks: String,
     edits: Vec<Edit>,
@@ -35,15 +38,28 @@ struct Edit {
     new: String,
 }
 
-pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
-    let mutations: Vec<Mutation> =
-        serde_json::from_slice(&read_file(&checkout().join("tests/flows/mutations.json"))?)?;
+/// Breaks each step of the story.
+pub(super) fn story(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    run("tests/flows/mutations.json", true, progress, out)
+}
+
+/// Takes away each guard of the updater's rooms.
+pub(super) fn guards(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    run("tests/hostile/guards.json", false, progress, out)
+}
+
+fn run(list: &str, programs: bool, progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    let mutations: Vec<Mutation> = serde_json::from_slice(&read_file(&checkout().join(list))?)?;
     let copy = Copy::make("mutations")?;
     if progress.done == 0 {
-        writeln!(out, "unbroken: building, and every flow test must pass")?;
+        writeln!(out, "unbroken: building, and every test must pass")?;
         copy.restore()?;
-        ensure!(copy.builds()?, "the tree does not build");
-        ensure!(copy.passes(None)?, "a flow test fails in the unbroken tree");
+        let all: BTreeSet<&[String]> =
+            mutations.iter().map(|mutation| mutation.tests.as_slice()).collect();
+        for tests in all {
+            ensure!(copy.builds(programs, tests)?, "the tree does not build: {tests:?}");
+            ensure!(copy.passes(tests)?, "a test fails in the unbroken tree: {tests:?}");
+        }
         progress.held(&["unbroken passes"])?;
     }
     let rounds = progress.rounds.min(mutations.len() as u64 + 1);
@@ -55,10 +71,10 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
         out.flush()?;
         copy.restore()?;
         copy.apply(mutation)?;
-        ensure!(copy.builds()?, "the mutation {} does not build", mutation.name);
-        ensure!(!copy.passes(Some(&mutation.flow))?, "{} is not noticed", mutation.name);
+        ensure!(copy.builds(programs, &mutation.tests)?, "the mutation {} does not build", mutation.name);
+        ensure!(!copy.passes(&mutation.tests)?, "{} is not noticed", mutation.name);
         progress.held(&[&mutation.name])?;
-        writeln!(out, "{} fails", mutation.flow)?;
+        writeln!(out, "noticed")?;
     }
     copy.restore()
 }
@@ -80,11 +96,12 @@ impl Copy {
         Ok(())
     }
 
-    fn cargo(&self, words: &[&str]) -> Result<bool> {
+    fn cargo(&self, words: &[&str], more: &[String]) -> Result<bool> {
         let status = Command::new("cargo")
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.build)
             .args(words)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,14 +111,13 @@ impl Copy {
     }
 
     /// Programs and tests, so that a test which fails afterwards fails by what it found.
-    fn builds(&self) -> Result<bool> {
-        let tests = ["test", "--locked", "-p", "cloister-flows", "--no-run"];
-        Ok(self.cargo(&["build", "--locked", "--workspace", "--bins"])? && self.cargo(&tests)?)
+    fn builds(&self, programs: bool, tests: &[String]) -> Result<bool> {
+        let all = ["build", "--locked", "--workspace", "--bins"];
+        Ok((!programs || self.cargo(&all, &[])?)
+            && self.cargo(&["test", "--locked", "--no-run"], tests)?)
     }
 
-    fn passes(&self, flow: Option<&str>) -> Result<bool> {
-        let mut words = vec!["test", "--locked", "-p", "cloister-flows"];
-        words.extend(flow.into_iter().flat_map(|flow| ["--test", flow]));
-        self.cargo(&words)
+    fn passes(&self, tests: &[String]) -> Result<bool> {
+        self.cargo(&["test", "--locked"], tests)
     }
 }

@@ -42,7 +42,7 @@ const NOT_INSTRUMENTED: [&str; 3] = ["cage::tests", "cell::tests", "tests::large
 /// Under valgrind, which takes some thirty times as long.
 const WATCHED: [&str; 3] = ["conformance", "state", "weights"];
 /// Mutants of each parser's corpus under AddressSanitizer, and under valgrind.
-const INSTRUMENTED_MUTANTS: u64 = 20_000;
+const INSTRUMENTED_MUTANTS: u64 = 5_000;
 const WATCHED_MUTANTS: u64 = 20;
 /// What valgrind ends with when it saw an error.
 const SEEN: &str = "--error-exitcode=99";

@@ -2,6 +2,8 @@
 
 use std::{fs, sync::atomic::Ordering};
 
+use cloister_domain::RecordIndex;
+use cloister_state::State;
 use cloister_wire::{
     Problem,
     supply::{ImportState, Inspection, Scan},
@@ -94,6 +96,8 @@ fn what_is_no_answer_or_comes_before_its_time_makes_no_file_good() {
         assert_eq!(problem.code, code, "{problem}");
         let import = cloister_domain::ImportId(1);
         assert_eq!(world.review(import).state, ImportState::Received);
+        let inspected = world.records().iter().any(|(event, _)| event == "inspection");
+        assert!(!inspected, "nothing is said about the release");
         fault.store(false, Ordering::SeqCst);
         wait_until(|| world.review(import).state == ImportState::AwaitingApproval).unwrap();
     }
@@ -146,4 +150,29 @@ fn without_the_process_that_scans_nothing_becomes_a_candidate() {
     let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
     assert_eq!(problem.code, "inspect.unavailable", "{problem}");
     assert_eq!(world.review(cloister_domain::ImportId(1)).state, ImportState::Received);
+}
+
+#[test]
+fn an_inspection_that_refused_something_is_made_again_after_a_crash() {
+    let mut world = World::enrolled();
+    world.inspector.absent.store(true, Ordering::SeqCst);
+    world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+    let import = cloister_domain::ImportId(1);
+    world.stop_updaterd();
+    // What it left that was cut off between the inspection and the refusal.
+    let mut state = State::open(&world.config.paths.supply_database()).unwrap();
+    let refused = Inspection {
+        tool: "before the crash".to_owned(),
+        accepted: 4,
+        refused: 1,
+        not_scanned: 0,
+        files: Vec::new(),
+    };
+    state.inspected(import, &refused, RecordIndex(1)).unwrap();
+    drop(state);
+    world.inspector.absent.store(false, Ordering::SeqCst);
+    world.start_updaterd();
+    let inspection = world.until(import, ImportState::AwaitingApproval).inspection.unwrap();
+    assert_ne!(inspection.tool, refused.tool);
+    assert_eq!((inspection.accepted, inspection.refused), (5, 0));
 }
