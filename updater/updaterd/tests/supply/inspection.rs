@@ -144,12 +144,18 @@ fn what_is_too_large_for_the_scanner_is_not_given_to_it_and_counted() {
 
 #[test]
 fn without_the_process_that_scans_nothing_becomes_a_candidate() {
-    let mut world = World::with("scanner = [\"scanner\"]");
-    world.enrol();
-    world.stop_scanner();
-    let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
-    assert_eq!(problem.code, "inspect.unavailable", "{problem}");
-    assert_eq!(world.review(cloister_domain::ImportId(1)).state, ImportState::Received);
+    for gone in [true, false] {
+        let mut world = World::with("scanner = [\"scanner\"]");
+        world.enrol();
+        // There is nobody, or one that ends before it begins.
+        world.inspector.scan_absent.store(true, Ordering::SeqCst);
+        if gone {
+            world.stop_scanner();
+        }
+        let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+        assert_eq!(problem.code, "inspect.unavailable", "{problem}");
+        assert_eq!(world.review(cloister_domain::ImportId(1)).state, ImportState::Received);
+    }
 }
 
 #[test]

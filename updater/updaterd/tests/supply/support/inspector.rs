@@ -35,6 +35,8 @@ pub(crate) struct Faults {
     pub(crate) hasty: AtomicBool,
     /// It says that it cannot read.
     pub(crate) faulty: AtomicBool,
+    /// The scanner ends before it has begun.
+    pub(crate) scan_absent: AtomicBool,
     /// What the scanner says; `None`: it dies.
     pub(crate) scan: Mutex<Option<Scan>>,
     /// Files that the scanner was asked about.
@@ -95,6 +97,9 @@ pub(crate) fn start_scanner(config: &Config, faults: &Arc<Faults>) -> Running {
         let answer = |connection: Connection| {
             let Ok(Some(_question)) = connection.read::<Question>() else { return };
             drop(connection.take().unwrap());
+            if faults.scan_absent.load(Ordering::SeqCst) {
+                return;
+            }
             faults.scanned.fetch_add(1, Ordering::SeqCst);
             if connection.write(&Started::Started).is_err() {
                 return;
