@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_length_or_with_something_left_over_is_none() {
-        let words = vec![3; DATA_WORDS - 1];
+        let words = [3; DATA_WORDS - 1];
         let with = |last: &[u8]| decode("age", &text_of(&[&words[..], last].concat()));
         assert!(with(&[0]).is_some() && with(&[0b10000]).is_some());
         for left_over in 1..16 {

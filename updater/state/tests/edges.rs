@@ -1,5 +1,4 @@
 //! Numbers at the end of what the database holds (SQLite integers have a sign).
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_domain::{Coded as _, Digest, GenerationId, ImportId, RecordIndex};
 use cloister_state::{NewImport, Series, State};

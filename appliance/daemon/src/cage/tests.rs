@@ -126,7 +126,7 @@ fn the_kernel_was_told_each_limit() {
 fn the_one_daemon_that_reads_sticks_has_a_cage_and_only_unix_sockets() {
     let config = Config::parse("").expect("valid");
     let cage = Cage::of(Role::Intaked, &config).expect("a cage");
-    assert_eq!(cage.writes, [config.paths.quarantine(), config.paths.runtime.clone()]);
+    assert_eq!(cage.writes, [config.paths.quarantine(), config.paths.runtime]);
     let program = filter().expect("a filter");
     let socket = |domain: i32| {
         passes(&program, libc::SYS_socket, [domain.unsigned_abs().into(), 1, 0, 0, 0, 0])

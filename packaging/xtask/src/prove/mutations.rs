@@ -71,7 +71,11 @@ fn run(list: &str, programs: bool, progress: &mut Progress, out: &mut dyn Write)
         out.flush()?;
         copy.restore()?;
         copy.apply(mutation)?;
-        ensure!(copy.builds(programs, &mutation.tests)?, "the mutation {} does not build", mutation.name);
+        ensure!(
+            copy.builds(programs, &mutation.tests)?,
+            "the mutation {} does not build",
+            mutation.name
+        );
         ensure!(!copy.passes(&mutation.tests)?, "{} is not noticed", mutation.name);
         progress.held(&[&mutation.name])?;
         writeln!(out, "noticed")?;
