@@ -13,8 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 /// # Errors
 /// When there is none and it cannot be built.
 pub(crate) fn program(name: &str, version: Option<&str>) -> Result<PathBuf> {
+    // As cargo calls it, with its own name first; not every one answers otherwise.
+    let word = name.strip_prefix("cargo-").unwrap_or(name);
     let works = |program: &Path| {
-        let Ok(output) = Command::new(program).arg("--version").output() else { return false };
+        let asked = Command::new(program).args([word, "--version"]).output();
+        let Ok(output) = asked else { return false };
         let said = String::from_utf8_lossy(&output.stdout);
         let right = |version: &str| said.split_whitespace().any(|word| word == version);
         output.status.success() && version.is_none_or(right)
@@ -31,7 +34,7 @@ pub(crate) fn program(name: &str, version: Option<&str>) -> Result<PathBuf> {
         if let Some(version) = version {
             install.args(["--force", "--version", version]);
         }
-        ensure!(install.status()?.success(), "{name} could not be built");
+        ensure!(install.status()?.success() && works(&built), "{name} could not be built");
     }
     Ok(built)
 }
