@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(META_BYTES_MAX, 4_194_304);
         assert_eq!(MANIFEST_BYTES_MAX, 1_048_576);
         assert_eq!(ATTESTATION_BYTES_MAX, 8_388_608);
-        assert_eq!(ATTESTATIONS_BYTES_MAX, 67_108_864);
+        assert_eq!(ATTESTATIONS_BYTES_MAX, 25_165_824);
         assert_eq!(INDEX_BYTES_MAX, 268_435_456);
         assert_eq!(CHUNK_PLAIN_BYTES_MAX, 4_194_304);
         assert_eq!(CHUNK_STORED_BYTES_MAX, 4_195_328);

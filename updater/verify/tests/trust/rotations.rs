@@ -64,10 +64,10 @@ fn after(next: &Value) -> TrustState {
     state.refresh(&pack(&[("2.root.json".to_owned(), signed(next, &[1, 2]))])).unwrap()
 }
 
-/// Whether nothing of the importer's is held, so that its versions begin anew.
+/// Whether nothing of the importer's is held, so that another list is needed.
 fn forgot(state: &TrustState) -> bool {
     let vector = &state.stored().vector;
-    let none = [vector.timestamp, vector.snapshot, vector.targets, vector.sequence] == [0; 4];
+    let none = [vector.timestamp, vector.snapshot, vector.targets] == [0; 3];
     let missing = VerifyError::Missing { role: RoleName::Targets };
     assert_eq!(state.judge(&release(1, PUBLISHER)) == Err(missing), none);
     assert_eq!(state.stored().files.len(), if none { 1 } else { 4 });
@@ -85,15 +85,33 @@ fn a_root_with_the_importers_same_keys_leaves_its_files() {
 }
 
 #[test]
-fn a_key_more_for_the_importer_starts_its_versions_anew_though_its_files_would_still_do() {
-    for name in ["targets", "snapshot", "timestamp"] {
+fn a_key_more_for_a_role_starts_its_versions_anew_though_its_files_would_still_do() {
+    let roles = [RoleName::Timestamp, RoleName::Snapshot, RoleName::Targets];
+    for (changed, of_changed) in roles.into_iter().enumerate() {
         let mut next = root(2);
         next["keys"] = keys(&[1, 2, 3, 4, 6, 7, 9]);
-        next["roles"][name] = role(&[IMPORTER, 9], 1);
+        next["roles"][of_changed.name()] = role(&[IMPORTER, 9], 1);
         let state = after(&next);
-        assert!(forgot(&state), "{name}");
-        let lower = Meta::new(1, vec![(1, release(1, PUBLISHER))]);
-        assert!(state.refresh(&lower.bytes()).is_ok());
+        assert!(forgot(&state), "{of_changed}");
+        let mut least = [3; 3];
+        least[changed] = 0;
+        assert_eq!(state.stored().vector.void, least);
+        assert_eq!(state.stored().vector.sequence, if changed == 0 { 0 } else { 7 });
+        let offer = |versions: [u64; 3]| {
+            let mut meta = Meta::new(1, vec![(1, release(1, PUBLISHER))]);
+            meta.versions = Some(versions);
+            state.refresh(&meta.bytes())
+        };
+        // The others keep theirs as the least that may come.
+        least[changed] = 1;
+        let taken = offer(least).unwrap();
+        assert_eq!(taken.stored().vector.void, [0; 3]);
+        assert_eq!(taken.stored().vector.timestamp, least[0]);
+        for (kept, role) in roles.into_iter().enumerate().filter(|(kept, _)| *kept != changed) {
+            let mut lower = least;
+            lower[kept] = 2;
+            assert_eq!(offer(lower), Err(VerifyError::Stale { role, offered: 2, held: 3 }));
+        }
     }
 }
 
