@@ -219,7 +219,9 @@ mod tests {
             assert!(matches!(opened, Err(SignerError::Sealed)), "{cost}");
         }
         let salt = hex(&[7; SALT_BYTES]);
-        for other in [salt.get(2..).expect("longer"), &format!("{salt}07"), &format!("{salt} 07"), ""] {
+        for other in
+            [salt.get(2..).expect("longer"), &format!("{salt}07"), &format!("{salt} 07"), ""]
+        {
             let changed = text.replacen(&salt, other, 1);
             let opened = open(changed.as_bytes(), &Secret::new(b"correct horse".to_vec()));
             assert!(matches!(opened, Err(SignerError::Sealed)), "{other}");
