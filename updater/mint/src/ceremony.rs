@@ -4,46 +4,55 @@
 //! what it says, compares its digest aloud with the others and adds one signature, and carried back;
 //! the signatures are joined and the root is written. No machine ever holds two officers' keys.
 
+mod sheet;
+
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cloister_attest::{AnyKey, json, sign_checked};
-use cloister_domain::{Digest, printable};
+use cloister_attest::{json, sign_checked};
+use cloister_domain::Digest;
 use cloister_signer::Opened;
 use serde_json::{Value, json};
 
 use crate::files;
+use sheet::Sheet;
+
+pub(crate) use sheet::compared;
 
 /// The largest root file that is read, in bytes.
 const ROOT_BYTES_MAX: u64 = 1 << 20;
 /// Words of a digest that people compare: 16 bytes.
 const WORDS: usize = 16;
 
-/// A root with the signatures that it has so far.
+/// A root with the signatures that it has so far. It says nothing that [`Draft::describe`] does not
+/// show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     signed: Value,
+    sheet: Sheet,
     /// By key id, as lower-case hexadecimal digits.
     signatures: BTreeMap<String, String>,
 }
 
 impl Draft {
     /// A root that nobody signed yet.
-    #[must_use]
-    pub const fn new(signed: Value) -> Self {
-        Self { signed, signatures: BTreeMap::new() }
+    ///
+    /// # Errors
+    /// When it says something that could not be shown, or contradicts itself.
+    pub fn new(signed: Value) -> Result<Self> {
+        Ok(Self { sheet: Sheet::of(&signed)?, signed, signatures: BTreeMap::new() })
     }
 
     /// Reads a draft, or a finished root.
     ///
     /// # Errors
-    /// When it cannot be read or is no root.
+    /// When it cannot be read, is no root, or says something that could not be shown.
     pub fn read(path: &Path) -> Result<Self> {
         let text = files::read_limited(path, ROOT_BYTES_MAX)?;
         Self::parse(&text).with_context(|| format!("{} is no root", path.display()))
     }
 
-    fn parse(text: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
         let mut file = json::parse_strict(text, json::DEPTH_MAX)?;
         let mut signatures = BTreeMap::new();
         for signature in file["signatures"].as_array().context("it has no signatures")? {
@@ -53,9 +62,7 @@ impl Draft {
             };
             ensure!(signatures.insert(keyid, sig).is_none(), "a key has signed twice");
         }
-        let signed = file["signed"].take();
-        ensure!(signed["_type"] == "root", "its type is not root");
-        Ok(Self { signed, signatures })
+        Ok(Self { signatures, ..Self::new(file["signed"].take())? })
     }
 
     /// The file's text.
@@ -81,8 +88,8 @@ impl Draft {
 
     /// The version that the root will have.
     #[must_use]
-    pub fn version(&self) -> u64 {
-        self.signed["version"].as_u64().unwrap_or(0)
+    pub const fn version(&self) -> u64 {
+        self.sheet.version
     }
 
     /// Adds the signature of an officer of this root, or of `previous`, which it replaces.
@@ -91,7 +98,8 @@ impl Draft {
     /// When the key is no officer's, or does not sign.
     pub fn sign(&mut self, officer: &Opened, previous: Option<&Self>) -> Result<()> {
         let id = officer.signer.public().key_id();
-        let is_officer = self.is_officer(&id) || previous.is_some_and(|root| root.is_officer(&id));
+        let of_previous = previous.is_some_and(|root| root.sheet.is_officer(&id));
+        let is_officer = self.sheet.is_officer(&id) || of_previous;
         ensure!(is_officer, "the key of {} is no officer's of this root", officer.person);
         let signature = sign_checked(&officer.signer, &json::canonical_tuf(&self.signed)?)?;
         let hex = signature.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -113,34 +121,17 @@ impl Draft {
         Ok(whole)
     }
 
-    /// What the root says, for people: who holds which role, and the digest of it all.
+    /// What the root says, all of it, for people: who holds which role by which key, and the digest.
     ///
     /// # Errors
     /// When a number is too large for JSON.
     pub fn describe(&self) -> Result<String> {
         let mut text = String::new();
-        let expires = self.signed["expires"].as_str().unwrap_or("no time");
-        writeln!(text, "root        version {}, expires {expires}", self.version())?;
-        if let Some(issued) = self.signed["x-cloister"]["issued"].as_str() {
-            writeln!(text, "time        at least {}", printable(issued.as_bytes()))?;
-        }
-        for role in ["root", "targets", "snapshot", "timestamp"] {
-            self.describe_role(role, &self.signed["roles"][role], &mut text)?;
-        }
-        self.describe_role("approvers", &self.signed["x-cloister"]["approvers"], &mut text)?;
+        self.sheet.describe(&mut text)?;
         let digest = self.digest()?;
         writeln!(text, "digest      {digest}")?;
         writeln!(text, "in words    {}", digest.words(WORDS))?;
         Ok(text)
-    }
-
-    fn describe_role(&self, name: &str, role: &Value, text: &mut String) -> Result<()> {
-        let threshold = role["threshold"].as_u64().unwrap_or(0);
-        writeln!(text, "{name:<11} {threshold} of")?;
-        for id in role["keyids"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            writeln!(text, "            {}", self.named(id))?;
-        }
-        Ok(())
     }
 
     /// Which signatures are good, for people; `previous` is the root that this one replaces.
@@ -151,7 +142,7 @@ impl Draft {
         let message = json::canonical_tuf(&self.signed)?;
         let mut text = String::new();
         for (id, sig) in &self.signatures {
-            let mut roots = [Some(self), previous].into_iter().flatten();
+            let mut roots = [Some(self), previous].into_iter().flatten().map(|root| &root.sheet);
             let root = roots.find(|root| root.is_officer(id));
             let root = root.context("a signature is of a key that is no officer's")?;
             let key = root.key(id).context("an officer's key is missing")?;
@@ -161,23 +152,6 @@ impl Draft {
             writeln!(text, "signed by   {}", root.named(id))?;
         }
         Ok(text)
-    }
-
-    fn is_officer(&self, id: &str) -> bool {
-        let officers = self.signed["roles"]["root"]["keyids"].as_array();
-        officers.is_some_and(|ids| ids.iter().any(|officer| officer == id))
-    }
-
-    fn key(&self, id: &str) -> Option<AnyKey> {
-        AnyKey::from_object(self.signed["keys"].get(id)?).ok()
-    }
-
-    /// A key as people know it: its holder, its algorithm, and the first digits of its id.
-    fn named(&self, id: &str) -> String {
-        let person = self.signed["x-cloister"]["persons"][id].as_str().unwrap_or("nobody");
-        let algorithm = self.key(id).map_or("unknown", |key| key.algorithm().word());
-        let short: String = id.chars().take(16).collect();
-        format!("{person} ({algorithm}, {short})")
     }
 }
 

@@ -1,29 +1,28 @@
 //! The words of `cloister-mint`.
 
 mod importer;
+mod root;
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloister_attest::{Algorithm, PublicKey, Signer};
 use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
-use cloister_domain::{ByteCount, Digest, Principal, Secret};
+use cloister_domain::{ByteCount, Principal, Secret};
 use cloister_sealed::Recipient;
 use cloister_signer::{Passphrases, Spec as Key};
-use cloister_verify::{Instant, check_draft};
 
 use crate::{
     build::{Package, Part, Spec, VOLUME_BYTES, plan},
-    ceremony::Draft,
+    ceremony::compared,
     files, inspect,
     keys::{self, Guard, Holders},
     prepare::{Order, prepare},
     seal,
-    trust::{Folder, Roles},
 };
 
 /// Metadata expires then unless another time is given. No appliance reads a clock: expiry counts
@@ -49,7 +48,7 @@ enum Command {
     Key(KeyCommand),
     /// The trust root: who holds which role.
     #[command(subcommand)]
-    Root(RootCommand),
+    Root(root::Command),
     #[command(flatten)]
     Importer(importer::Command),
     /// As a publisher: lay models out in a release tree.
@@ -117,6 +116,12 @@ enum KeyCommand {
         /// The key: PATH, tpm:PATH, credential:NAME or pkcs11:…
         key: Key,
     },
+    /// Print public halves as `root show` prints them, for their holders to compare.
+    Id {
+        /// The holders: PERSON=PUBLICKEY, or @FILE.
+        #[arg(required = true)]
+        holders: Vec<Holders>,
+    },
     /// Write a copy of a key file under a passphrase or a TPM's seal.
     Protect {
         /// The key file.
@@ -155,125 +160,6 @@ impl Protection {
 
 fn algorithm(word: &str) -> Result<Algorithm> {
     Algorithm::of_word(word).context("the algorithms are ed25519, ml-dsa-65 and ml-dsa-87")
-}
-
-#[derive(Debug, Subcommand)]
-enum RootCommand {
-    /// Write 1.root.json, with all officers' keys at hand.
-    Create(Root),
-    /// Write the root that follows; old and new officers sign it.
-    Rotate(Root),
-    /// Write a root that nobody signed yet, for officers who sign apart.
-    Draft {
-        #[command(flatten)]
-        persons: Persons,
-        /// The trust folder, where the root follows another.
-        #[arg(long)]
-        trust: Option<PathBuf>,
-        /// The draft to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Show what a draft or a root says, with its digest in words.
-    Show {
-        /// The file.
-        file: PathBuf,
-    },
-    /// As an officer: add your signature to a copy of a draft.
-    Sign {
-        /// The draft.
-        draft: PathBuf,
-        /// Your key: PATH, tpm:PATH, credential:NAME or pkcs11:…; several for both halves.
-        #[arg(long, required = true)]
-        key: Vec<Key>,
-        /// The digest that the officers compared; without it the draft is shown and not signed.
-        #[arg(long, value_name = "SHA256")]
-        confirm: Option<Digest>,
-        /// The root that this one replaces, where you are an officer of that one.
-        #[arg(long, value_name = "FILE")]
-        previous: Option<PathBuf>,
-        /// The signed copy to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Join the officers' signed copies and write the root into the trust folder.
-    Finish {
-        /// The trust folder.
-        #[arg(long)]
-        trust: PathBuf,
-        /// What happened, for the files of the facility.
-        #[arg(long)]
-        transcript: PathBuf,
-        /// The signed copies.
-        #[arg(required = true)]
-        copies: Vec<PathBuf>,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Root {
-    /// The trust folder.
-    #[arg(long)]
-    trust: PathBuf,
-    #[command(flatten)]
-    persons: Persons,
-    /// Key of an officer who signs.
-    #[arg(long, required = true)]
-    sign: Vec<Key>,
-}
-
-/// Who holds which role. A holder is PERSON=PUBLICKEY, or @FILE with such lines.
-#[derive(Debug, Args)]
-struct Persons {
-    /// An officer; three are usual.
-    #[arg(long = "root", required = true, value_name = "HOLDER")]
-    root: Vec<Holders>,
-    /// Officers who must sign.
-    #[arg(long, default_value_t = 2)]
-    threshold: u64,
-    /// The facility's importer.
-    #[arg(long, required = true, value_name = "HOLDER")]
-    importer: Vec<Holders>,
-    /// Importers who must sign.
-    #[arg(long, default_value_t = 1)]
-    importer_threshold: u64,
-    /// The station that writes sticks; without one the importers do.
-    #[arg(long, value_name = "HOLDER")]
-    station: Vec<Holders>,
-    /// A person who approves.
-    #[arg(long, required = true, value_name = "HOLDER")]
-    approver: Vec<Holders>,
-    /// Approvals that a release needs.
-    #[arg(long, default_value_t = 2)]
-    approvals: u64,
-    /// A publisher, so that releases show the name.
-    #[arg(long, value_name = "HOLDER")]
-    publisher: Vec<Holders>,
-    /// When the root expires.
-    #[arg(long, default_value = EXPIRES)]
-    expires: String,
-    /// The time that the officers vouch for, such as 2030-01-31T00:00:00Z; now, by this machine's clock,
-    /// unless it is given. An appliance takes no stick that is more than 400 days ahead of it.
-    #[arg(long, value_name = "TIME")]
-    issued: Option<Instant>,
-}
-
-impl Persons {
-    fn roles(self) -> Result<Roles> {
-        let issued = self.issued.map_or_else(importer::now, Ok)?;
-        Ok(Roles {
-            root: keys::all(self.root),
-            root_threshold: self.threshold,
-            importers: keys::all(self.importer),
-            importer_threshold: self.importer_threshold,
-            stations: keys::all(self.station),
-            approvers: keys::all(self.approver),
-            approvals: self.approvals,
-            publishers: keys::all(self.publisher),
-            expires: self.expires,
-            issued: Some(issued),
-        })
-    }
 }
 
 #[derive(Debug, Args)]
@@ -391,7 +277,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
     let ask = &mut Passphrases::from_file_or_terminal(file)?;
     match arguments.command {
         Command::Key(command) => key_command(command, ask, out)?,
-        Command::Root(command) => root_command(command, ask, out)?,
+        Command::Root(command) => root::run(command, ask, out)?,
         Command::Prepare(Prepare { tree, model, quantise, template, embedding }) => {
             let quantise = matches!(quantise, Some(Quantised::Q8_0));
             let order = Order { model, quantise, template, embedding };
@@ -442,91 +328,16 @@ fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) 
         KeyCommand::Show { key } => {
             writeln!(out, "{}", keys::holder(&keys::open(&key, ask)?))?;
         }
+        KeyCommand::Id { holders } => {
+            for holder in keys::all(holders) {
+                writeln!(out, "{}", compared(&holder))?;
+            }
+        }
         KeyCommand::Protect { key, out: path, protect, tpm_device } => {
             keys::protect(&key, &path, &protect.guard(tpm_device), ask)?;
             writeln!(out, "wrote {}; destroy {} when it opens", path.display(), key.display())?;
         }
     }
-    Ok(())
-}
-
-fn root_command(command: RootCommand, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
-    match command {
-        RootCommand::Create(root) => {
-            let signers = open_all(&root.sign, ask)?;
-            let digest = Folder::at(&root.trust)?.create_root(&root.persons.roles()?, &signers)?;
-            show_root(&digest, out)
-        }
-        RootCommand::Rotate(root) => {
-            let signers = open_all(&root.sign, ask)?;
-            let digest = Folder::at(&root.trust)?.rotate_root(&root.persons.roles()?, &signers)?;
-            show_root(&digest, out)
-        }
-        RootCommand::Draft { persons, trust, out: path } => {
-            let signed = match trust {
-                Some(trust) => Folder::at(&trust)?.next_root(&persons.roles()?),
-                None => Folder::first(&persons.roles()?),
-            };
-            let draft = Draft::new(signed);
-            // Before the officers meet, not after all have signed.
-            check_draft(&draft.text()?).context("no officer could make this a root")?;
-            write_draft(&draft, &path, out)
-        }
-        RootCommand::Show { file } => {
-            write!(out, "{}", Draft::read(&file)?.describe()?)?;
-            show_root(&Digest::of(&files::read_limited(&file, 1 << 20)?), out)
-        }
-        RootCommand::Sign { draft, key, confirm, previous, out: path } => {
-            let mut draft = Draft::read(&draft)?;
-            let previous = previous.as_deref().map(Draft::read).transpose()?;
-            let Some(confirmed) = confirm else {
-                write!(out, "{}", draft.describe()?)?;
-                writeln!(out, "not signed: compare the words with the others, then --confirm")?;
-                return Ok(());
-            };
-            ensure!(confirmed == draft.digest()?, "this is not the draft that was compared");
-            for key in &key {
-                draft.sign(&keys::open(key, ask)?, previous.as_ref())?;
-            }
-            write_draft(&draft, &path, out)?;
-            write!(out, "{}", draft.check(previous.as_ref())?)?;
-            Ok(())
-        }
-        RootCommand::Finish { trust, transcript, copies } => {
-            finish_root(&Folder::at(&trust)?, &transcript, &copies, out)
-        }
-    }
-}
-
-fn write_draft(draft: &Draft, path: &Path, out: &mut dyn Write) -> Result<()> {
-    let text = draft.text()?;
-    files::write_whole(path, |file| Ok(file.write_all(&text)?))?;
-    write!(out, "{}", draft.describe()?)?;
-    Ok(())
-}
-
-fn finish_root(
-    folder: &Folder,
-    transcript: &Path,
-    copies: &[PathBuf],
-    out: &mut dyn Write,
-) -> Result<()> {
-    let copies = copies.iter().map(|path| Draft::read(path)).collect::<Result<Vec<_>>>()?;
-    let whole = Draft::join(copies)?;
-    let expected = folder.root_version() + 1;
-    ensure!(whole.version() == expected, "the root that comes next has version {expected}");
-    let previous = folder.newest_root().map(|path| Draft::read(&path)).transpose()?;
-    let mut told = Vec::new();
-    write!(told, "{}{}", whole.describe()?, whole.check(previous.as_ref())?)?;
-    show_root(&folder.adopt_root(&whole.text()?)?, &mut told)?;
-    files::write_whole(transcript, |file| Ok(file.write_all(&told)?))?;
-    Ok(out.write_all(&told)?)
-}
-
-/// The digest of a root file: what is enrolled, or carried to the enclave.
-fn show_root(digest: &Digest, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "root file   {digest}")?;
-    writeln!(out, "in words    {}", digest.words(16))?;
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_attest::{Signer, json, sign_checked};
+use cloister_attest::{Algorithm, Signer, json, sign_checked};
 use cloister_bundle::container;
 use cloister_domain::Digest;
 use cloister_verify::{Instant, TrustState, enrol};
 use serde_json::{Map, Value, json};
 
-use crate::{files, keys::Holder};
+use crate::{ceremony::Draft, files, keys::Holder};
 
 /// The version of TUF that the files name.
 pub(crate) const SPEC_VERSION: &str = "1.0.34";
@@ -40,12 +40,15 @@ pub struct Roles {
     pub approvers: Vec<Holder>,
     /// Approvals that a release needs.
     pub approvals: u64,
-    /// Publishers, so that their releases show a name instead of a key.
+    /// Publishers, so that their releases show a name instead of a key. They get no role.
     pub publishers: Vec<Holder>,
     /// When the root expires, such as `2036-01-01T00:00:00Z`.
     pub expires: String,
     /// A time that the officers vouch for, after an enclave slept for long.
     pub issued: Option<Instant>,
+    /// Algorithms of which each officer and each importer must bring a signature; any one will do if
+    /// there are none.
+    pub demanded: Vec<Algorithm>,
 }
 
 impl Default for Roles {
@@ -62,6 +65,7 @@ impl Default for Roles {
             publishers: Vec::new(),
             expires: String::new(),
             issued: None,
+            demanded: Vec::new(),
         }
     }
 }
@@ -121,6 +125,7 @@ impl Folder {
         let version = self.root_version() + 1;
         let name = format!("{version}.root.json");
         let distrusted = "this root would not be trusted";
+        Draft::parse(text).context(distrusted)?;
         if version == 1 {
             enrol(text, Digest::of(text)).context(distrusted)?;
         } else {
@@ -204,17 +209,31 @@ pub(crate) fn key_ids(holders: &[Holder]) -> Vec<String> {
     holders.iter().map(|holder| holder.key.key_id()).collect()
 }
 
+/// Makes a role demand a signature of each of these algorithms from each person.
+pub(crate) fn demand(role: &mut Value, algorithms: &[Algorithm]) {
+    if !algorithms.is_empty() {
+        role["x-algorithms"] = algorithms.iter().map(|algorithm| algorithm.word()).collect();
+    }
+}
+
 fn root(roles: &Roles, version: u64) -> Value {
     let stations = if roles.stations.is_empty() { &roles.importers } else { &roles.stations };
-    let in_root =
-        || roles.root.iter().chain(&roles.importers).chain(stations).chain(&roles.approvers);
+    // A publisher's key holds no role here. It stands beside the name, so that officers can see whom
+    // they name.
+    let in_root = || {
+        let holders = roles.root.iter().chain(&roles.importers).chain(stations);
+        holders.chain(&roles.approvers).chain(&roles.publishers)
+    };
     let keys: Map<String, Value> =
         in_root().map(|holder| (holder.key.key_id(), holder.key.to_object())).collect();
-    let persons: Map<String, Value> = in_root()
-        .chain(&roles.publishers)
-        .map(|holder| (holder.key.key_id(), holder.person.as_str().into()))
-        .collect();
+    let persons: Map<String, Value> =
+        in_root().map(|holder| (holder.key.key_id(), holder.person.as_str().into())).collect();
     let role = |holders: &[Holder], threshold: u64| json!({"keyids": key_ids(holders), "threshold": threshold});
+    let demanding = |holders: &[Holder], threshold: u64| {
+        let mut role = role(holders, threshold);
+        demand(&mut role, &roles.demanded);
+        role
+    };
     let mut extra =
         json!({"approvers": role(&roles.approvers, roles.approvals), "persons": persons});
     if let Some(issued) = &roles.issued {
@@ -226,9 +245,9 @@ fn root(roles: &Roles, version: u64) -> Value {
         "expires": roles.expires,
         "keys": keys,
         "roles": {
-            "root": role(&roles.root, roles.root_threshold),
+            "root": demanding(&roles.root, roles.root_threshold),
             "snapshot": role(stations, 1),
-            "targets": role(&roles.importers, roles.importer_threshold),
+            "targets": demanding(&roles.importers, roles.importer_threshold),
             "timestamp": role(stations, 1),
         },
         "spec_version": SPEC_VERSION,
