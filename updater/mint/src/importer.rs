@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     keys::Holder,
-    trust::{Folder, SPEC_VERSION, key_ids, pack, signed},
+    trust::{Folder, SPEC_VERSION, demand, key_ids, pack, signed},
 };
 
 /// The keys at hand, and what new files state.
@@ -96,13 +96,13 @@ impl Folder {
             "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,
             "threshold": threshold,
         });
-        if !algorithms.is_empty() {
-            let words: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.word()).collect();
-            role["x-algorithms"] = words.into();
-        }
+        demand(&mut role, algorithms);
         let delegations = &mut targets["delegations"];
         for holder in publishers {
-            delegations["keys"][holder.key.key_id()] = holder.key.to_object();
+            let id = holder.key.key_id();
+            // Without the name each key of a person would count as a person.
+            delegations["x-persons"][&id] = holder.person.as_str().into();
+            delegations["keys"][id] = holder.key.to_object();
         }
         let roles = delegations["roles"].as_array_mut().context("targets.json has no roles")?;
         roles.retain(|role| role["name"] != *name);
@@ -115,6 +115,9 @@ impl Folder {
             .collect();
         let keys = delegations["keys"].as_object_mut().context("targets.json has no keys")?;
         keys.retain(|keyid, _| named.contains(keyid));
+        if let Some(persons) = delegations.get_mut("x-persons").and_then(Value::as_object_mut) {
+            persons.retain(|keyid, _| named.contains(keyid));
+        }
         self.publish(targets, importer, None)
     }
 

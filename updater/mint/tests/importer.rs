@@ -220,3 +220,37 @@ fn a_publisher_can_be_held_to_both_halves() {
     assert_eq!(quantum(PUBLISHER).public().set(), ParameterSet::MlDsa65);
     assert_eq!(Signer::public(&quantum(PUBLISHER)).algorithm(), Algorithm::MlDsa65);
 }
+
+#[test]
+fn two_keys_of_one_publisher_are_one_person() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let keys = [key(4), key(5), key(STATION)];
+    let importer = Importer::new(&keys, EXPIRES);
+    // Persons whom no root names: only the list says who they are.
+    let (one, again, other) = (key(30), key(31), key(32));
+    let publishers = vec![
+        holder("new", one.public()),
+        holder("new", again.public()),
+        holder("other", other.public()),
+    ];
+    let pair = Delegation { publishers, threshold: 2, ..delegation(&[]) };
+    folder.delegate(&pair, &importer).unwrap();
+    // The names outlive the delegations that follow.
+    let third = Delegation {
+        name: "third".to_owned(),
+        publishers: vec![holder("third", key(33).public())],
+        paths: vec!["third/*".to_owned()],
+        ..delegation(&[])
+    };
+    folder.delegate(&third, &importer).unwrap();
+    let signed =
+        |second: &SigningKey| manifest(1).envelope().sign_with(&one).sign_with(second).to_json();
+    let refusal = folder.admit(&signed(&again), &importer).unwrap_err();
+    let cause = refusal.downcast_ref::<VerifyError>().unwrap();
+    assert_eq!(cause.code(), "bundle.signature.threshold");
+    let both = signed(&other);
+    folder.admit(&both, &importer).unwrap();
+    let signers = appliance(&folder).judge(&both).unwrap().signers().len();
+    assert_eq!(signers, 2);
+}
