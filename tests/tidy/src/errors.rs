@@ -27,6 +27,7 @@ pub fn error_page(tree: &Tree) -> String {
             let said: Vec<&str> = variants
                 .iter()
                 .filter_map(|variant| texts.get(variant).map(String::as_str))
+                .filter(|text| !text.is_empty())
                 .collect();
             let krate = source.path.split("/src/").next().unwrap_or_default().to_owned();
             rows.entry((code, krate)).or_insert_with(|| said.join(" / "));
@@ -39,9 +40,13 @@ pub fn error_page(tree: &Tree) -> String {
     page
 }
 
+/// An error type and its variant; the variant is empty for a type that is a struct.
+type Variant = (String, String);
+
 /// The text of each variant: the `#[error("…")]` above it.
-fn texts_of(source: &Source) -> BTreeMap<String, String> {
+fn texts_of(source: &Source) -> BTreeMap<Variant, String> {
     let mut texts = BTreeMap::new();
+    let mut kind = String::new();
     let mut waiting: Option<String> = None;
     let mut open = String::new();
     for (_, line) in source.production_lines() {
@@ -52,10 +57,16 @@ fn texts_of(source: &Source) -> BTreeMap<String, String> {
                 waiting = Some(plain(&open));
                 open.clear();
             }
+        } else if let Some(name) = declared(line, "enum ") {
+            kind = name;
+        } else if let Some(name) = declared(line, "struct ") {
+            if let Some(text) = waiting.take() {
+                texts.insert((name, String::new()), text);
+            }
         } else if let Some(variant) = variant_name(line)
             && let Some(text) = waiting.take()
         {
-            texts.insert(variant, text);
+            texts.insert((kind.clone(), variant), text);
         }
     }
     texts
@@ -91,14 +102,30 @@ fn variant_name(line: &str) -> Option<String> {
     (first.is_uppercase() && opens).then_some(name)
 }
 
-/// The codes in each `fn code`, with the variants that have them.
-fn codes_of(source: &Source) -> Vec<(String, Vec<String>)> {
+/// The name that a line declares after `word`, with or without a visibility.
+fn declared(line: &str, word: &str) -> Option<String> {
+    let (before, rest) = line.split_once(word)?;
+    let plain = before.is_empty() || (before.starts_with("pub") && before.ends_with(' '));
+    let name: String = rest.chars().take_while(|letter| letter.is_alphanumeric()).collect();
+    (plain && !name.is_empty()).then_some(name)
+}
+
+/// The codes in each `fn code` of an error type, with the variants that have them. An arm without a code
+/// of its own hands on its cause's.
+fn codes_of(source: &Source) -> Vec<(String, Vec<Variant>)> {
     let mut codes = Vec::new();
+    let mut kind = String::new();
     let mut inside = false;
-    let mut variants = Vec::new();
+    let mut variants: Vec<Variant> = Vec::new();
     for (_, line) in source.production_lines() {
-        if line.contains("fn code") && line.contains("&'static str") {
+        if let Some(head) = line.strip_prefix("impl") {
+            let name = head.split_once(" for ").map_or(head, |(_, name)| name).trim_start();
+            kind = name.chars().take_while(|letter| letter.is_alphanumeric()).collect();
+        }
+        let takes_self = line.contains("self) -> ") && line.contains("&'static str");
+        if takes_self && (line.contains("fn code(") || line.contains("fn codes(")) {
             inside = true;
+            variants.clear();
         } else if inside && line == "    }" {
             inside = false;
         }
@@ -108,11 +135,17 @@ fn codes_of(source: &Source) -> Vec<(String, Vec<String>)> {
         let named = line.split("Self::").skip(1).map(|rest| {
             rest.chars().take_while(|letter| letter.is_alphanumeric()).collect::<String>()
         });
-        variants.extend(named.filter(|name| name.chars().next().is_some_and(char::is_uppercase)));
+        let named = named.filter(|name| name.chars().next().is_some_and(char::is_uppercase));
+        variants.extend(named.map(|name| (kind.clone(), name)));
         let here: Vec<&str> =
             line.split('"').skip(1).step_by(2).filter(|text| is_code(text)).collect();
-        codes.extend(here.iter().map(|text| ((*text).to_owned(), variants.clone())));
-        if !here.is_empty() {
+        for code in &here {
+            let whole = vec![(kind.clone(), String::new())];
+            let of = if variants.is_empty() { whole } else { variants.clone() };
+            codes.push(((*code).to_owned(), of));
+        }
+        let arm_ends = line.contains("=>") && line.ends_with(',');
+        if arm_ends || !here.is_empty() {
             variants.clear();
         }
     }

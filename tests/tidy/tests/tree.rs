@@ -53,6 +53,23 @@ fn the_page_of_error_codes_is_that_of_the_sources() {
 }
 
 #[test]
+fn every_error_code_has_one_text() {
+    let page = error_page(&Tree::read().unwrap());
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    assert!(rows.len() > 300, "{}", rows.len());
+    for row in rows {
+        let text = row.last().unwrap().trim_end_matches('|').trim();
+        // A code whose text is another's in part holds what its variants say, and no empty places.
+        let whole = text.split(" / ").all(|part| !part.trim().is_empty());
+        assert!(row.len() == 3 && whole, "{row:?}");
+    }
+}
+
+#[test]
 fn units_are_closed() {
     clean(&unit_files(&Tree::read().unwrap()));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Chain, Cursor, Read, Write},
+    io::{BufRead as _, BufReader, Chain, Cursor, Read, Write},
     path::Path,
 };
 
@@ -13,6 +13,7 @@ use cloister_bundle::{
     container::{self, Member},
 };
 use cloister_domain::Digest;
+use cloister_sealed::is_sealed;
 
 use crate::files;
 
@@ -57,6 +58,13 @@ impl Volume {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let mut rest = BufReader::with_capacity(1 << 20, file);
+        let start = rest.fill_buf().with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            !is_sealed(start),
+            "{} is sealed, so only the appliances that it is for can read it; see it there with \
+             `cloister import --inspect`, or use the volume as it was before `seal`",
+            path.display()
+        );
         let mut members = 0;
         let mut next = |member: Member| -> Result<Vec<u8>> {
             let bytes = read_member(&mut rest, member, members)?;

@@ -55,6 +55,9 @@ fn volumes_are_sealed_in_their_places_for_several_appliances() {
         assert_eq!(opened(file, &keys[2]), None);
     }
     assert!(mint(&["seal", "--to", &recipients[0], a]).is_err(), "sealed already");
+    // Nothing can be said of what is inside, and that is said.
+    let refusal = mint(&["inspect", a]).unwrap_err().to_string();
+    assert!(refusal.contains("is sealed") && refusal.contains("--inspect"), "{refusal}");
     assert!(mint(&["seal", "--to", "age1nobody", b]).is_err());
     assert!(mint(&["unsealing", "--out", keys[0].to_str().unwrap()]).is_err(), "never over a key");
 }
