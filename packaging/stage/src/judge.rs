@@ -113,7 +113,8 @@ impl Judge {
             Some(ward) => ward,
             None => self.fresh()?,
         };
-        let (judgement, clean) = ward.offer(path)?;
+        let neutral = self.neutral(path)?;
+        let (judgement, clean) = ward.offer(neutral.as_deref().unwrap_or(path))?;
         if clean {
             self.current = Some(ward);
         } else {
@@ -121,6 +122,39 @@ impl Judge {
         }
         Ok(judgement)
     }
+
+    /// The same bytes under a name that a request can hold, where the path is not UTF-8: a request is
+    /// text, and it is the file that is judged.
+    fn neutral(&self, path: &Path) -> Result<Option<PathBuf>> {
+        if path.to_str().is_some() {
+            return Ok(None);
+        }
+        let place = self.scratch.join("offered");
+        if place.is_dir() {
+            fs::remove_dir_all(&place)?;
+        } else if place.exists() {
+            fs::remove_file(&place)?;
+        }
+        if path.is_dir() {
+            fs::create_dir(&place)?;
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                link_or_copy(&entry.path(), &place.join(entry.file_name()))?;
+            }
+        } else {
+            link_or_copy(path, &place)?;
+        }
+        Ok(Some(place))
+    }
+}
+
+/// Puts a file in another place, without its bytes where both lie on one file system.
+fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    if fs::hard_link(from, to).is_err() {
+        anyhow::ensure!(fs::symlink_metadata(from)?.is_file(), "only a plain file can be copied");
+        fs::copy(from, to)?;
+    }
+    Ok(())
 }
 
 /// An appliance with a folder around it.

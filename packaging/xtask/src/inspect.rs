@@ -5,7 +5,10 @@ use std::{
     io::Write,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{fs::MetadataExt as _, net::UnixStream},
+        unix::{
+            fs::{MetadataExt as _, OpenOptionsExt as _},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -20,6 +23,7 @@ use cloister_daemon::{
 use cloister_domain::{ByteCount, Coded as _};
 use cloister_stage::programs;
 use cloister_wire::inspect::{Answer, Question, clock_seconds_max};
+use nix::fcntl::OFlag;
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
@@ -78,7 +82,9 @@ struct Judged {
 }
 
 fn judge(path: &Path, config: &Path) -> Result<Judged> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    // Whoever opens a pipe to read it waits for a writer, unless they say that they will not.
+    let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.with_context(|| format!("opening {}", shown(path)))?;
     let before = file.metadata()?;
     anyhow::ensure!(before.is_file(), "no plain file");
     let (here, there) = UnixStream::pair()?;
@@ -132,4 +138,21 @@ fn mib(bytes: ByteCount) -> String {
 fn shown(path: &Path) -> String {
     let plain = |letter: char| if letter.is_control() { '?' } else { letter };
     path.to_string_lossy().chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("model.gguf");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let config = folder.path().join("config.toml");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(judge(&pipe, &config).map(|_judged| ())));
+        let answer = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer");
+        assert!(answer.expect_err("no file").to_string().contains("no plain file"));
+    }
 }

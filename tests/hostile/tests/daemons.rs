@@ -1,6 +1,6 @@
 //! The most telling cases, one or more of each kind, against the real recordd, updaterd and intaked.
 
-use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, thread, time::Duration};
 
 use anyhow::Result;
 use cloister_hostile::{Base, cases};
@@ -62,6 +62,27 @@ fn each_kind_of_damage_is_refused_by_the_daemons_and_leaves_a_record() -> Result
     })?;
     assert!(wrong.is_empty(), "{} of {kinds:?}\n{}", wrong.len(), wrong.join("\n"));
     assert!(kinds.len() >= 60, "{} kinds", kinds.len());
+    Ok(())
+}
+
+#[test]
+fn a_file_whose_name_is_no_text_is_judged_by_its_bytes() -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let base = Base::new()?;
+    let scratch = scratch()?;
+    let folder = scratch.path().join(OsStr::from_bytes(b"sticks-\xff"));
+    fs::create_dir(&folder)?;
+    let volume = folder.join(OsStr::from_bytes(b"\xfe.clb"));
+    let mut judge = Judge::new(scratch.path(), base.root.clone())?;
+    fs::write(&volume, &base.bytes[..base.bytes.len() / 2])?;
+    // By itself, and as the only one on a medium.
+    for path in [&volume, &folder, &volume] {
+        let judged = judge.offer(path)?;
+        assert_eq!(judged.verdict, Verdict::Refused, "{judged:?}");
+        assert_eq!(judged.outside_bytes, 0, "{judged:?}");
+    }
+    fs::write(&volume, &base.bytes)?;
+    assert_eq!(judge.offer(&volume)?.verdict, Verdict::Accepted);
     Ok(())
 }
 
