@@ -6,7 +6,7 @@ use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
 use cloister_domain::{ImportId, Sensitive};
 use cloister_wire::{
-    intake::{Event, Request},
+    intake::{Event, Forecast, Request},
     supply::ImportState,
 };
 
@@ -114,14 +114,7 @@ impl Screen {
                 say!(out, "volume {volume:<4} was read before; nothing of it is missing");
             }
             Event::Parted { import, missing } => say!(out, "import {import:>4} waits: {missing}"),
-            Event::Forecast(forecast) => say!(
-                out,
-                "volume {:<4} {} of {} chunks would be read, {}",
-                forecast.volume,
-                forecast.read_chunks,
-                forecast.chunks,
-                forecast.read_bytes
-            ),
+            Event::Forecast(forecast) => show_forecast(forecast, out)?,
             Event::Checked { import, missing, needed_bytes } => {
                 if let Some(import) = import {
                     say!(out, "it goes on with import {import}");
@@ -137,6 +130,20 @@ impl Screen {
         }
         Ok(())
     }
+}
+
+/// What would be read of a volume, and what would come from the shelf in its stead.
+fn show_forecast(forecast: &Forecast, out: &mut dyn Write) -> Result<(), Failure> {
+    let Forecast { volume, chunks, read_chunks, read_bytes, left_out_chunks, filled_chunks } =
+        forecast;
+    say!(out, "volume {volume:<4} {read_chunks} of {chunks} chunks would be read, {read_bytes}");
+    if *left_out_chunks > 0 {
+        say!(
+            out,
+            "            it leaves {left_out_chunks} chunks out, of which {filled_chunks} are on the shelf"
+        );
+    }
+    Ok(())
 }
 
 /// `copied  42 % of 12.3 GiB, volume 2, 113.0 MiB/s, 1:07 left on it`.

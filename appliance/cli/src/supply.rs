@@ -195,7 +195,7 @@ pub(crate) fn show_summary(
     say!(out, "signed by   {} (root version {})", summary.signers.join(", "), summary.root_version);
     say!(
         out,
-        "size        {} in {} files, {} on the medium, {} already here",
+        "size        {} in {} files, {} packed, {} already here",
         summary.plain_bytes,
         summary.files.len(),
         summary.stored_bytes,

@@ -208,6 +208,12 @@ pub struct Forecast {
     pub read_chunks: u64,
     /// Bytes of these chunks on the medium.
     pub read_bytes: ByteCount,
+    /// Chunks that a thin volume leaves out and quarantine does not hold.
+    #[serde(default)]
+    pub left_out_chunks: u64,
+    /// How many of these the shelf would fill in.
+    #[serde(default)]
+    pub filled_chunks: u64,
 }
 
 /// What a verified volume holds.
@@ -227,7 +233,7 @@ pub struct Summary {
     pub root_version: u64,
     /// Size after unpacking.
     pub plain_bytes: ByteCount,
-    /// Size on the medium.
+    /// Size as packed, all volumes together; a thin one carries less.
     pub stored_bytes: ByteCount,
     /// Bytes already in quarantine or on the shelf.
     pub present_bytes: ByteCount,

@@ -41,6 +41,14 @@ fn tree(scene: &Scene, documents: &str, first: &str) -> Result<PathBuf> {
     Ok(tree)
 }
 
+/// What a dry run says of a volume, and of what would be missing.
+fn foreseen(scene: &Scene, volume: &Path) -> Result<(Value, Value)> {
+    let outcome = scene.facility.cloister(&["import", "--dry-run", path(volume)?])?;
+    anyhow::ensure!(outcome.exit == 0, "{:?}", outcome.said);
+    let event = |name| outcome.said.iter().find_map(|said| said.get(name)).context("no event");
+    Ok((event("forecast")?.clone(), event("checked")?["missing"].clone()))
+}
+
 #[test]
 fn a_thin_bundle_is_filled_in_from_the_shelf() -> Result<()> {
     let scene = Scene::enrolled()?;
@@ -52,6 +60,13 @@ fn a_thin_bundle_is_filled_in_from_the_shelf() -> Result<()> {
     let words = ["--thin", path(&receipt)?, "--host-key", &key];
     let thin = scene.facility.publish_with(&tree, "2.0.0", 2, &words)?;
     assert!(bytes(&thin)? * 2 < bytes(&[first])?, "{} bytes", bytes(&thin)?);
+    // A look ahead counts what the volume carries, and what the shelf has in its stead.
+    let (forecast, missing) = foreseen(&scene, &thin[0])?;
+    assert_eq!(forecast["left_out_chunks"], forecast["filled_chunks"], "{forecast}");
+    let carried = forecast["chunks"].as_u64() > forecast["read_chunks"].as_u64();
+    assert!(carried && forecast["filled_chunks"].as_u64() > Some(0), "{forecast}");
+    assert!(forecast["read_bytes"].as_u64() < Some(bytes(&thin)?), "{forecast}");
+    assert_eq!(missing["chunks"], 0, "{missing}");
     let outcome = scene.facility.import(&thin[0])?;
     assert_eq!(outcome.done()?["state"], "awaiting-approval", "{:?}", outcome.said);
     let listed = scene.last_record("inventory")?;
@@ -78,11 +93,15 @@ fn what_a_thin_bundle_counted_on_in_vain_is_asked_for() -> Result<()> {
     let tree = tree(&scene, "v2", "one and a word more")?;
     let words = ["--thin", path(&receipt)?, "--host-key", &key];
     let thin = scene.facility.publish_with(&tree, "2.0.0", 2, &words)?;
+    let (forecast, foreseen) = foreseen(&scene, &thin[0])?;
     let outcome = scene.facility.import(&thin[0])?;
     assert_refused(&outcome, "intake.chunks.needed");
     let parted = outcome.said.iter().find_map(|said| said.get("parted")).context("no end")?;
     assert!(parted["missing"]["needs"].as_u64() > Some(0), "{parted}");
     assert_eq!(parted["missing"]["volumes"], Value::Array(Vec::new()), "no volume has them");
+    assert_eq!(parted["missing"], foreseen, "as was foreseen");
+    assert_eq!(forecast["left_out_chunks"], foreseen["needs"]);
+    assert_eq!(forecast["filled_chunks"], 0);
     let import = parted["import"].to_string();
     let request = scene.path().join("request");
     let said = scene.facility.cloister(&["inventory", path(&request)?, "--needs", &import])?;

@@ -4,7 +4,7 @@
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
     BundleError, Manifest,
-    handover::{Missing, Plan, Purpose, Seen},
+    handover::{FILL_CHUNKS_MAX, Missing, Plan, Purpose, Seen},
 };
 use cloister_config::Config;
 use cloister_daemon::Connection;
@@ -128,11 +128,12 @@ pub(crate) fn check(
             continue;
         }
         let head = source.head(place)?;
-        let seen = Updaterd::connect(config)?.offer(&offer(&head, medium, Purpose::Check))?;
+        let updaterd = Updaterd::connect(config)?;
+        let seen = updaterd.offer(&offer(&head, medium, Purpose::Check))?;
         if outlook.is_none() {
             tell(client, &Event::Seen(seen.summary.clone()))?;
         }
-        let next = Outlook::after(outlook.take(), config, seen, &head, &mut source)?;
+        let next = Outlook::after(outlook.take(), config, &updaterd, seen, &head, &mut source)?;
         tell(client, &Event::Forecast(next.forecast))?;
         outlook = Some(next);
     }
@@ -154,6 +155,7 @@ impl Outlook {
     fn after(
         before: Option<Self>,
         config: &Config,
+        updaterd: &Updaterd,
         seen: Seen,
         head: &Head,
         source: &mut Source<Reader<'_>>,
@@ -161,7 +163,8 @@ impl Outlook {
         for expected in &seen.attestations {
             source.attestation(*expected)?;
         }
-        let index = read_index(&source.index(seen.index)?, &seen.files)?;
+        let table = source.index(seen.index)?;
+        let index = read_index(&table, &seen.files)?;
         let carried = source.carried(head.volume.chunks)?;
         let carried = carried.as_ref();
         let (mut parts, needed_bytes) = match before {
@@ -178,16 +181,38 @@ impl Outlook {
             }
         };
         let wanted = parts.wanted(&index, &head.volume, carried);
+        let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(&head.volume, bits));
+        let filled = on_the_shelf(updaterd, &table, &left_out)?;
         parts.suppose(&head.volume, carried);
+        parts.suppose_filled(&index, &left_out, &filled);
+        let count = |chunks: &[u64]| u64::try_from(chunks.len()).expect("a count fits 64 bits");
         let forecast = Forecast {
             volume: head.volume.volume,
             chunks: head.volume.chunks,
             read_chunks: wanted.chunks,
             read_bytes: wanted.stored_bytes,
+            left_out_chunks: count(&left_out),
+            filled_chunks: count(&filled),
         };
         let missing = parts.missing(&index, &head.volume);
         Ok(Self { import: seen.import, forecast, parts, missing, needed_bytes })
     }
+}
+
+/// Which of the chunks that a thin volume leaves out the shelf has.
+fn on_the_shelf(
+    updaterd: &Updaterd,
+    table: &[u8],
+    left_out: &[u64],
+) -> Result<Vec<u64>, IntakeError> {
+    let mut there = Vec::new();
+    if !left_out.is_empty() {
+        updaterd.show_index(table)?;
+    }
+    for some in left_out.chunks(FILL_CHUNKS_MAX) {
+        there.extend(updaterd.fill(some)?);
+    }
+    Ok(there)
 }
 
 fn tell(client: &Connection, event: &Event) -> Result<(), IntakeError> {

@@ -68,6 +68,17 @@ impl Updaterd {
         }
     }
 
+    /// Hands the index of a volume over that is only looked at.
+    pub(crate) fn show_index(&self, bytes: &[u8]) -> Result<(), IntakeError> {
+        for part in bytes.chunks(INDEX_PART_BYTES_MAX) {
+            match self.ask(&Request::Index { part: Blob(part.to_vec()) })? {
+                Answer::More => {}
+                _ => return Err(IntakeError::OutOfTurn),
+            }
+        }
+        Ok(())
+    }
+
     /// The imports that wait for volumes.
     pub(crate) fn parked(&self) -> Result<Vec<Parked>, IntakeError> {
         match self.ask(&Request::Parked)? {
@@ -76,7 +87,8 @@ impl Updaterd {
         }
     }
 
-    /// Has chunks written into quarantine from the shelf; says which were.
+    /// Has chunks written into quarantine from the shelf; says which were. After
+    /// [`Updaterd::show_index`] nothing is written, and it says which the shelf has.
     pub(crate) fn fill(&self, chunks: &[u64]) -> Result<Vec<u64>, IntakeError> {
         match self.ask(&Request::Fill { chunks: chunks.to_vec() })? {
             Answer::Filled { chunks } => Ok(chunks),

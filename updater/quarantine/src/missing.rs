@@ -116,6 +116,11 @@ impl Needs {
         Self(ids.as_slice().iter().copied().collect())
     }
 
+    /// Counts more of them, not on the disk.
+    pub(crate) fn suppose(&mut self, more: impl Iterator<Item = Digest>) {
+        self.0.extend(more);
+    }
+
     /// Remembers more of them, on the disk too.
     pub(crate) fn note(
         &mut self,

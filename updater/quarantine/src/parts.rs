@@ -1,6 +1,7 @@
 //! The unfinished files in quarantine: what they hold already, and writing the rest.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -205,12 +206,22 @@ impl Parts {
     /// # Errors
     /// [`QuarantineError::Write`].
     pub fn note_needs(&mut self, index: &Index, numbers: &[u64]) -> Result<(), QuarantineError> {
-        let content = |number: &u64| {
-            let chunk = index.chunks().get(usize::try_from(*number).ok()?)?;
-            Some(chunk.content)
-        };
-        let more = numbers.iter().filter_map(content);
+        let more = contents(index, numbers);
         self.needs.note(&self.folder, more).map_err(QuarantineError::Write)
+    }
+
+    /// Counts those `filled` of the chunks that a thin volume leaves out as there, and the others as what
+    /// nobody has, for a look ahead.
+    pub fn suppose_filled(&mut self, index: &Index, left_out: &[u64], filled: &[u64]) {
+        let filled: BTreeSet<u64> = filled.iter().copied().collect();
+        for number in filled.iter().filter_map(|number| usize::try_from(*number).ok()) {
+            if let Some(held) = self.held.get_mut(number) {
+                *held = true;
+            }
+        }
+        let absent: Vec<u64> =
+            left_out.iter().copied().filter(|number| !filled.contains(number)).collect();
+        self.needs.suppose(contents(index, &absent));
     }
 
     fn take_stock(
@@ -334,6 +345,14 @@ impl Parts {
         }
         Err(QuarantineError::Space { needed: ByteCount(needed), free: ByteCount(free) })
     }
+}
+
+/// The contents of the chunks of these numbers.
+fn contents(index: &Index, numbers: &[u64]) -> impl Iterator<Item = Digest> {
+    numbers.iter().filter_map(|number| {
+        let chunk = index.chunks().get(usize::try_from(*number).ok()?)?;
+        Some(chunk.content)
+    })
 }
 
 /// Whether `part`, `length` bytes long, holds `chunk` at its place.

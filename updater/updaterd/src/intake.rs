@@ -18,6 +18,7 @@ use crate::{
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
     inventory::{self, Filler},
+    look::Look,
     parked, preflight,
 };
 
@@ -86,11 +87,20 @@ struct Head {
     trust: TrustState,
 }
 
+/// What follows an offer on the same connection.
+#[derive(Debug)]
+pub(crate) enum Talk<'a> {
+    /// An import.
+    Import(Box<Session<'a>>),
+    /// A look ahead at one.
+    Look(Box<Look>),
+}
+
 /// Judges a head. For an import it leaves a record in either case, and a session.
 pub(crate) fn offer<'a>(
     core: &'a Core,
     offer: &Offer,
-) -> Result<(Seen, Option<Session<'a>>), ActError> {
+) -> Result<(Seen, Option<Talk<'a>>), ActError> {
     let act = core.act();
     let head = match judge(core, offer) {
         Ok(head) => head,
@@ -100,7 +110,11 @@ pub(crate) fn offer<'a>(
     let summary = summary(core, &head)?;
     match offer.purpose {
         Purpose::Import => {}
-        Purpose::Check => return Ok((parked::check(core, summary, head.verified.get())?, None)),
+        Purpose::Check => {
+            let seen = parked::check(core, summary, head.verified.get())?;
+            let look = Look::new(head.verified.get().clone());
+            return Ok((seen, Some(Talk::Look(Box::new(look)))));
+        }
         Purpose::Inspect => return Ok((seen(None, summary, head.verified.get()), None)),
     }
     let standing = core.state().import_of(summary.generation)?;
@@ -118,7 +132,7 @@ pub(crate) fn offer<'a>(
         planned: false,
         filler: None,
     };
-    Ok((seen, Some(session)))
+    Ok((seen, Some(Talk::Import(Box::new(session)))))
 }
 
 fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
@@ -425,7 +439,11 @@ pub(crate) fn planned_files(
     manifest.release().files.iter().map(planned).collect()
 }
 
-fn check_index(bytes: &[u8], release: &cloister_bundle::Release) -> Result<(), ActError> {
+/// Refuses an index that is not the one that the release names.
+pub(crate) fn check_index(
+    bytes: &[u8],
+    release: &cloister_bundle::Release,
+) -> Result<(), ActError> {
     let expected = &release.index;
     if Digest::of(bytes) != expected.sha256 {
         return Err(BundleError::Digest { chunk: expected.chunks }.into());

@@ -22,7 +22,7 @@ use cloister_bundle::{
 };
 use cloister_daemon::files::{read_limited, write_atomic};
 use cloister_domain::{ByteCount, Digest, GenerationId};
-use cloister_shelf::Shelved;
+use cloister_shelf::{Object, Shelved};
 use cloister_wire::{
     inventory::{PAGE_IDS, Page},
     record::Event,
@@ -122,22 +122,16 @@ struct Place {
     bytes: u64,
 }
 
-/// Finds on the shelf what a thin volume leaves out, for one session.
+/// Where the chunks of a release lie on the shelf already.
 #[derive(Debug)]
-pub(crate) struct Filler {
+pub(crate) struct Found {
     index: Index,
     places: BTreeMap<Digest, Place>,
-    quarantine: PathBuf,
 }
 
-impl Filler {
-    /// For the release of `manifest`, whose import lies in `quarantine`.
-    pub(crate) fn new(
-        core: &Core,
-        manifest: &Manifest,
-        quarantine: &Path,
-    ) -> Result<Self, ActError> {
-        let index = kept(core, manifest.generation(), manifest)?.ok_or(ActError::Order)?;
+impl Found {
+    /// Those of `index`.
+    pub(crate) fn of(core: &Core, index: Index) -> Result<Self, ActError> {
         let wanted: BTreeSet<Digest> = index.chunks().iter().map(|chunk| chunk.content).collect();
         let mut places = BTreeMap::new();
         for shelved in core.shelf.list()? {
@@ -157,23 +151,67 @@ impl Filler {
                 );
             }
         }
-        Ok(Self { index, places, quarantine: quarantine.to_owned() })
+        Ok(Self { index, places })
+    }
+
+    /// Those of `chunks` that lie on the shelf, as far as their objects' sizes tell; nothing is hashed.
+    pub(crate) fn there(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
+        let mut there = Vec::new();
+        for (number, chunk) in self.named(chunks)? {
+            if self.place(core, chunk)?.is_some() {
+                there.push(number);
+            }
+        }
+        Ok(there)
+    }
+
+    /// The chunks of these numbers.
+    fn named(&self, chunks: &[u64]) -> Result<Vec<(u64, &Chunk)>, ActError> {
+        let named = |number: &u64| {
+            let chunk = self.index.chunks().get(usize::try_from(*number).ok()?)?;
+            Some((*number, chunk))
+        };
+        let few = chunks.len() <= FILL_CHUNKS_MAX;
+        let all = chunks.iter().map(named).collect::<Option<Vec<_>>>();
+        all.filter(|_all| few).ok_or(ActError::Order)
+    }
+
+    /// Where a chunk lies, and in which object.
+    fn place(&self, core: &Core, chunk: &Chunk) -> Result<Option<(Place, Object)>, ActError> {
+        let Some(place) = self.places.get(&chunk.content) else { return Ok(None) };
+        let object = core.shelf.object(place.object, place.object_bytes)?;
+        let object = object.filter(|_object| place.bytes == chunk.plain_bytes);
+        Ok(object.map(|object| (*place, object)))
+    }
+}
+
+/// Finds on the shelf what a thin volume leaves out, for one session.
+#[derive(Debug)]
+pub(crate) struct Filler {
+    found: Found,
+    quarantine: PathBuf,
+}
+
+impl Filler {
+    /// For the release of `manifest`, whose import lies in `quarantine`.
+    pub(crate) fn new(
+        core: &Core,
+        manifest: &Manifest,
+        quarantine: &Path,
+    ) -> Result<Self, ActError> {
+        let index = kept(core, manifest.generation(), manifest)?.ok_or(ActError::Order)?;
+        Ok(Self { found: Found::of(core, index)?, quarantine: quarantine.to_owned() })
     }
 
     /// Writes those of `chunks` that the shelf has to their places in quarantine; says which.
     pub(crate) fn fill(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
-        if chunks.len() > FILL_CHUNKS_MAX {
-            return Err(ActError::Order);
-        }
         let mut buffer = Vec::new();
         let mut filled = Vec::new();
-        for number in chunks {
-            let chunk = usize::try_from(*number).ok().and_then(|n| self.index.chunks().get(n));
-            let chunk = chunk.ok_or(ActError::Order)?;
+        for (number, chunk) in self.found.named(chunks)? {
             if self.read(core, chunk, &mut buffer)? {
                 self.write(chunk, &buffer)
                     .map_err(|source| ActError::Quarantine { act: "filled", source })?;
-                filled.push(*number);
+                filled.push(number);
             }
         }
         Ok(filled)
@@ -181,11 +219,7 @@ impl Filler {
 
     /// Reads a chunk off the shelf and hashes it; false where it is not there as it should be.
     fn read(&self, core: &Core, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<bool, ActError> {
-        let Some(place) = self.places.get(&chunk.content) else { return Ok(false) };
-        let object = core.shelf.object(place.object, place.object_bytes)?;
-        let (Some(object), true) = (object, place.bytes == chunk.plain_bytes) else {
-            return Ok(false);
-        };
+        let Some((place, object)) = self.found.place(core, chunk)? else { return Ok(false) };
         let Ok(bytes) = usize::try_from(place.bytes) else { return Ok(false) };
         buffer.resize(bytes, 0);
         let file = core.shelf.open_object(&object)?;

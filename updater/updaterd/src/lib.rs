@@ -15,6 +15,7 @@ mod exam;
 mod inspect;
 mod intake;
 mod inventory;
+mod look;
 mod orphan;
 mod parked;
 mod peers;

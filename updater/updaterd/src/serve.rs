@@ -13,7 +13,7 @@ use crate::{
     approve,
     core::Core,
     error::ActError,
-    intake::{self, Session},
+    intake::{self, Talk},
     parked, status, switch, trusted,
 };
 
@@ -28,7 +28,7 @@ enum Question {
 
 /// Answers until the other end is done.
 pub(crate) fn converse(core: &Core, connection: &Connection) {
-    let mut session = None;
+    let mut talk = None;
     loop {
         let told = match connection.read::<Question>() {
             Ok(None) => return,
@@ -41,7 +41,7 @@ pub(crate) fn converse(core: &Core, connection: &Connection) {
                     crate::inventory::page(core, from).map_err(|error| tell(&error));
                 connection.write(&page)
             }
-            Ok(Some(Question::Handover(request))) => match handover(core, &mut session, &request) {
+            Ok(Some(Question::Handover(request))) => match handover(core, &mut talk, &request) {
                 Ok(None) => Ok(()),
                 Ok(Some(answer)) => connection.write(&answer),
                 Err(error) => {
@@ -107,16 +107,16 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
 
 fn handover<'a>(
     core: &'a Core,
-    session: &mut Option<Session<'a>>,
+    talk: &mut Option<Talk<'a>>,
     request: &handover::Request,
 ) -> Result<Option<handover::Answer>, ActError> {
     use handover::{Answer, Request};
     if let Request::Offer(offer) = request {
-        if session.is_some() {
+        if talk.is_some() {
             return Err(ActError::Order);
         }
         let (seen, begun) = intake::offer(core, offer)?;
-        *session = begun;
+        *talk = begun;
         return Ok(Some(Answer::Seen(Box::new(seen))));
     }
     if let Request::Trust { meta, keep } = request {
@@ -125,11 +125,14 @@ fn handover<'a>(
     if matches!(request, Request::Parked) {
         return Ok(Some(Answer::Parked(parked::parked(core)?)));
     }
-    if let (None, Request::Abort { problem, resumable }) = (&session, request) {
+    if let (None, Request::Abort { problem, resumable }) = (&talk, request) {
         intake::abort_unseen(core, problem, *resumable)?;
         return Ok(Some(Answer::Aborted));
     }
-    let session = session.as_mut().ok_or(ActError::Order)?;
+    let session = match talk.as_mut().ok_or(ActError::Order)? {
+        Talk::Import(session) => session,
+        Talk::Look(look) => return look.answer(core, request).map(Some),
+    };
     match request {
         Request::Offer(_) | Request::Parked | Request::Trust { .. } => Err(ActError::Order),
         Request::Parted { .. } => {
