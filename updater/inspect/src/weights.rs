@@ -14,8 +14,9 @@ use crate::{
 
 /// How much of a header is read first; that of a small vocabulary fits.
 const FIRST_BYTES: u64 = 1 << 20;
-/// Bytes of weights that are in memory at a time.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes of weights that are in memory at a time: few, since a source may do something else between
+/// two readings.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Judges a GGUF file; how many tensors it has.
 pub(crate) fn gguf(source: &mut dyn Source) -> Result<u64, Refusal> {

@@ -73,6 +73,8 @@ impl Source for Artefact<'_> {
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Refusal> {
+        // Whoever answers questions meanwhile need not wait for a tick of the clock.
+        std::thread::yield_now();
         self.file.read_exact_at(buffer, offset).map_err(|_shorter| Refusal::Unreadable)
     }
 }

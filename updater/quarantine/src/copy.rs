@@ -20,7 +20,7 @@ use cloister_bundle::{
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 
-use crate::{QuarantineError, Source, decode::Decoder, parts::Parts};
+use crate::{QuarantineError, Source, decode::Decoder, parts::Parts, source::PIECE_BYTES};
 
 /// Stored chunks in memory at a time: one being read, two waiting, one being written.
 const BUFFERS: usize = 4;
@@ -257,7 +257,10 @@ impl Writer<'_> {
                 Some((chunk.file, self.parts.file(number).map_err(QuarantineError::Write)?));
         }
         let (_number, file) = self.open.as_ref().expect("opened above");
-        file.write_all_at(plain, chunk.offset).map_err(QuarantineError::Write)?;
+        for (piece, at) in plain.chunks(PIECE_BYTES).zip((chunk.offset..).step_by(PIECE_BYTES)) {
+            file.write_all_at(piece, at).map_err(QuarantineError::Write)?;
+            thread::yield_now();
+        }
         self.written.fetch_add(chunk.plain_bytes, Ordering::Relaxed);
         self.unsynced = self.unsynced.saturating_add(chunk.plain_bytes);
         if self.unsynced >= SYNC_BYTES { self.sync() } else { Ok(()) }

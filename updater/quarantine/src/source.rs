@@ -1,6 +1,9 @@
 //! A volume on its medium, read strictly in order and once.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    thread,
+};
 
 use cloister_bundle::{
     BundleError, Carried, VolumeHead,
@@ -10,6 +13,11 @@ use cloister_bundle::{
 use cloister_domain::{ByteCount, Digest, Hasher};
 
 use crate::QuarantineError;
+
+/// Bytes read, hashed or written at a time; after each the processor is offered to whoever wants it. A
+/// thread that answers questions and yields for a moment, as pools of threads do, would else come back
+/// after a tick of the clock, idle weight or not.
+pub(crate) const PIECE_BYTES: usize = 64 << 10;
 
 /// What must follow the two zero blocks that end a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +162,12 @@ impl<R: Read + Seek> Source<R> {
         self.known_header(Member::Chunk(stored), bytes)?;
         buffer.resize(length_of(bytes)?, 0);
         self.read(buffer)?;
-        if Digest::of(buffer) != stored {
+        let mut hasher = Hasher::new();
+        for piece in buffer.chunks(PIECE_BYTES) {
+            hasher.update(piece);
+            thread::yield_now();
+        }
+        if hasher.finish() != stored {
             return Err(BundleError::Digest { chunk: number }.into());
         }
         self.pad(bytes)
@@ -283,13 +296,15 @@ impl<R: Read + Seek> Source<R> {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), QuarantineError> {
-        self.reader.read_exact(buffer).map_err(|error| {
-            if error.kind() == io::ErrorKind::UnexpectedEof {
-                BundleError::Truncated.into()
-            } else {
-                QuarantineError::of_medium(error)
-            }
-        })?;
+        for piece in buffer.chunks_mut(PIECE_BYTES) {
+            self.reader.read_exact(piece).map_err(|error| {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    BundleError::Truncated.into()
+                } else {
+                    QuarantineError::of_medium(error)
+                }
+            })?;
+        }
         let count = u64::try_from(buffer.len()).expect("a length fits 64 bits");
         self.read_bytes = self.read_bytes.saturating_add(count);
         Ok(())

@@ -9,6 +9,7 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::Path,
+    thread,
 };
 
 use cloister_domain::{ByteCount, Digest, Hasher};
@@ -23,8 +24,10 @@ use crate::{
 };
 
 const OBJECT_MODE: u32 = 0o444;
-/// Large enough that system calls cost nothing beside hashing, small enough for a second cache.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Large enough that system calls cost nothing beside hashing; after each the processor is offered to
+/// whoever wants it. A thread that answers questions and yields for a moment, as pools of threads do, would
+/// else come back after a tick of the clock, idle weight or not.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// A file on the shelf. Having one proves that its bytes were hashed when it was adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,5 +185,6 @@ fn pass(
         let piece = buffer.get(..count).expect("read returns at most the buffer's length");
         hasher.update(piece);
         each(piece)?;
+        thread::yield_now();
     }
 }
