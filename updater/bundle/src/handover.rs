@@ -1,9 +1,11 @@
 //! What intaked and updaterd say to each other, over updaterd's socket.
 //!
 //! One connection is one volume: `Offer` → `Seen`; then, for an import, `Index` parts → `More` until
-//! the last → `Plan`; for a thin volume `Fill` → `Filled`; `Progress` without answers; `Complete` → `Adopted`, or `Parted` → `Kept` where
-//! other volumes hold the rest. At any point `Problem` or `Abort` ends it. `Parked` may be asked
-//! before; a volume of trust metadata alone is a `Trust` → `Trusted`. Nothing of the payload is read before `Seen`, no byte is
+//! the last → `Plan`; for a thin volume `Fill` → `Filled`; `Progress` without answers; `Complete` →
+//! `Adopted`, or `Parted` → `Kept` where other volumes hold the rest. For a check, `Index` parts →
+//! `More` to the last and `Fill` → `Filled`, which then says what the shelf has and writes nothing.
+//! At any point `Problem` or `Abort` ends it. `Parked` may be asked before; a volume of trust metadata
+//! alone is a `Trust` → `Trusted`. Nothing of the payload is read before `Seen`, no byte is
 //! decompressed before `Plan`. After an interruption the same `Offer` continues the same import:
 //! intaked finds by hashing what already lies in quarantine.
 //!
@@ -109,7 +111,7 @@ pub enum Request {
 pub enum Purpose {
     /// To be imported.
     Import,
-    /// To be told whether an import would be allowed; answer `Seen` and forget.
+    /// To be told whether an import would be allowed and what it would read; nothing is kept.
     Check,
     /// To be told what it is; answer `Seen` and forget.
     Inspect,
