@@ -20,7 +20,7 @@ use cloister_bundle::{
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 
-use crate::{QuarantineError, Source, decode::Decoder, parts::Parts, source::PIECE_BYTES};
+use crate::{QuarantineError, Source, decode::Decoder, parts::Parts};
 
 /// Stored chunks in memory at a time: one being read, two waiting, one being written.
 const BUFFERS: usize = 4;
@@ -28,6 +28,10 @@ const BUFFERS: usize = 4;
 /// Bytes after which the file being written is synced: a power cut costs seconds of copying, and the
 /// disk still gets long runs.
 const SYNC_BYTES: u64 = 256 << 20;
+
+/// Bytes written at a time. File systems take more of the processor for smaller writes, and whoever answers
+/// questions meanwhile waits for the end of one.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// What to copy and where to.
 #[derive(Clone, Copy, Debug)]
@@ -257,7 +261,7 @@ impl Writer<'_> {
                 Some((chunk.file, self.parts.file(number).map_err(QuarantineError::Write)?));
         }
         let (_number, file) = self.open.as_ref().expect("opened above");
-        for (piece, at) in plain.chunks(PIECE_BYTES).zip((chunk.offset..).step_by(PIECE_BYTES)) {
+        for (piece, at) in plain.chunks(WRITE_BYTES).zip((chunk.offset..).step_by(WRITE_BYTES)) {
             file.write_all_at(piece, at).map_err(QuarantineError::Write)?;
             thread::yield_now();
         }

@@ -14,10 +14,10 @@ use cloister_domain::{ByteCount, Digest, Hasher};
 
 use crate::QuarantineError;
 
-/// Bytes read, hashed or written at a time; after each the processor is offered to whoever wants it. A
+/// Bytes read or hashed at a time; after each the processor is offered to whoever wants it. A
 /// thread that answers questions and yields for a moment, as pools of threads do, would else come back
 /// after a tick of the clock, idle weight or not.
-pub(crate) const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What must follow the two zero blocks that end a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
