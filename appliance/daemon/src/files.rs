@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
 use cloister_domain::{Class, Coded};
+use nix::fcntl::OFlag;
 
 /// A file that could not be read or written. Names the act, never the file.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,14 @@ pub fn read_limited(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// [`FileError::System`]; the old file is then still there, unless only the last sync failed.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    copy_atomic(path, &mut { bytes }, mode)
+}
+
+/// As [`write_atomic`], with what `from` gives to its end, a little at a time.
+///
+/// # Errors
+/// As [`write_atomic`], and when `from` cannot be read.
+pub fn copy_atomic(path: &Path, from: &mut impl io::Read, mode: u32) -> Result<(), FileError> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         let source = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(FileError::System { act: "name", source });
@@ -91,20 +100,29 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     beside.push(name);
     beside.push(".new");
     let beside = folder.join(beside);
-    let write = || {
+    let mut write = || {
         // What a write that was cut off left behind is not reused: its mode may be another.
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
+        io::copy(from, &mut file)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         sync_folder(folder)
     };
     write().map_err(FileError::system("write"))
+}
+
+/// A file on the file system of `folder` that has no name and is gone when it is closed.
+///
+/// # Errors
+/// Those of open(2), also where the file system cannot have such a file.
+pub fn set_aside(folder: &Path) -> io::Result<File> {
+    let flags = (OFlag::O_TMPFILE | OFlag::O_CLOEXEC).bits();
+    OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(folder)
 }
 
 /// Makes renames and new names in `folder` last.
@@ -130,6 +148,38 @@ mod tests {
         assert_eq!(read_limited(&path, 4).expect_err("beyond").code(), "file.too-long");
         assert!(read_limited(&folder.path().join("none"), 4).expect_err("none").is_not_found());
         assert!(read_limited(Path::new("/dev/zero"), 4).is_err(), "an endless file is bounded");
+    }
+
+    #[test]
+    fn what_is_set_aside_has_no_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut aside = set_aside(folder.path()).expect("set aside");
+        io::Write::write_all(&mut aside, b"words").expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        io::Seek::rewind(&mut aside).expect("rewound");
+        let path = folder.path().join("file");
+        copy_atomic(&path, &mut aside, 0o600).expect("copied");
+        assert_eq!(read_limited(&path, 9).expect("there"), b"words");
+        assert!(set_aside(&path).is_err(), "no folder");
+    }
+
+    #[test]
+    fn a_copy_that_breaks_off_leaves_the_old_file() {
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("a medium's fault"))
+            }
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        write_atomic(&path, b"old", 0o600).expect("written");
+        let mut begun = io::Read::chain(&b"new"[..], Broken);
+        assert_eq!(
+            copy_atomic(&path, &mut begun, 0o600).expect_err("broken").code(),
+            "file.system"
+        );
+        assert_eq!(read_limited(&path, 9).expect("there"), b"old");
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::{fs, io::Cursor, ops::ControlFlow, path::PathBuf};
 
 use anyhow::Result;
 use cloister_bundle::{
-    BundleError, Index, Manifest,
+    BundleError, Manifest, Table,
     handover::{Expected, Plan, PlannedFile},
 };
 use cloister_domain::{ByteCount, Coded, Digest, GenerationId, ImportId};
-use cloister_quarantine::{Ending, Outcome, Parts, Source, Task};
+use cloister_quarantine::{Ending, Outcome, Parts, QuarantineError, Source, Task};
 use cloister_shelf::Shelf;
 use cloister_verify::{TrustState, enrol};
 
@@ -94,8 +94,10 @@ impl Enclave {
         }
         let expected =
             Expected { sha256: release.index.sha256, bytes: ByteCount(release.index.length) };
-        let table = source.index(expected)?;
-        let index = Index::parse(&table, &release.files)?;
+        let mut aside = tempfile::tempfile_in(self.folder.path()).expect("quarantine is ours");
+        source.index(expected, &mut aside)?;
+        let opened = Table::open(aside, release.index.length, &release.files);
+        let index = opened.map_err(QuarantineError::from)?;
         let sums = (index.plain_bytes(), index.stored_bytes());
         if sums != (release.index.plain_bytes, release.index.stored_bytes) {
             return Err(BundleError::Index { chunk: release.index.chunks }.into());
@@ -122,7 +124,7 @@ impl Enclave {
         };
         let outcome = Parts::open(self.folder.path(), &plan, &index).and_then(|mut parts| {
             // As intaked asks before it copies, of a head that nobody has judged yet.
-            let wanted = parts.wanted(&index, &head.volume, carried.as_ref());
+            let wanted = parts.wanted(&index, &head.volume, carried.as_ref())?;
             assert!(wanted.chunks <= release.index.chunks, "more is wanted than there is");
             task.copy(&mut parts, &mut source, |_done| ControlFlow::Continue(()))
         });

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, thread, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use cloister_attest::json;
+use cloister_bundle::{Chunk, Codec, FileEntry, Index};
+use cloister_domain::Digest;
 use cloister_hostile::{Base, cases};
 use cloister_stage::{
     judge::{Judge, Verdict},
@@ -12,6 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 /// Cases of one kind that are offered to processes; all of them meet the same code in one process.
 const EACH: usize = 1;
@@ -62,6 +66,64 @@ fn each_kind_of_damage_is_refused_by_the_daemons_and_leaves_a_record() -> Result
     })?;
     assert!(wrong.is_empty(), "{} of {kinds:?}\n{}", wrong.len(), wrong.join("\n"));
     assert!(kinds.len() >= 60, "{} kinds", kinds.len());
+    Ok(())
+}
+
+/// A release of which the first file has one byte a chunk: its publisher may sign that, and whoever
+/// finds such a stick may cut it behind the index.
+fn of_many_chunks(base: &Base, count: u64) -> Result<Vec<u8>> {
+    let byte = Digest::of(b"x");
+    let mut base = base.clone();
+    let release = &mut base.statement["predicate"];
+    release["files"][0]["size"] = count.into();
+    let mut files: Vec<FileEntry> = Vec::new();
+    for file in release["files"].as_array().context("a release lists its files")? {
+        let text = |field: &str| file[field].as_str().context("a file's text");
+        let size = file["size"].as_u64().context("a file's size")?;
+        let sha256 = text("sha256")?.parse()?;
+        files.push(FileEntry { path: text("path")?.parse()?, size, sha256 });
+    }
+    let subject = &mut base.statement["subject"][0]["digest"]["sha256"];
+    *subject = cloister_bundle::tree_digest(&files).to_string().into();
+    let mut chunks = Vec::new();
+    for (file, entry) in (0..).zip(&files) {
+        let most = if file == 0 { 1 } else { 1 << 20 };
+        for offset in (0..entry.size).step_by(most) {
+            let bytes = (entry.size - offset).min(most as u64);
+            chunks.push(Chunk {
+                stored: byte,
+                stored_bytes: bytes,
+                plain_bytes: bytes,
+                content: byte,
+                codec: Codec::Raw,
+                file,
+                offset,
+            });
+        }
+    }
+    let head = &mut base.members.first_mut().context("a volume has a head")?.1;
+    let mut hints: Value = serde_json::from_slice(head)?;
+    hints["chunks"] = chunks.len().into();
+    *head = json::canonical(&hints)?;
+    base.with_index(&Index::new(chunks, &files)?.encode(), &[])
+}
+
+#[test]
+fn a_release_of_many_chunks_takes_no_more_memory_than_one_of_few() -> Result<()> {
+    let base = Base::new()?;
+    let scratch = scratch()?;
+    let volume = scratch.path().join("volume.clb");
+    let mut judge = Judge::new(scratch.path(), base.root.clone())?;
+    fs::write(&volume, of_many_chunks(&base, 200_000)?)?;
+    let judged = judge.offer(&volume)?;
+    assert_eq!(
+        (judged.verdict, judged.code.as_str()),
+        (Verdict::Refused, "bundle.container.header"),
+        "the index is right, and the first chunk is not there: {judged:?}"
+    );
+    // The table itself has 20 MiB.
+    assert!(judged.peak_bytes <= PEAK_BYTES_MAX, "{judged:?}");
+    assert_eq!((judged.outside_bytes, judged.left_bytes), (0, 0), "{judged:?}");
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use cloister_wire::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most bytes of one `Index` part, so that its frame stays small.
-pub const INDEX_PART_BYTES_MAX: usize = 4 << 20;
+pub const INDEX_PART_BYTES_MAX: usize = 1 << 20;
 
 /// The most chunks of one `Fill`: about a quarter of a GiB is hashed and copied for an answer.
 pub const FILL_CHUNKS_MAX: usize = 256;

@@ -4,6 +4,8 @@
 //! bytes, stored bytes), then 104 bytes a chunk: SHA-256 of the stored bytes, stored length, plain
 //! length, SHA-256 of the plain bytes, codec, file number, offset in the file.
 
+use std::ops::Range;
+
 use cloister_domain::Digest;
 
 use crate::{
@@ -12,8 +14,8 @@ use crate::{
 };
 
 const MAGIC: [u8; 8] = *b"CLBIDX\0\x01";
-const HEAD_BYTES: usize = 32;
-const CHUNK_BYTES: usize = 104;
+pub(crate) const HEAD_BYTES: usize = 32;
+pub(crate) const CHUNK_BYTES: usize = 104;
 
 /// How a chunk's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +55,13 @@ pub struct Chunk {
 }
 
 /// A table that covers the files of one manifest exactly: file by file, offset by offset, without
-/// a gap.
+/// a gap. In memory, for whoever makes one; who reads a foreign one keeps it in a file ([`Table`]).
+///
+/// [`Table`]: crate::Table
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     chunks: Vec<Chunk>,
-    plain_bytes: u64,
-    stored_bytes: u64,
+    sums: Sums,
 }
 
 impl Index {
@@ -67,16 +70,11 @@ impl Index {
     /// # Errors
     /// [`BundleError::Index`] and [`BundleError::Coverage`].
     pub fn new(chunks: Vec<Chunk>, files: &[FileEntry]) -> Result<Self, BundleError> {
-        let count = position(chunks.len())?;
-        let whole = BundleError::Index { chunk: count };
-        let (mut plain_bytes, mut stored_bytes) = (0u64, 0u64);
-        for (number, chunk) in (0..).zip(&chunks) {
-            check(chunk, number)?;
-            plain_bytes = plain_bytes.checked_add(chunk.plain_bytes).ok_or(whole)?;
-            stored_bytes = stored_bytes.checked_add(chunk.stored_bytes).ok_or(whole)?;
+        let mut cover = Cover::of(files);
+        for chunk in &chunks {
+            cover.take(chunk)?;
         }
-        cover(&chunks, files)?;
-        Ok(Self { chunks, plain_bytes, stored_bytes })
+        Ok(Self { chunks, sums: cover.end()? })
     }
 
     /// Reads the table of the release with these files. The caller compares the bytes' digest with
@@ -85,35 +83,23 @@ impl Index {
     /// # Errors
     /// [`BundleError::Index`] and [`BundleError::Coverage`].
     pub fn parse(bytes: &[u8], files: &[FileEntry]) -> Result<Self, BundleError> {
-        let wrong = BundleError::Index { chunk: 0 };
-        if position(bytes.len())? > INDEX_BYTES_MAX {
-            return Err(wrong);
-        }
-        let (head, body) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or(wrong)?;
-        let (entries, rest) = body.as_chunks::<CHUNK_BYTES>();
-        let mut fields = Fields(head);
-        let magic = fields.take::<8>().ok_or(wrong)?;
-        let (count, plain, stored) = (fields.u64(), fields.u64(), fields.u64());
-        if magic != MAGIC || !rest.is_empty() || count != Some(position(entries.len())?) {
-            return Err(wrong);
-        }
+        let (head, body) = bytes.split_first_chunk().ok_or(BundleError::Index { chunk: 0 })?;
+        let sums = Sums::of_head(head, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+        let (entries, _none) = body.as_chunks();
         let chunks = (0..)
             .zip(entries)
-            .map(|(number, entry)| decode(entry).ok_or(BundleError::Index { chunk: number }))
+            .map(|(number, entry)| decode(entry, number))
             .collect::<Result<Vec<Chunk>, BundleError>>()?;
         let index = Self::new(chunks, files)?;
-        if plain != Some(index.plain_bytes) || stored != Some(index.stored_bytes) {
-            return Err(BundleError::Index { chunk: position(index.chunks.len())? });
-        }
+        index.sums.agree(sums)?;
         Ok(index)
     }
 
     /// The table's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let count = u64::try_from(self.chunks.len()).expect("usize is at most 64 bits");
         let mut out = Vec::from(MAGIC);
-        for number in [count, self.plain_bytes, self.stored_bytes] {
+        for number in [self.sums.chunks, self.sums.plain_bytes, self.sums.stored_bytes] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         for chunk in &self.chunks {
@@ -134,38 +120,130 @@ impl Index {
         &self.chunks
     }
 
-    /// The chunks of one volume: `count` from `first` on.
-    #[must_use]
-    pub fn volume(&self, first: u64, count: u64) -> Option<&[Chunk]> {
-        let first = usize::try_from(first).ok()?;
-        let end = first.checked_add(usize::try_from(count).ok()?)?;
-        self.chunks.get(first..end)
-    }
-
-    /// The chunks of the volume that `head` describes. Only the first volume begins at the first
-    /// chunk, and only the last one ends at the last, so that a head cannot say more volumes or
-    /// fewer than there are.
+    /// The chunks of the volume that `head` describes.
     ///
     /// # Errors
     /// [`BundleError::Head`].
     pub fn of_volume(&self, head: &VolumeHead) -> Result<&[Chunk], BundleError> {
-        let chunks = self.volume(head.first_chunk, head.chunks).ok_or(BundleError::Head)?;
-        let end = head.first_chunk.checked_add(head.chunks).ok_or(BundleError::Head)?;
-        let begins = (head.volume == 1) == (head.first_chunk == 0);
-        let ends = (head.volume == head.volumes) == (end == position(self.chunks.len())?);
-        if begins && ends { Ok(chunks) } else { Err(BundleError::Head) }
+        let Range { start, end } = self.sums.range(head)?;
+        let place = |number: u64| usize::try_from(number).ok();
+        let range = place(start).zip(place(end)).map(|(start, end)| start..end);
+        range.and_then(|range| self.chunks.get(range)).ok_or(BundleError::Head)
     }
 
     /// Plain bytes of all chunks.
     #[must_use]
     pub const fn plain_bytes(&self) -> u64 {
-        self.plain_bytes
+        self.sums.plain_bytes
     }
 
     /// Stored bytes of all chunks.
     #[must_use]
     pub const fn stored_bytes(&self) -> u64 {
-        self.stored_bytes
+        self.sums.stored_bytes
+    }
+}
+
+/// What a table says of all its chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) chunks: u64,
+    pub(crate) plain_bytes: u64,
+    pub(crate) stored_bytes: u64,
+}
+
+impl Sums {
+    /// Those in the head of a table that is `bytes` long as a whole.
+    pub(crate) fn of_head(head: &[u8; HEAD_BYTES], bytes: u64) -> Result<Self, BundleError> {
+        let wrong = BundleError::Index { chunk: 0 };
+        let mut fields = Fields(head);
+        let magic = fields.take::<8>().ok_or(wrong)?;
+        let mut number = || fields.u64().ok_or(wrong);
+        let sums = Self { chunks: number()?, plain_bytes: number()?, stored_bytes: number()? };
+        let body = sums.chunks.checked_mul(wide(CHUNK_BYTES));
+        let length = body.and_then(|body| body.checked_add(wide(HEAD_BYTES)));
+        if magic == MAGIC && length == Some(bytes) && bytes <= INDEX_BYTES_MAX {
+            Ok(sums)
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// Refuses a head that says another thing than its chunks.
+    pub(crate) fn agree(self, head: Self) -> Result<(), BundleError> {
+        if self == head { Ok(()) } else { Err(BundleError::Index { chunk: self.chunks }) }
+    }
+
+    /// The chunks of the volume that `head` describes. Only the first volume begins at the first
+    /// chunk, and only the last one ends at the last, so that a head cannot say more volumes or
+    /// fewer than there are.
+    pub(crate) fn range(self, head: &VolumeHead) -> Result<Range<u64>, BundleError> {
+        let end = head.first_chunk.checked_add(head.chunks).ok_or(BundleError::Head)?;
+        let begins = (head.volume == 1) == (head.first_chunk == 0);
+        let ends = (head.volume == head.volumes) == (end == self.chunks);
+        if begins && ends && end <= self.chunks {
+            Ok(head.first_chunk..end)
+        } else {
+            Err(BundleError::Head)
+        }
+    }
+}
+
+/// Walks files and chunks together: each file is met in order, from 0 to its size.
+pub(crate) struct Cover<'a> {
+    files: &'a [FileEntry],
+    /// The file whose bytes come next, and how many of them came.
+    file: u64,
+    covered: u64,
+    sums: Sums,
+}
+
+impl<'a> Cover<'a> {
+    pub(crate) fn of(files: &'a [FileEntry]) -> Self {
+        Self { files, file: 0, covered: 0, sums: Sums::default() }
+    }
+
+    /// The next chunk.
+    pub(crate) fn take(&mut self, chunk: &Chunk) -> Result<(), BundleError> {
+        let number = self.sums.chunks;
+        check(chunk, number)?;
+        self.pass_whole_files();
+        let wrong = BundleError::Coverage { chunk: number };
+        let size = self.files.first().ok_or(wrong)?.size;
+        if chunk.file != self.file || chunk.offset != self.covered {
+            return Err(wrong);
+        }
+        self.covered = self.covered.checked_add(chunk.plain_bytes).ok_or(wrong)?;
+        if self.covered > size {
+            return Err(wrong);
+        }
+        let sum = |sum: u64, more: u64| sum.checked_add(more).ok_or(wrong);
+        self.sums = Sums {
+            chunks: sum(number, 1)?,
+            plain_bytes: sum(self.sums.plain_bytes, chunk.plain_bytes)?,
+            stored_bytes: sum(self.sums.stored_bytes, chunk.stored_bytes)?,
+        };
+        Ok(())
+    }
+
+    /// After the last chunk.
+    pub(crate) fn end(mut self) -> Result<Sums, BundleError> {
+        self.pass_whole_files();
+        if self.files.is_empty() {
+            Ok(self.sums)
+        } else {
+            Err(BundleError::Coverage { chunk: self.sums.chunks })
+        }
+    }
+
+    /// A file without bytes has no chunks.
+    fn pass_whole_files(&mut self) {
+        while let [file, rest @ ..] = self.files
+            && file.size == self.covered
+        {
+            (self.files, self.covered) = (rest, 0);
+            self.file = self.file.saturating_add(1);
+        }
     }
 }
 
@@ -184,21 +262,25 @@ impl Fields<'_> {
     }
 }
 
-fn decode(entry: &[u8; CHUNK_BYTES]) -> Option<Chunk> {
-    let mut fields = Fields(entry);
-    Some(Chunk {
-        stored: Digest::from_bytes(fields.take()?),
-        stored_bytes: fields.u64()?,
-        plain_bytes: fields.u64()?,
-        content: Digest::from_bytes(fields.take()?),
-        codec: match fields.u64()? {
-            0 => Codec::Raw,
-            1 => Codec::Zstd,
-            _ => return None,
-        },
-        file: fields.u64()?,
-        offset: fields.u64()?,
-    })
+/// Chunk `number` of a table.
+pub(crate) fn decode(entry: &[u8; CHUNK_BYTES], number: u64) -> Result<Chunk, BundleError> {
+    let read = || {
+        let mut fields = Fields(entry);
+        Some(Chunk {
+            stored: Digest::from_bytes(fields.take()?),
+            stored_bytes: fields.u64()?,
+            plain_bytes: fields.u64()?,
+            content: Digest::from_bytes(fields.take()?),
+            codec: match fields.u64()? {
+                0 => Codec::Raw,
+                1 => Codec::Zstd,
+                _ => return None,
+            },
+            file: fields.u64()?,
+            offset: fields.u64()?,
+        })
+    };
+    read().ok_or(BundleError::Index { chunk: number })
 }
 
 /// The rules for one chunk by itself.
@@ -212,28 +294,9 @@ fn check(chunk: &Chunk, number: u64) -> Result<(), BundleError> {
     if sized && honest { Ok(()) } else { Err(BundleError::Index { chunk: number }) }
 }
 
-/// Walks files and chunks together: each file is met in order, from 0 to its size.
-fn cover(chunks: &[Chunk], files: &[FileEntry]) -> Result<(), BundleError> {
-    let mut chunks = (0u64..).zip(chunks).peekable();
-    for (number, file) in (0u64..).zip(files) {
-        let mut covered = 0u64;
-        while covered < file.size {
-            let (at, chunk) = chunks.next().ok_or(BundleError::Coverage { chunk: u64::MAX })?;
-            let wrong = BundleError::Coverage { chunk: at };
-            if chunk.file != number || chunk.offset != covered {
-                return Err(wrong);
-            }
-            covered = covered.checked_add(chunk.plain_bytes).ok_or(wrong)?;
-            if covered > file.size {
-                return Err(wrong);
-            }
-        }
-    }
-    chunks.peek().map_or(Ok(()), |(at, _)| Err(BundleError::Coverage { chunk: *at }))
-}
-
-fn position(count: usize) -> Result<u64, BundleError> {
-    u64::try_from(count).map_err(|_cause| BundleError::Index { chunk: 0 })
+/// A length as the format has it.
+pub(crate) fn wide(length: usize) -> u64 {
+    u64::try_from(length).expect("usize is at most 64 bits")
 }
 
 #[cfg(test)]
@@ -286,8 +349,6 @@ mod tests {
         assert_eq!(Index::parse(&index.encode(), &files(&sizes)), Ok(index.clone()));
         assert_eq!((index.plain_bytes(), index.stored_bytes()), ((4 << 30) + 8, (4 << 30) + 8));
         assert_eq!(index.chunks(), cut(&sizes, 4 << 20));
-        assert_eq!(index.volume(1, 2), index.chunks().get(1..3));
-        assert_eq!(index.volume(1, u64::MAX), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! bundle passes from intake to verification.
 //!
 //! It decides whether bytes are in the accepted language and what they say. It never checks who
-//! signed them (`cloister-verify` does), never decompresses, and never touches a file.
+//! signed them (`cloister-verify` does), never decompresses, and opens no
+//! file; of one that is handed to it, it reads the index.
 //! `docs/formats/bundle.md` shows the format on one page.
 
 #![cfg_attr(
@@ -23,6 +24,7 @@ pub mod limits;
 mod manifest;
 mod path;
 pub mod receipt;
+mod table;
 mod tree;
 mod volume;
 
@@ -33,5 +35,6 @@ pub use manifest::{
     Attached, Base, Cut, FileEntry, IndexEntry, Manifest, PREDICATE, Release, Requires, Runtime,
 };
 pub use path::{PathRule, ReleasePath};
+pub use table::{Chunks, Table, TableError};
 pub use tree::tree_digest;
 pub use volume::{VolumeHead, volume_file_name};

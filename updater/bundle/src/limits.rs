@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(1u64 << ZSTD_WINDOW_LOG_MAX, CHUNK_PLAIN_BYTES_MAX);
         assert_eq!(MEMBER_BYTES_MAX, (8 << 30) - 1);
         assert_eq!(META_FILES_MAX, 1088);
-        assert_eq!(crate::handover::INDEX_PART_BYTES_MAX, 4_194_304);
+        assert_eq!(crate::handover::INDEX_PART_BYTES_MAX, 1_048_576);
         assert_eq!(crate::receipt::RECEIPT_BYTES_MAX, 2_147_483_648);
         // A bit for each of 2 581 109 chunks, and one byte more.
         assert_eq!(CARRIED_BYTES_MAX, 322_639);

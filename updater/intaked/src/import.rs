@@ -1,13 +1,15 @@
 //! An import: from a medium's volumes into quarantine, by the plans of updaterd.
 
-use std::{ops::ControlFlow, sync::MutexGuard};
+use std::{fs::File, ops::ControlFlow, sync::MutexGuard};
 
 use cloister_bundle::{
-    BundleError, Carried, FileEntry, Index, VolumeHead,
-    handover::{Answer, Blob, FILL_CHUNKS_MAX, Offer, Plan, PlannedFile, Purpose, Request},
+    Carried, FileEntry, Table, VolumeHead,
+    handover::{
+        Answer, Blob, Expected, FILL_CHUNKS_MAX, Offer, Plan, PlannedFile, Purpose, Request,
+    },
 };
 use cloister_config::Config;
-use cloister_daemon::{Connection, Stop, clock::Stopwatch};
+use cloister_daemon::{Connection, Stop, clock::Stopwatch, files::set_aside};
 use cloister_domain::{ByteCount, ImportId};
 use cloister_quarantine::{Head, Outcome, Parts, Place, QuarantineError, Source, Task};
 use cloister_wire::intake::Event;
@@ -46,9 +48,26 @@ pub(crate) fn offer(head: &Head, medium: &Medium, purpose: Purpose) -> Request {
     })
 }
 
-/// The index, which updaterd has verified, over the plan's files. Paths decide nothing here, so the
+/// Sets the index aside, which comes next on the medium: a release may have more chunks than memory
+/// should hold.
+pub(crate) fn read_index(
+    source: &mut Source<Reader<'_>>,
+    expected: Expected,
+    config: &Config,
+) -> Result<File, IntakeError> {
+    let aside = set_aside(&config.paths.quarantine());
+    let mut aside = aside.map_err(QuarantineError::Write)?;
+    source.index(expected, &mut aside)?;
+    Ok(aside)
+}
+
+/// The index, whose bytes are the signed ones, over the plan's files. Paths decide nothing here, so the
 /// files get numbers for names.
-pub(crate) fn read_index(bytes: &[u8], files: &[PlannedFile]) -> Result<Index, IntakeError> {
+pub(crate) fn open_index(
+    aside: File,
+    expected: Expected,
+    files: &[PlannedFile],
+) -> Result<Table<File>, IntakeError> {
     let files: Vec<FileEntry> = files
         .iter()
         .enumerate()
@@ -58,7 +77,8 @@ pub(crate) fn read_index(bytes: &[u8], files: &[PlannedFile]) -> Result<Index, I
             sha256: file.sha256,
         })
         .collect();
-    Index::parse(bytes, &files).map_err(|error: BundleError| QuarantineError::from(error).into())
+    let ByteCount(bytes) = expected.bytes;
+    Ok(Table::open(aside, bytes, &files).map_err(QuarantineError::from)?)
 }
 
 impl Turn<'_> {
@@ -152,7 +172,7 @@ enum Copied {
 #[derive(Clone, Copy)]
 struct Opened<'a> {
     plan: &'a Plan,
-    index: &'a Index,
+    index: &'a Table<File>,
     volume: &'a VolumeHead,
     carried: Option<&'a Carried>,
     attestations: &'a [Vec<u8>],
@@ -185,12 +205,12 @@ impl Volume<'_, '_> {
             .iter()
             .map(|expected| source.attestation(*expected))
             .collect::<Result<_, _>>()?;
-        let index = source.index(seen.index)?;
-        let plan = self.updaterd.index(&index)?;
+        let aside = read_index(&mut source, seen.index, self.turn.config)?;
+        let plan = self.updaterd.index(&aside, seen.index.bytes)?;
         if seen.import != Some(plan.import) {
             return Err(IntakeError::OutOfTurn);
         }
-        let index = read_index(&index, &plan.files)?;
+        let index = open_index(aside, seen.index, &plan.files)?;
         let carried = source.carried(place.chunks)?;
         tracing::info!(import = plan.import.0, volume = place.volume, "copying");
         let attestations = &attestations;
@@ -212,7 +232,7 @@ impl Volume<'_, '_> {
             _ => Parts::open(&quarantine, plan, index)?,
         };
         let import = plan.import;
-        let wanted = parts.wanted(index, volume, carried);
+        let wanted = parts.wanted(index, volume, carried)?;
         let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(volume, bits));
         if wanted.chunks == 0 && left_out.is_empty() {
             self.tell(&Event::Repeated { import, volume: volume.volume })?;
@@ -220,7 +240,7 @@ impl Volume<'_, '_> {
         let reserve = self.turn.config.update.reserve_bytes;
         let task = Task { plan, index, volume, carried, attestations, reserve };
         self.fill(&mut parts, index, &left_out)?;
-        let goal = parts.held_bytes(index).saturating_add(wanted.plain_bytes.0);
+        let goal = parts.held_bytes(index)?.saturating_add(wanted.plain_bytes.0);
         let mut telling = Telling::new(import, index, volume.volume, goal);
         let mut failed = None;
         let outcome =
@@ -261,7 +281,12 @@ impl Volume<'_, '_> {
 
     /// Has chunks that a thin volume leaves out written into quarantine from the shelf. What the
     /// shelf does not have stays missing, and is remembered.
-    fn fill(&self, parts: &mut Parts, index: &Index, left_out: &[u64]) -> Result<(), IntakeError> {
+    fn fill(
+        &self,
+        parts: &mut Parts,
+        index: &Table<File>,
+        left_out: &[u64],
+    ) -> Result<(), IntakeError> {
         let mut needs = Vec::new();
         for some in left_out.chunks(FILL_CHUNKS_MAX) {
             if self.turn.stop.is_set() || self.turn.client.is_closed() {
@@ -303,7 +328,7 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(import: ImportId, index: &Index, volume: u32, goal: u64) -> Self {
+    fn new(import: ImportId, index: &Table<File>, volume: u32, goal: u64) -> Self {
         let total = ByteCount(index.plain_bytes());
         let (begun, pace) = (Stopwatch::start(), Pace::default());
         Self { import, total, volume, goal, begun, pace, last: None }

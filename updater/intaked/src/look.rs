@@ -1,6 +1,8 @@
 //! Looking without importing: what a medium's volumes say of themselves, whether their signatures
 //! hold, and what an import would come to. Nothing is recorded or kept.
 
+use std::fs::File;
+
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
     BundleError, Manifest,
@@ -14,7 +16,7 @@ use cloister_wire::intake::{Event, Forecast, Said};
 
 use crate::{
     IntakeError,
-    import::{offer, read_index},
+    import::{offer, open_index, read_index},
     medium::Medium,
     reader::{Reader, identities},
     survey::Survey,
@@ -163,8 +165,8 @@ impl Outlook {
         for expected in &seen.attestations {
             source.attestation(*expected)?;
         }
-        let table = source.index(seen.index)?;
-        let index = read_index(&table, &seen.files)?;
+        let aside = read_index(source, seen.index, config)?;
+        let index = open_index(aside, seen.index, &seen.files)?;
         let carried = source.carried(head.volume.chunks)?;
         let carried = carried.as_ref();
         let (mut parts, needed_bytes) = match before {
@@ -176,15 +178,15 @@ impl Outlook {
                 let folder = import.to_string();
                 let plan = Plan { import, generation, folder, files: seen.files };
                 let parts = Parts::look(&config.paths.quarantine(), &plan, &index)?;
-                let held = parts.held_bytes(&index);
+                let held = parts.held_bytes(&index)?;
                 (parts, ByteCount(index.plain_bytes().saturating_sub(held)))
             }
         };
-        let wanted = parts.wanted(&index, &head.volume, carried);
+        let wanted = parts.wanted(&index, &head.volume, carried)?;
         let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(&head.volume, bits));
-        let filled = on_the_shelf(updaterd, &table, &left_out)?;
+        let filled = on_the_shelf(updaterd, index.file(), seen.index.bytes, &left_out)?;
         parts.suppose(&head.volume, carried);
-        parts.suppose_filled(&index, &left_out, &filled);
+        parts.suppose_filled(&index, &left_out, &filled)?;
         let count = |chunks: &[u64]| u64::try_from(chunks.len()).expect("a count fits 64 bits");
         let forecast = Forecast {
             volume: head.volume.volume,
@@ -194,7 +196,7 @@ impl Outlook {
             left_out_chunks: count(&left_out),
             filled_chunks: count(&filled),
         };
-        let missing = parts.missing(&index, &head.volume);
+        let missing = parts.missing(&index, &head.volume)?;
         Ok(Self { import: seen.import, forecast, parts, missing, needed_bytes })
     }
 }
@@ -202,12 +204,13 @@ impl Outlook {
 /// Which of the chunks that a thin volume leaves out the shelf has.
 fn on_the_shelf(
     updaterd: &Updaterd,
-    table: &[u8],
+    index: &File,
+    bytes: ByteCount,
     left_out: &[u64],
 ) -> Result<Vec<u64>, IntakeError> {
     let mut there = Vec::new();
     if !left_out.is_empty() {
-        updaterd.show_index(table)?;
+        updaterd.show_index(index, bytes)?;
     }
     for some in left_out.chunks(FILL_CHUNKS_MAX) {
         there.extend(updaterd.fill(some)?);

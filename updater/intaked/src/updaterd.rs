@@ -1,8 +1,11 @@
 //! What intaked says to updaterd.
 
+use std::{fs::File, os::unix::fs::FileExt as _};
+
 use cloister_bundle::handover::{Answer, Blob, INDEX_PART_BYTES_MAX, Plan, Request, Seen};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, FrameError};
+use cloister_domain::ByteCount;
 use cloister_quarantine::{Parted, QuarantineError};
 use cloister_wire::{
     Problem,
@@ -10,6 +13,17 @@ use cloister_wire::{
 };
 
 use crate::IntakeError;
+
+/// The first `bytes` bytes of a file, in parts of an index.
+fn parts(aside: &File, bytes: ByteCount) -> impl Iterator<Item = Result<Blob, QuarantineError>> {
+    let starts = (0..bytes.0).step_by(INDEX_PART_BYTES_MAX);
+    starts.map(move |at| {
+        let count = bytes.0.saturating_sub(at).min(INDEX_PART_BYTES_MAX as u64);
+        let mut part = vec![0; usize::try_from(count).unwrap_or(INDEX_PART_BYTES_MAX)];
+        aside.read_exact_at(&mut part, at).map_err(QuarantineError::Aside)?;
+        Ok(Blob(part))
+    })
+}
 
 /// One connection to updaterd: one volume.
 pub(crate) struct Updaterd(Connection);
@@ -56,22 +70,22 @@ impl Updaterd {
     }
 
     /// Hands the index over in parts; the plan comes after the last.
-    pub(crate) fn index(&self, bytes: &[u8]) -> Result<Plan, IntakeError> {
-        let mut parts = bytes.chunks(INDEX_PART_BYTES_MAX);
-        loop {
-            let part = Blob(parts.next().ok_or(IntakeError::OutOfTurn)?.to_vec());
-            match self.ask(&Request::Index { part })? {
+    pub(crate) fn index(&self, aside: &File, bytes: ByteCount) -> Result<Plan, IntakeError> {
+        let mut parts = parts(aside, bytes);
+        while let Some(part) = parts.next() {
+            match self.ask(&Request::Index { part: part? })? {
                 Answer::More => {}
-                Answer::Plan(plan) if parts.len() == 0 => return Ok(plan),
-                _ => return Err(IntakeError::OutOfTurn),
+                Answer::Plan(plan) if parts.next().is_none() => return Ok(plan),
+                _ => break,
             }
         }
+        Err(IntakeError::OutOfTurn)
     }
 
     /// Hands the index of a volume over that is only looked at.
-    pub(crate) fn show_index(&self, bytes: &[u8]) -> Result<(), IntakeError> {
-        for part in bytes.chunks(INDEX_PART_BYTES_MAX) {
-            match self.ask(&Request::Index { part: Blob(part.to_vec()) })? {
+    pub(crate) fn show_index(&self, aside: &File, bytes: ByteCount) -> Result<(), IntakeError> {
+        for part in parts(aside, bytes) {
+            match self.ask(&Request::Index { part: part? })? {
                 Answer::More => {}
                 _ => return Err(IntakeError::OutOfTurn),
             }

@@ -194,7 +194,7 @@ impl Package {
             let bundle = self.manifest.generation();
             let head =
                 VolumeHead { format: 1, bundle, volume: number, volumes, first_chunk, chunks };
-            let range = self.index.volume(first_chunk, chunks).context("a range of the index")?;
+            let range = self.index.of_volume(&head)?;
             let carried: Vec<bool> = range.iter().map(|chunk| part.has(chunk)).collect();
             let bits = part.is_thin().then(|| Carried::of(&carried));
             files::write_whole(&path, |out| {

@@ -86,10 +86,8 @@ impl Volume {
         let wrong = BundleError::Digest { chunk: release.index.chunks };
         ensure!(Digest::of(&table) == release.index.sha256, wrong);
         let index = Index::parse(&table, &release.files)?;
-        let chunks = head.chunks;
-        let inside = index.volume(head.first_chunk, head.chunks).is_some();
-        ensure!(inside, "the volume's head names chunks that the index does not have");
-        let (carried, begun) = read_carried(&mut rest, chunks)?;
+        index.of_volume(&head)?;
+        let (carried, begun) = read_carried(&mut rest, head.chunks)?;
         members += u64::from(carried.is_some());
         let rest = Cursor::new(begun).chain(rest);
         Ok(Self { head, meta, envelope, manifest, attestations, index, carried, rest, members })
@@ -100,8 +98,7 @@ impl Volume {
     /// # Errors
     /// When a chunk differs or the end is not where it must be.
     pub fn check_chunks(mut self) -> Result<()> {
-        let chunks = self.index.volume(self.head.first_chunk, self.head.chunks);
-        let chunks = (0usize..).zip(chunks.unwrap_or_default());
+        let chunks = (0usize..).zip(self.index.of_volume(&self.head)?);
         for (number, (near, chunk)) in (self.head.first_chunk..).zip(chunks) {
             if self.carried.as_ref().is_some_and(|carried| !carried.has(near)) {
                 continue;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use cloister_bundle::{
-    BundleError, Carried, Chunk, Index, VolumeHead,
+    BundleError, Carried, Chunk, Table, VolumeHead,
     container::member_bytes,
     handover::{Complete, Missing, Plan},
     limits::CHUNK_STORED_BYTES_MAX,
@@ -39,7 +39,7 @@ pub struct Task<'a> {
     /// What verification allows.
     pub plan: &'a Plan,
     /// The verified index.
-    pub index: &'a Index,
+    pub index: &'a Table<File>,
     /// Which chunks this volume holds.
     pub volume: &'a VolumeHead,
     /// Which of these a thin volume carries; `None` where it is all.
@@ -126,7 +126,7 @@ impl Task<'_> {
             parts.keep_attestation(attestation)?;
         }
         parts.remember(self.volume)?;
-        let held = parts.held_bytes(self.index);
+        let held = parts.held_bytes(self.index)?;
         let written = AtomicU64::new(held);
         parts.check_space(self.index.plain_bytes().saturating_sub(held), self.reserve)?;
         let mut last = None;
@@ -161,7 +161,7 @@ impl Task<'_> {
         let (volume, read_bytes) = (source.digest(), source.read_bytes());
         if !parts.is_whole() {
             let copied_chunks = u64::try_from(copied.len()).expect("a count fits 64 bits");
-            let missing = parts.missing(self.index, self.volume);
+            let missing = parts.missing(self.index, self.volume)?;
             return Ok(Outcome::Parted(Parted { volume, read_bytes, copied_chunks, missing }));
         }
         let resumed_chunks = parts.resumed_chunks();
@@ -189,6 +189,7 @@ impl Task<'_> {
         // Bytes of members that are not read, since the last that was.
         let (mut passed, beyond) = (0u64, BundleError::Truncated);
         for (number, chunk) in (first..).zip(chunks) {
+            let chunk = chunk?;
             let in_range = number.saturating_sub(first);
             if self.carried.is_some_and(|carried| !carried.has(in_range)) {
                 continue;
@@ -208,7 +209,7 @@ impl Task<'_> {
             };
             let position = u64::try_from(number).map_err(|_large| QuarantineError::Plan)?;
             source.chunk(position, chunk.stored, chunk.stored_bytes, &mut buffer)?;
-            let checked = Checked { number: position, chunk: *chunk, stored: buffer };
+            let checked = Checked { number: position, chunk, stored: buffer };
             to_writer.send(checked).map_err(|_writer_failed| QuarantineError::Interrupted)?;
             copied.push(number);
             tell()?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloister_bundle::BundleError;
+use cloister_bundle::{BundleError, TableError};
 use cloister_domain::{ByteCount, Class, Coded};
 use cloister_sealed::SealedError;
 
@@ -37,6 +37,9 @@ pub enum QuarantineError {
     /// Quarantine cannot be written.
     #[error("quarantine cannot be written")]
     Write(#[source] io::Error),
+    /// The index cannot be read again.
+    #[error("the index of the release cannot be read where it was set aside")]
+    Aside(#[source] io::Error),
     /// Too little space.
     #[error("the import needs {needed} of free space and there are {free}; free some first")]
     Space {
@@ -65,7 +68,20 @@ impl QuarantineError {
         match self {
             Self::Form(_) | Self::Member { .. } | Self::Unpack { .. } | Self::Plan => false,
             Self::Sealed(error) => matches!(error, SealedError::Read(_)),
-            Self::Medium(_) | Self::Write(_) | Self::Space { .. } | Self::Interrupted => true,
+            Self::Medium(_)
+            | Self::Write(_)
+            | Self::Aside(_)
+            | Self::Space { .. }
+            | Self::Interrupted => true,
+        }
+    }
+}
+
+impl From<TableError> for QuarantineError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Form(error) => Self::Form(error),
+            TableError::Read(source) => Self::Aside(source),
         }
     }
 }
@@ -76,7 +92,7 @@ impl Coded for QuarantineError {
             Self::Form(error) => error.class(),
             Self::Sealed(error) => error.class(),
             Self::Member { .. } | Self::Unpack { .. } => Class::Refused,
-            Self::Plan | Self::Medium(_) | Self::Write(_) => Class::Fault,
+            Self::Plan | Self::Medium(_) | Self::Write(_) | Self::Aside(_) => Class::Fault,
             Self::Space { .. } | Self::Interrupted => Class::Busy,
         }
     }
@@ -90,6 +106,7 @@ impl Coded for QuarantineError {
             Self::Plan => "quarantine.plan",
             Self::Medium(_) => "quarantine.medium",
             Self::Write(_) => "quarantine.write",
+            Self::Aside(_) => "quarantine.aside",
             Self::Space { .. } => "quarantine.space",
             Self::Interrupted => "quarantine.interrupted",
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use cloister_bundle::{
-    Index, VolumeHead,
+    Table, TableError, VolumeHead,
     handover::Missing,
     limits::{HEAD_BYTES_MAX, INDEX_BYTES_MAX, VOLUMES_MAX},
     receipt::ContentIds,
@@ -67,13 +67,20 @@ impl Volumes {
     ///
     /// A volume that was seen is missing while one of its chunks is; one that was never seen, while
     /// chunks are missing that no seen one has.
-    pub(crate) fn missing(&self, index: &Index, held: &[bool], of: u32, left: &Needs) -> Missing {
+    pub(crate) fn missing(
+        &self,
+        index: &Table<File>,
+        held: &[bool],
+        of: u32,
+        left: &Needs,
+    ) -> Result<Missing, TableError> {
         let (mut chunks, mut bytes, mut needs) = (0u64, 0u64, 0u64);
         // What no volume brings counts for none.
         let mut awaited = vec![false; held.len()];
         for ((chunk, _), awaited) in
-            index.chunks().iter().zip(held).zip(&mut awaited).filter(|((_, held), _)| !**held)
+            index.chunks().zip(held).zip(&mut awaited).filter(|((_, held), _)| !**held)
         {
+            let chunk = chunk?;
             *awaited = !left.0.contains(&chunk.content);
             needs = needs.saturating_add(u64::from(!*awaited));
             chunks = chunks.saturating_add(1);
@@ -95,7 +102,7 @@ impl Volumes {
             None => elsewhere > 0,
         };
         let volumes = (1..=of).filter(is_missing).collect();
-        Missing { volumes, of, chunks, stored_bytes: ByteCount(bytes), needs }
+        Ok(Missing { volumes, of, chunks, stored_bytes: ByteCount(bytes), needs })
     }
 }
 
@@ -117,16 +124,12 @@ impl Needs {
     }
 
     /// Counts more of them, not on the disk.
-    pub(crate) fn suppose(&mut self, more: impl Iterator<Item = Digest>) {
+    pub(crate) fn suppose(&mut self, more: Vec<Digest>) {
         self.0.extend(more);
     }
 
     /// Remembers more of them, on the disk too.
-    pub(crate) fn note(
-        &mut self,
-        folder: &Path,
-        more: impl Iterator<Item = Digest>,
-    ) -> io::Result<()> {
+    pub(crate) fn note(&mut self, folder: &Path, more: Vec<Digest>) -> io::Result<()> {
         let before = self.0.len();
         self.0.extend(more);
         if self.0.len() == before {

@@ -4,12 +4,13 @@ use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io,
+    iter::Peekable,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use cloister_bundle::{
-    Carried, Chunk, Index, VolumeHead,
+    Carried, Chunk, Chunks, Table, TableError, VolumeHead,
     handover::{Missing, Plan, PlannedFile},
 };
 use cloister_domain::{ByteCount, Digest};
@@ -63,7 +64,11 @@ impl Parts {
     ///
     /// # Errors
     /// [`QuarantineError::Plan`] and [`QuarantineError::Write`].
-    pub fn open(quarantine: &Path, plan: &Plan, index: &Index) -> Result<Self, QuarantineError> {
+    pub fn open(
+        quarantine: &Path,
+        plan: &Plan,
+        index: &Table<File>,
+    ) -> Result<Self, QuarantineError> {
         let parts = Self::in_folder(quarantine, plan)?;
         make_folder(&parts.folder.join("files"))?;
         parts.take_all(index, true)
@@ -73,7 +78,11 @@ impl Parts {
     ///
     /// # Errors
     /// As [`Parts::open`].
-    pub fn look(quarantine: &Path, plan: &Plan, index: &Index) -> Result<Self, QuarantineError> {
+    pub fn look(
+        quarantine: &Path,
+        plan: &Plan,
+        index: &Table<File>,
+    ) -> Result<Self, QuarantineError> {
         Self::in_folder(quarantine, plan)?.take_all(index, false)
     }
 
@@ -94,20 +103,15 @@ impl Parts {
         })
     }
 
-    fn take_all(mut self, index: &Index, making: bool) -> Result<Self, QuarantineError> {
+    fn take_all(mut self, index: &Table<File>, making: bool) -> Result<Self, QuarantineError> {
         let files = std::mem::take(&mut self.plan.files);
-        let mut chunks = index.chunks();
+        let mut chunks = index.chunks().peekable();
         for (number, file) in files.iter().enumerate() {
-            // The index lists files in their order, each file's chunks together.
-            let of_file = |chunk: &Chunk| usize::try_from(chunk.file) == Ok(number);
-            let count = chunks.iter().take_while(|chunk| of_file(chunk)).count();
-            let (of_this_file, rest) = chunks.split_at(count);
-            chunks = rest;
-            self.take_stock(number, file, of_this_file, making)?;
+            self.take_stock(number, file, &mut chunks, making)?;
         }
         self.plan.files = files;
         self.note_looks();
-        if chunks.is_empty() { Ok(self) } else { Err(QuarantineError::Plan) }
+        if chunks.next().is_none() { Ok(self) } else { Err(QuarantineError::Plan) }
     }
 
     /// Whether this is still what lies in quarantine for `plan`: no file was changed, taken away or
@@ -135,19 +139,32 @@ impl Parts {
     }
 
     /// What is not there, and on which volumes of a set like that of `volume` it must be.
-    #[must_use]
-    pub fn missing(&self, index: &Index, volume: &VolumeHead) -> Missing {
-        self.volumes.missing(index, &self.held, volume.volumes, &self.needs)
+    ///
+    /// # Errors
+    /// [`QuarantineError::Aside`].
+    pub fn missing(
+        &self,
+        index: &Table<File>,
+        volume: &VolumeHead,
+    ) -> Result<Missing, QuarantineError> {
+        Ok(self.volumes.missing(index, &self.held, volume.volumes, &self.needs)?)
     }
 
     /// What of `volume`, which carries `carried` or all, is not there.
-    #[must_use]
-    pub fn wanted(&self, index: &Index, volume: &VolumeHead, carried: Option<&Carried>) -> Wanted {
+    ///
+    /// # Errors
+    /// [`QuarantineError::Form`] if the volume is none of this release; [`QuarantineError::Aside`].
+    pub fn wanted(
+        &self,
+        index: &Table<File>,
+        volume: &VolumeHead,
+        carried: Option<&Carried>,
+    ) -> Result<Wanted, QuarantineError> {
         let first = usize::try_from(volume.first_chunk).unwrap_or(usize::MAX);
-        let chunks = index.volume(volume.first_chunk, volume.chunks).unwrap_or_default();
         let mut wanted = Wanted::default();
         // All sums are below those of the index, which it has checked.
-        for (number, chunk) in (first..).zip(chunks) {
+        for (number, chunk) in (first..).zip(index.of_volume(volume)?) {
+            let chunk = chunk?;
             let brought = carried.is_none_or(|carried| carried.has(number.saturating_sub(first)));
             if brought && !self.is_held(number) {
                 wanted.chunks = wanted.chunks.saturating_add(1);
@@ -155,7 +172,7 @@ impl Parts {
                 wanted.plain_bytes.0 = wanted.plain_bytes.0.saturating_add(chunk.plain_bytes);
             }
         }
-        wanted
+        Ok(wanted)
     }
 
     /// Counts `volume` as read and its chunks as there, for a look ahead.
@@ -184,16 +201,21 @@ impl Parts {
     /// Hashes chunks that somebody else wrote to their places, and counts the right ones as there.
     ///
     /// # Errors
-    /// [`QuarantineError::Write`]; [`QuarantineError::Plan`] for a number outside of the index.
-    pub fn take_filled(&mut self, index: &Index, numbers: &[u64]) -> Result<(), QuarantineError> {
+    /// [`QuarantineError::Write`] and [`QuarantineError::Aside`]; [`QuarantineError::Plan`] for a number
+    /// outside of the index.
+    pub fn take_filled(
+        &mut self,
+        index: &Table<File>,
+        numbers: &[u64],
+    ) -> Result<(), QuarantineError> {
         let mut buffer = Vec::new();
         for number in numbers {
+            let chunk = index.chunk(*number)?.ok_or(QuarantineError::Plan)?;
             let number = usize::try_from(*number).map_err(|_large| QuarantineError::Plan)?;
-            let chunk = index.chunks().get(number).ok_or(QuarantineError::Plan)?;
             let file = usize::try_from(chunk.file).map_err(|_large| QuarantineError::Plan)?;
             let part = self.file(file).map_err(QuarantineError::Write)?;
             let length = part.metadata().map_err(QuarantineError::Write)?.len();
-            if holds(&part, length, chunk, &mut buffer)? {
+            if holds(&part, length, &chunk, &mut buffer)? {
                 self.hold(number);
             }
         }
@@ -204,15 +226,27 @@ impl Parts {
     /// Remembers which chunks thin volumes left out and nobody has, by content.
     ///
     /// # Errors
-    /// [`QuarantineError::Write`].
-    pub fn note_needs(&mut self, index: &Index, numbers: &[u64]) -> Result<(), QuarantineError> {
-        let more = contents(index, numbers);
+    /// [`QuarantineError::Write`] and [`QuarantineError::Aside`].
+    pub fn note_needs(
+        &mut self,
+        index: &Table<File>,
+        numbers: &[u64],
+    ) -> Result<(), QuarantineError> {
+        let more = contents(index, numbers)?;
         self.needs.note(&self.folder, more).map_err(QuarantineError::Write)
     }
 
     /// Counts those `filled` of the chunks that a thin volume leaves out as there, and the others as what
     /// nobody has, for a look ahead.
-    pub fn suppose_filled(&mut self, index: &Index, left_out: &[u64], filled: &[u64]) {
+    ///
+    /// # Errors
+    /// [`QuarantineError::Aside`].
+    pub fn suppose_filled(
+        &mut self,
+        index: &Table<File>,
+        left_out: &[u64],
+        filled: &[u64],
+    ) -> Result<(), QuarantineError> {
         let filled: BTreeSet<u64> = filled.iter().copied().collect();
         for number in filled.iter().filter_map(|number| usize::try_from(*number).ok()) {
             if let Some(held) = self.held.get_mut(number) {
@@ -221,36 +255,46 @@ impl Parts {
         }
         let absent: Vec<u64> =
             left_out.iter().copied().filter(|number| !filled.contains(number)).collect();
-        self.needs.suppose(contents(index, &absent));
+        self.needs.suppose(contents(index, &absent)?);
+        Ok(())
     }
 
+    /// Hashes what file `number` holds already of its chunks, which come next in the index.
     fn take_stock(
         &mut self,
         number: usize,
         file: &PlannedFile,
-        chunks: &[Chunk],
+        chunks: &mut Peekable<Chunks<'_, File>>,
         making: bool,
     ) -> Result<(), QuarantineError> {
-        if file.present {
-            self.held.extend(chunks.iter().map(|_on_the_shelf| true));
-            return Ok(());
-        }
-        let part = match self.open_file(number, making) {
-            Err(error) if !making && error.kind() == io::ErrorKind::NotFound => {
-                self.held.extend(chunks.iter().map(|_nowhere| false));
-                return Ok(());
+        let part = if file.present {
+            None
+        } else {
+            match self.open_file(number, making) {
+                Err(error) if !making && error.kind() == io::ErrorKind::NotFound => None,
+                part => Some(part.map_err(QuarantineError::Write)?),
             }
-            part => part.map_err(QuarantineError::Write)?,
+        };
+        let length = match &part {
+            Some(part) => part.metadata().map_err(QuarantineError::Write)?.len(),
+            None => 0,
         };
         let ByteCount(planned) = file.bytes;
-        let length = part.metadata().map_err(QuarantineError::Write)?.len();
-        if making && length > planned {
+        if let (Some(part), true) = (&part, making && length > planned) {
             part.set_len(planned).map_err(QuarantineError::Write)?;
         }
         let mut buffer = Vec::new();
-        for chunk in chunks {
-            let held = holds(&part, length, chunk, &mut buffer)?;
-            self.resumed_chunks = self.resumed_chunks.saturating_add(u64::from(held));
+        let ends = |chunk: &Result<Chunk, TableError>| {
+            chunk.as_ref().is_ok_and(|chunk| usize::try_from(chunk.file) != Ok(number))
+        };
+        while let Some(chunk) = chunks.next_if(|chunk| !ends(chunk)) {
+            let chunk = chunk?;
+            let held = match &part {
+                Some(part) => holds(part, length, &chunk, &mut buffer)?,
+                None => file.present,
+            };
+            let resumed = held && part.is_some();
+            self.resumed_chunks = self.resumed_chunks.saturating_add(u64::from(resumed));
             self.held.push(held);
         }
         Ok(())
@@ -317,11 +361,16 @@ impl Parts {
     }
 
     /// Plain bytes of the chunks that are there.
-    #[must_use]
-    pub fn held_bytes(&self, index: &Index) -> u64 {
-        let there = index.chunks().iter().zip(&self.held).filter(|(_, held)| **held);
+    ///
+    /// # Errors
+    /// [`QuarantineError::Aside`].
+    pub fn held_bytes(&self, index: &Table<File>) -> Result<u64, QuarantineError> {
+        let there = index.chunks().zip(&self.held).filter(|(_, held)| **held);
         // Their sum is below that of all chunks, which the index has checked.
-        there.fold(0u64, |sum, (chunk, _)| sum.saturating_add(chunk.plain_bytes))
+        let sum = |sum: u64, (chunk, _): (Result<Chunk, TableError>, _)| {
+            Ok(sum.saturating_add(chunk?.plain_bytes))
+        };
+        { there }.try_fold(0u64, sum)
     }
 
     /// Chunks that an earlier session left whole in quarantine.
@@ -348,11 +397,12 @@ impl Parts {
 }
 
 /// The contents of the chunks of these numbers.
-fn contents(index: &Index, numbers: &[u64]) -> impl Iterator<Item = Digest> {
-    numbers.iter().filter_map(|number| {
-        let chunk = index.chunks().get(usize::try_from(*number).ok()?)?;
-        Some(chunk.content)
-    })
+fn contents(index: &Table<File>, numbers: &[u64]) -> Result<Vec<Digest>, QuarantineError> {
+    let mut contents = Vec::new();
+    for number in numbers {
+        contents.extend(index.chunk(*number)?.map(|chunk| chunk.content));
+    }
+    Ok(contents)
 }
 
 /// Whether `part`, `length` bytes long, holds `chunk` at its place.

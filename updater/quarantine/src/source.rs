@@ -1,7 +1,7 @@
 //! A volume on its medium, read strictly in order and once.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     thread,
 };
 
@@ -125,12 +125,17 @@ impl<R: Read + Seek> Source<R> {
         self.expected(Member::Attestation(expected.sha256), expected)
     }
 
-    /// Reads the next member, which is the index that the manifest promised.
+    /// Reads the next member, which is the index that the manifest promised, and writes it to `aside`.
+    /// Only if this succeeds does what stands there say anything.
     ///
     /// # Errors
-    /// As [`Source::attestation`].
-    pub fn index(&mut self, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
-        self.expected(Member::Index, expected)
+    /// As [`Source::attestation`]; [`QuarantineError::Write`].
+    pub fn index(
+        &mut self,
+        expected: Expected,
+        aside: &mut impl Write,
+    ) -> Result<(), QuarantineError> {
+        self.expected_to(Member::Index, expected, aside)
     }
 
     /// Reads which chunks of its range of `chunks` a thin volume carries; `None` for a volume that
@@ -230,6 +235,17 @@ impl<R: Read + Seek> Source<R> {
     }
 
     fn expected(&mut self, member: Member, expected: Expected) -> Result<Vec<u8>, QuarantineError> {
+        let mut content = Vec::new();
+        self.expected_to(member, expected, &mut content)?;
+        Ok(content)
+    }
+
+    fn expected_to(
+        &mut self,
+        member: Member,
+        expected: Expected,
+        into: &mut impl Write,
+    ) -> Result<(), QuarantineError> {
         let number = self.member;
         let ByteCount(bytes) = expected.bytes;
         if bytes > member.bytes_max() {
@@ -237,10 +253,18 @@ impl<R: Read + Seek> Source<R> {
             return Err(BundleError::MemberSize { member: number, bytes, max }.into());
         }
         self.known_header(member, bytes)?;
-        let mut content = Vec::new();
-        self.content(bytes, &mut content)?;
-        if Digest::of(&content) == expected.sha256 {
-            Ok(content)
+        let (mut hasher, mut piece, mut rest) = (Hasher::new(), Vec::new(), bytes);
+        while rest > 0 {
+            let count = rest.min(PIECE_BYTES as u64);
+            piece.resize(length_of(count)?, 0);
+            self.fill(&mut piece)?;
+            hasher.update(&piece);
+            into.write_all(&piece).map_err(QuarantineError::Write)?;
+            rest = rest.saturating_sub(count);
+        }
+        self.pad(bytes)?;
+        if hasher.finish() == expected.sha256 {
+            Ok(())
         } else {
             Err(QuarantineError::Member { member: number })
         }

@@ -1,13 +1,14 @@
 //! Whole volumes, hostile ones, and copies that are cut off.
 
 use std::{
+    fs::File,
     io::{self, Cursor, Read, Seek, SeekFrom},
     ops::ControlFlow,
     path::Path,
 };
 
 use cloister_bundle::{
-    Carried, Chunk, Codec, FileEntry, Index, VolumeHead,
+    Carried, Chunk, Codec, FileEntry, Index, Table, VolumeHead,
     container::{END_BYTES, Member, header, padding},
     handover::{Complete, Expected, Plan, PlannedFile},
 };
@@ -23,6 +24,7 @@ mod resume;
 /// A release of a few files, and volumes that hold it.
 struct Release {
     files: Vec<Vec<u8>>,
+    entries: Vec<FileEntry>,
     index: Index,
     stored: Vec<Vec<u8>>,
     plan: Plan,
@@ -35,6 +37,45 @@ fn noise(seed: u64, count: usize) -> Vec<u8> {
         .flat_map(|n: u64| *Digest::of(&(seed << 32 | n).to_le_bytes()).as_bytes())
         .take(count)
         .collect()
+}
+
+/// What is to be copied of files that none has yet, and where their chunks are.
+fn planned(chunks: Vec<Chunk>, entries: &[FileEntry]) -> (Plan, Index) {
+    let planned = |file: &FileEntry| PlannedFile {
+        bytes: ByteCount(file.size),
+        sha256: file.sha256,
+        present: false,
+    };
+    let plan = Plan {
+        import: ImportId(7),
+        generation: GenerationId(Digest::of(b"release")),
+        folder: "7".to_owned(),
+        files: entries.iter().map(planned).collect(),
+    };
+    (plan, Index::new(chunks, entries).expect("covered"))
+}
+
+/// The signed description of a member.
+fn signed(content: &[u8]) -> Expected {
+    Expected { sha256: Digest::of(content), bytes: ByteCount(content.len() as u64) }
+}
+
+/// An index as it lies in its file.
+fn aside(index: &Index, entries: &[FileEntry]) -> Table<File> {
+    let (bytes, mut file) = (index.encode(), tempfile::tempfile().expect("a file"));
+    io::Write::write_all(&mut file, &bytes).expect("written");
+    Table::open(file, bytes.len() as u64, entries).expect("covered")
+}
+
+/// Takes the next member off `source`, which must be this index.
+fn read_index<R: Read + Seek>(
+    source: &mut Source<R>,
+    index: &Index,
+    entries: &[FileEntry],
+) -> Result<Table<File>, QuarantineError> {
+    let (bytes, mut file) = (index.encode(), tempfile::tempfile().expect("a file"));
+    source.index(signed(&bytes), &mut file)?;
+    Ok(Table::open(file, bytes.len() as u64, entries)?)
 }
 
 impl Release {
@@ -70,19 +111,13 @@ impl Release {
                 sha256: Digest::of(content),
             })
             .collect();
-        let planned = |file: &FileEntry| PlannedFile {
-            bytes: ByteCount(file.size),
-            sha256: file.sha256,
-            present: false,
-        };
-        let plan = Plan {
-            import: ImportId(7),
-            generation: GenerationId(Digest::of(b"release")),
-            folder: "7".to_owned(),
-            files: entries.iter().map(planned).collect(),
-        };
-        let index = Index::new(chunks, &entries).expect("covered");
-        Self { files, index, stored, plan, attestation: b"evidence".to_vec() }
+        let (plan, index) = planned(chunks, &entries);
+        Self { files, entries, index, stored, plan, attestation: b"evidence".to_vec() }
+    }
+
+    /// The index, set aside.
+    fn table(&self) -> Table<File> {
+        aside(&self.index, &self.entries)
     }
 
     fn head(&self, volume: u32, volumes: u32, first: usize, count: usize) -> VolumeHead {
@@ -147,26 +182,21 @@ impl Release {
         let mut source = Source::new(medium, Ending::File);
         let place = source.place()?;
         let head = source.head(place)?;
-        let expected = |bytes: &[u8]| Expected {
-            sha256: Digest::of(bytes),
-            bytes: ByteCount(bytes.len() as u64),
-        };
-        let attestations = [source.attestation(expected(&self.attestation))?];
-        let index = source.index(expected(&self.index.encode()))?;
-        assert_eq!(index, self.index.encode());
+        let attestations = [source.attestation(signed(&self.attestation))?];
+        let index = read_index(&mut source, &self.index, &self.entries)?;
         let carried = source.carried(head.volume.chunks)?;
         let task = Task {
             plan: &self.plan,
-            index: &self.index,
+            index: &index,
             volume: &head.volume,
             carried: carried.as_ref(),
             attestations: &attestations,
             reserve: ByteCount(0),
         };
-        let mut parts = Parts::open(folder, &self.plan, &self.index)?;
+        let mut parts = Parts::open(folder, &self.plan, &index)?;
         if let Some(carried) = &carried {
             let left_out = parts.left_out(&head.volume, carried);
-            parts.note_needs(&self.index, &left_out)?;
+            parts.note_needs(&index, &left_out)?;
         }
         task.copy(&mut parts, &mut source, progress)
     }
@@ -185,7 +215,7 @@ impl Release {
 
 fn bytes_of(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path).expect("there").read_to_end(&mut bytes).expect("readable");
+    File::open(path).expect("there").read_to_end(&mut bytes).expect("readable");
     bytes
 }
 
@@ -373,7 +403,7 @@ fn an_interrupted_copy_and_one_without_space_can_be_resumed() {
         release.import(Cursor::new(release.whole()), folder.path(), stop).expect_err("stop");
     assert!(error.is_resumable() && error.code() == "quarantine.interrupted");
 
-    let parts = Parts::open(folder.path(), &release.plan, &release.index);
+    let parts = Parts::open(folder.path(), &release.plan, &release.table());
     let error = parts.expect("opened").check_space(1, ByteCount(u64::MAX)).expect_err("no space");
     assert!(error.is_resumable() && error.code() == "quarantine.space");
 }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, FileEntry, Index, Manifest, VolumeHead,
+    BundleError, FileEntry, Manifest, VolumeHead,
     handover::{Complete, Expected, Offer, Plan, PlannedFile, Purpose, Seen},
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     adopt,
+    arriving::Arriving,
     core::{Core, Receiving, is_refusal, vector_text},
     error::ActError,
     inventory::{self, Filler},
@@ -76,7 +77,7 @@ pub(crate) fn enrol(
 pub(crate) struct Session<'a> {
     receiving: Receiving<'a>,
     verified: Verified<Manifest>,
-    index: Vec<u8>,
+    index: Arriving,
     planned: bool,
     filler: Option<Filler>,
 }
@@ -128,7 +129,7 @@ pub(crate) fn offer<'a>(
     let session = Session {
         receiving,
         verified: head.verified,
-        index: Vec::new(),
+        index: Arriving::default(),
         planned: false,
         filler: None,
     };
@@ -295,23 +296,20 @@ impl Session<'_> {
 
     /// Takes the next part of the index; the plan once it is whole and right.
     pub(crate) fn index(&mut self, core: &Core, part: &[u8]) -> Result<Option<Plan>, ActError> {
-        let release = self.verified.get().release();
-        let expected = &release.index;
-        let whole = usize::try_from(expected.length).map_err(|_cause| ActError::Order)?;
-        if self.planned || self.index.len().saturating_add(part.len()) > whole {
+        if self.planned {
             return Err(ActError::Order);
         }
-        self.index.extend_from_slice(part);
-        if self.index.len() < whole {
-            return Ok(None);
-        }
-        let bytes = std::mem::take(&mut self.index);
-        if let Err(error) = check_index(&bytes, release) {
-            let _act = core.act();
-            self.refuse(core, &error.problem())?;
-            return Err(error);
-        }
-        inventory::keep_index(core, self.generation(), &bytes)?;
+        let index = match self.index.take(core, part, self.verified.get().release()) {
+            Ok(None) => return Ok(None),
+            Ok(Some(index)) => index,
+            Err(error @ ActError::Bundle(_)) => {
+                let _act = core.act();
+                self.refuse(core, &error.problem())?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        inventory::keep_index(core, self.generation(), &index)?;
         self.planned = true;
         self.plan(core).map(Some)
     }
@@ -437,23 +435,6 @@ pub(crate) fn planned_files(
         Ok(PlannedFile { bytes, sha256: file.sha256, present })
     };
     manifest.release().files.iter().map(planned).collect()
-}
-
-/// Refuses an index that is not the one that the release names.
-pub(crate) fn check_index(
-    bytes: &[u8],
-    release: &cloister_bundle::Release,
-) -> Result<(), ActError> {
-    let expected = &release.index;
-    if Digest::of(bytes) != expected.sha256 {
-        return Err(BundleError::Digest { chunk: expected.chunks }.into());
-    }
-    let index = Index::parse(bytes, &release.files)?;
-    let sums = (index.plain_bytes(), index.stored_bytes());
-    if sums != (expected.plain_bytes, expected.stored_bytes) {
-        return Err(BundleError::Index { chunk: expected.chunks }.into());
-    }
-    Ok(())
 }
 
 fn make_shared(folder: &Path) -> std::io::Result<()> {

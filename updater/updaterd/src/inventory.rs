@@ -8,19 +8,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, Seek as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_bundle::{
-    Chunk, Index, Manifest,
+    Chunk, Manifest, Table,
     handover::{FILL_CHUNKS_MAX, Plan},
-    limits::INDEX_BYTES_MAX,
     receipt::{ContentIds, INVENTORY, SUBJECT},
 };
-use cloister_daemon::files::{read_limited, write_atomic};
+use cloister_daemon::files::copy_atomic;
 use cloister_domain::{ByteCount, Digest, GenerationId};
 use cloister_shelf::{Object, Shelved};
 use cloister_wire::{
@@ -30,9 +29,15 @@ use cloister_wire::{
 use nix::fcntl::OFlag;
 use serde_json::json;
 
-use crate::{core::Core, error::ActError, intake};
+use crate::{
+    arriving::{self, of_table},
+    core::Core,
+    error::ActError,
+    intake,
+};
 
-fn folder(core: &Core) -> PathBuf {
+/// Where indexes are kept.
+pub(crate) fn folder(core: &Core) -> PathBuf {
     core.config.paths.state.join("indexes")
 }
 
@@ -45,9 +50,13 @@ pub(crate) fn prepare(paths: &cloister_config::Paths) -> io::Result<()> {
 pub(crate) fn keep_index(
     core: &Core,
     generation: GenerationId,
-    index: &[u8],
+    index: &Table<File>,
 ) -> Result<(), ActError> {
-    Ok(write_atomic(&folder(core).join(generation.to_string()), index, 0o600)?)
+    let mut aside = index.file();
+    aside.rewind().map_err(|source| ActError::Quarantine { act: "read", source })?;
+    // Nobody sweeps meanwhile.
+    let _act = core.act();
+    Ok(copy_atomic(&folder(core).join(generation.to_string()), &mut aside, 0o600)?)
 }
 
 /// Removes the indexes of generations that are not in `keep`; what cannot be removed is removed next
@@ -69,17 +78,19 @@ fn kept(
     core: &Core,
     generation: GenerationId,
     manifest: &Manifest,
-) -> Result<Option<Index>, ActError> {
-    let path = folder(core).join(generation.to_string());
-    match read_limited(&path, INDEX_BYTES_MAX) {
-        Ok(bytes) => Ok(Some(Index::parse(&bytes, &manifest.release().files)?)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+) -> Result<Option<Table<File>>, ActError> {
+    let unreadable = |source| ActError::Quarantine { act: "read", source };
+    let file = match File::open(folder(core).join(generation.to_string())) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    Ok(Some(arriving::open(file, bytes, manifest.release())?))
 }
 
 /// A generation on the shelf: its manifest, and its index where it is kept.
-fn indexed(core: &Core, shelved: &Shelved) -> Result<Option<(Manifest, Index)>, ActError> {
+fn indexed(core: &Core, shelved: &Shelved) -> Result<Option<(Manifest, Table<File>)>, ActError> {
     let manifest = intake::manifest(&shelved.manifest()?)?;
     let index = kept(core, shelved.id(), &manifest)?;
     Ok(index.map(|index| (manifest, index)))
@@ -91,7 +102,9 @@ pub(crate) fn page(core: &Core, from: u64) -> Result<Page, ActError> {
     let mut generations = 0u64;
     for shelved in core.shelf.list()? {
         if let Some((_, index)) = indexed(core, &shelved)? {
-            ids.extend(index.chunks().iter().map(|chunk| chunk.content));
+            for chunk in index.chunks() {
+                ids.push(chunk.map_err(of_table)?.content);
+            }
             generations += 1;
         }
     }
@@ -125,18 +138,24 @@ struct Place {
 /// Where the chunks of a release lie on the shelf already.
 #[derive(Debug)]
 pub(crate) struct Found {
-    index: Index,
+    index: Table<File>,
     places: BTreeMap<Digest, Place>,
 }
 
 impl Found {
     /// Those of `index`.
-    pub(crate) fn of(core: &Core, index: Index) -> Result<Self, ActError> {
-        let wanted: BTreeSet<Digest> = index.chunks().iter().map(|chunk| chunk.content).collect();
+    pub(crate) fn of(core: &Core, index: Table<File>) -> Result<Self, ActError> {
+        let content = |chunk: Result<Chunk, _>| chunk.map(|chunk| chunk.content);
+        let wanted: BTreeSet<Digest> =
+            index.chunks().map(content).collect::<Result<_, _>>().map_err(of_table)?;
         let mut places = BTreeMap::new();
         for shelved in core.shelf.list()? {
             let Some((manifest, theirs)) = indexed(core, &shelved)? else { continue };
-            for chunk in theirs.chunks().iter().filter(|chunk| wanted.contains(&chunk.content)) {
+            for chunk in theirs.chunks() {
+                let chunk = chunk.map_err(of_table)?;
+                if !wanted.contains(&chunk.content) {
+                    continue;
+                }
                 let file = usize::try_from(chunk.file).ok();
                 let file = file.and_then(|file| manifest.release().files.get(file));
                 let Some(file) = file else { continue };
@@ -158,7 +177,7 @@ impl Found {
     pub(crate) fn there(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
         let mut there = Vec::new();
         for (number, chunk) in self.named(chunks)? {
-            if self.place(core, chunk)?.is_some() {
+            if self.place(core, &chunk)?.is_some() {
                 there.push(number);
             }
         }
@@ -166,14 +185,15 @@ impl Found {
     }
 
     /// The chunks of these numbers.
-    fn named(&self, chunks: &[u64]) -> Result<Vec<(u64, &Chunk)>, ActError> {
+    fn named(&self, chunks: &[u64]) -> Result<Vec<(u64, Chunk)>, ActError> {
+        if chunks.len() > FILL_CHUNKS_MAX {
+            return Err(ActError::Order);
+        }
         let named = |number: &u64| {
-            let chunk = self.index.chunks().get(usize::try_from(*number).ok()?)?;
-            Some((*number, chunk))
+            let chunk = self.index.chunk(*number).map_err(of_table)?;
+            chunk.map(|chunk| (*number, chunk)).ok_or(ActError::Order)
         };
-        let few = chunks.len() <= FILL_CHUNKS_MAX;
-        let all = chunks.iter().map(named).collect::<Option<Vec<_>>>();
-        all.filter(|_all| few).ok_or(ActError::Order)
+        chunks.iter().map(named).collect()
     }
 
     /// Where a chunk lies, and in which object.
@@ -208,8 +228,8 @@ impl Filler {
         let mut buffer = Vec::new();
         let mut filled = Vec::new();
         for (number, chunk) in self.found.named(chunks)? {
-            if self.read(core, chunk, &mut buffer)? {
-                self.write(chunk, &buffer)
+            if self.read(core, &chunk, &mut buffer)? {
+                self.write(&chunk, &buffer)
                     .map_err(|source| ActError::Quarantine { act: "filled", source })?;
                 filled.push(number);
             }

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod approve;
+mod arriving;
 mod core;
 mod error;
 mod evaluate;

@@ -2,24 +2,24 @@
 //! nothing and writes nothing.
 
 use cloister_bundle::{
-    Index, Manifest,
+    Manifest,
     handover::{Answer, Request},
 };
 
-use crate::{core::Core, error::ActError, intake, inventory::Found};
+use crate::{arriving::Arriving, core::Core, error::ActError, inventory::Found};
 
 /// A volume that was offered to be checked, between the messages of its connection.
 #[derive(Debug)]
 pub(crate) struct Look {
     manifest: Manifest,
-    index: Vec<u8>,
+    index: Arriving,
     found: Option<Found>,
 }
 
 impl Look {
     /// At a volume of the verified `manifest`.
-    pub(crate) const fn new(manifest: Manifest) -> Self {
-        Self { manifest, index: Vec::new(), found: None }
+    pub(crate) fn new(manifest: Manifest) -> Self {
+        Self { manifest, index: Arriving::default(), found: None }
     }
 
     /// Takes the parts of the index, each answered by `More`; then says which of the chunks of a `Fill`
@@ -27,7 +27,9 @@ impl Look {
     pub(crate) fn answer(&mut self, core: &Core, request: &Request) -> Result<Answer, ActError> {
         match (request, &self.found) {
             (Request::Index { part }, None) => {
-                self.take(core, &part.0)?;
+                if let Some(index) = self.index.take(core, &part.0, self.manifest.release())? {
+                    self.found = Some(Found::of(core, index)?);
+                }
                 Ok(Answer::More)
             }
             (Request::Fill { chunks }, Some(found)) => {
@@ -35,20 +37,5 @@ impl Look {
             }
             _ => Err(ActError::Order),
         }
-    }
-
-    fn take(&mut self, core: &Core, part: &[u8]) -> Result<(), ActError> {
-        let release = self.manifest.release();
-        let whole = usize::try_from(release.index.length).map_err(|_cause| ActError::Order)?;
-        if self.index.len().saturating_add(part.len()) > whole {
-            return Err(ActError::Order);
-        }
-        self.index.extend_from_slice(part);
-        if self.index.len() == whole {
-            let bytes = std::mem::take(&mut self.index);
-            intake::check_index(&bytes, release)?;
-            self.found = Some(Found::of(core, Index::parse(&bytes, &release.files)?)?);
-        }
-        Ok(())
     }
 }

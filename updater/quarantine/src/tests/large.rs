@@ -1,7 +1,7 @@
 //! A release with files of 2.2 and 4.1 GiB, where others' counters overflowed: its volume is a file
 //! with holes, and so are the parts that lie in quarantine before it is read.
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::os::unix::fs::FileExt as _;
 
 use super::*;
 
@@ -13,6 +13,7 @@ const CHUNK_BYTES: u64 = 4 << 20;
 
 /// The large release, and its volume as a sparse file.
 struct Large {
+    entries: Vec<FileEntry>,
     index: Index,
     plan: Plan,
     head: VolumeHead,
@@ -91,18 +92,7 @@ impl Large {
         };
         let entries: Vec<FileEntry> =
             SIZES.into_iter().chain([small]).enumerate().map(entry).collect();
-        let planned = |file: &FileEntry| PlannedFile {
-            bytes: ByteCount(file.size),
-            sha256: file.sha256,
-            present: false,
-        };
-        let plan = Plan {
-            import: ImportId(7),
-            generation: GenerationId(Digest::of(b"release")),
-            folder: "7".to_owned(),
-            files: entries.iter().map(planned).collect(),
-        };
-        let index = Index::new(chunks, &entries).expect("covered");
+        let (plan, index) = planned(chunks, &entries);
         let head = VolumeHead {
             format: 1,
             bundle: plan.generation,
@@ -135,7 +125,7 @@ impl Large {
         }
         volume.set_len(at + END_BYTES as u64).expect("an end");
         places.push(at);
-        Self { index, plan, head, volume, places: places.split_off(4), marked }
+        Self { entries, index, plan, head, volume, places: places.split_off(4), marked }
     }
 
     fn import(&self, folder: &Path) -> Result<Outcome, QuarantineError> {
@@ -144,15 +134,12 @@ impl Large {
         let mut source = Source::new(medium, Ending::File);
         let place = source.place()?;
         let head = source.head(place)?;
-        let table = self.index.encode();
-        let expected =
-            Expected { sha256: Digest::of(&table), bytes: ByteCount(table.len() as u64) };
-        source.index(expected)?;
+        let index = read_index(&mut source, &self.index, &self.entries)?;
         assert_eq!(head.volume, self.head);
-        let mut parts = Parts::open(folder, &self.plan, &self.index)?;
+        let mut parts = Parts::open(folder, &self.plan, &index)?;
         let task = Task {
             plan: &self.plan,
-            index: &self.index,
+            index: &index,
             volume: &head.volume,
             carried: None,
             attestations: &[],

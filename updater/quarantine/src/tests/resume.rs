@@ -141,7 +141,7 @@ fn a_volume_that_was_read_is_passed_over_in_one_step_and_names_what_is_missing()
 fn parts_that_were_touched_are_hashed_again() {
     let release = Release::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let open = || Parts::open(folder.path(), &release.plan, &release.index).expect("opened");
+    let open = || Parts::open(folder.path(), &release.plan, &release.table()).expect("opened");
     let before = open();
     assert!(before.is_of(&release.plan));
     std::fs::write(folder.path().join("7/files/0.part"), b"other").expect("written");
@@ -158,13 +158,17 @@ fn parts_that_were_touched_are_hashed_again() {
 fn a_look_ahead_changes_nothing() {
     let release = Release::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut parts = Parts::look(folder.path(), &release.plan, &release.index).expect("a look");
+    let index = release.table();
+    let mut parts = Parts::look(folder.path(), &release.plan, &index).expect("a look");
     assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
     let chunks = release.stored.len();
     let head = release.head(2, 2, 2, chunks - 2);
-    assert_eq!(parts.wanted(&release.index, &head, None).chunks, chunks as u64 - 2);
+    let wanted = parts.wanted(&index, &head, None).expect("readable");
+    assert_eq!(wanted.chunks, chunks as u64 - 2);
+    let other = release.head(2, 2, 2, chunks - 3);
+    assert_eq!(parts.wanted(&index, &other, None).expect_err("refused").code(), "bundle.head");
     parts.suppose(&head, None);
-    let missing = parts.missing(&release.index, &head);
+    let missing = parts.missing(&index, &head).expect("readable");
     assert_eq!((missing.volumes, missing.chunks), (vec![1], 2));
 }
 
@@ -203,7 +207,7 @@ fn a_thin_volume_brings_what_it_carries_and_the_rest_is_needed() {
     other[at] ^= 1;
     assert_eq!(code(other), "bundle.container.header");
     // What somebody else wrote to its place counts if it is right.
-    let mut parts = Parts::open(folder.path(), &release.plan, &release.index).expect("opened");
+    let mut parts = Parts::open(folder.path(), &release.plan, &release.table()).expect("opened");
     let numbers = parts.left_out(&head, &Carried::of(&bits));
     assert_eq!(numbers.len() as u64, left_out);
     let chunk = release.index.chunks()[1];
@@ -211,8 +215,9 @@ fn a_thin_volume_brings_what_it_carries_and_the_rest_is_needed() {
     let part = std::fs::OpenOptions::new().write(true).open(part).expect("there");
     let plain = &release.files[0][4_096..8_192];
     std::os::unix::fs::FileExt::write_all_at(&part, plain, chunk.offset).expect("written");
-    parts.take_filled(&release.index, &[1, 2]).expect("hashed");
-    assert_eq!(parts.missing(&release.index, &head).chunks, left_out - 1);
+    parts.take_filled(&release.table(), &[1, 2]).expect("hashed");
+    let missing = parts.missing(&release.table(), &head).expect("readable");
+    assert_eq!(missing.chunks, left_out - 1);
     // A whole volume brings the rest.
     whole(release.import(Cursor::new(release.whole()), folder.path(), go_on).expect("copied"));
     release.assert_in(folder.path());
