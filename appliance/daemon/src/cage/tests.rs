@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::{bpf::passes, testing::limits_of};
+use crate::{bpf::passes, testing::limits_once_shut};
 
 const HOME: &str = "CLOISTER_CAGE_HOME";
 const ACT: &str = "CLOISTER_CAGE_ACT";
@@ -107,17 +107,7 @@ fn landlock_holds_by_itself() {
 #[test]
 fn the_kernel_was_told_each_limit() {
     let home = tempfile::tempdir().expect("a folder");
-    let mut child = prisoner_of(home.path(), "wait")
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut told = [0; 4];
-    child.stderr.take().expect("a pipe").read_exact(&mut told).expect("told");
-    let limits = limits_of(child.id());
-    drop(child.stdin.take());
-    child.wait().expect("ended");
-    assert_eq!(&told, b"shut");
+    let limits = limits_once_shut(prisoner_of(home.path(), "wait"));
     assert_eq!(limits["Max address space"], (4u64 << 30).to_string());
     assert_eq!(limits["Max open files"], DESCRIPTORS_MAX.to_string());
 }

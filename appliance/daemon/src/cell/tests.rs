@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::*;
-use crate::{bpf::passes, clock::Stopwatch, testing::limits_of};
+use crate::{bpf::passes, clock::Stopwatch, testing::limits_once_shut};
 
 const HOME: &str = "CLOISTER_CELL_HOME";
 const ACT: &str = "CLOISTER_CELL_ACT";
@@ -171,17 +171,7 @@ fn its_time_runs_out_whether_it_computes_or_waits() {
 #[test]
 fn the_kernel_was_told_each_limit() {
     let home = home();
-    let mut child = prisoner_of(home.path(), "wait")
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut told = [0; 4];
-    child.stderr.take().expect("a pipe").read_exact(&mut told).expect("told");
-    let limits = limits_of(child.id());
-    drop(child.stdin.take());
-    child.wait().expect("ended");
-    assert_eq!(&told, b"shut");
+    let limits = limits_once_shut(prisoner_of(home.path(), "wait"));
     assert_eq!(limits["Max address space"], (4u64 << 30).to_string());
     assert_eq!(limits["Max cpu time"], "30");
     assert_eq!(limits["Max processes"], "0");
