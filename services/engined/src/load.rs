@@ -5,9 +5,9 @@ use std::{fs::File, io::Read as _, path::Path};
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::Manifest;
 use cloister_daemon::files::read_limited;
-use cloister_domain::{Digest, GenerationId, Hasher, TokenId};
+use cloister_domain::{Digest, GenerationId, Hasher};
 use cloister_model::{Decoder, Encoder};
-use cloister_tokenize::{GgufVocabulary, Tokenizer, template::Template};
+use cloister_tokenize::{Tokenizer, template::Template};
 
 use crate::{
     EngineError,
@@ -155,20 +155,7 @@ fn carried(decoder: &Decoder) -> Result<Tokenizer, EngineError> {
     let weights = |cause| EngineError::Model(cloister_model::ModelError::Weights(cause));
     let carried = decoder.metadata().tokenizer().map_err(weights)?;
     let carried = carried.ok_or(EngineError::TokenizerAbsent)?;
-    let vocabulary = GgufVocabulary {
-        model: carried.model,
-        pre: carried.pre,
-        tokens: carried.tokens,
-        token_types: carried.types,
-        merges: carried.merges,
-        bos: carried.bos.map(TokenId),
-        eos: carried.eos.map(TokenId),
-        unknown: carried.unknown.map(TokenId),
-        separator: carried.separator.map(TokenId),
-        add_bos: carried.add_bos,
-        add_eos: carried.add_eos,
-    };
-    Tokenizer::from_gguf(&vocabulary).map_err(EngineError::Tokenizer)
+    Tokenizer::from_gguf(&carried).map_err(EngineError::Tokenizer)
 }
 
 type Embedding = (Option<Encoder>, Option<EmbeddingFront>);

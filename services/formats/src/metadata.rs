@@ -167,7 +167,7 @@ fn wrong(key: &str) -> WeightsError {
 }
 
 /// The tokenizer in a GGUF file, as written (`tokenizer.ggml.*`; gguf-py, `constants.py`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenizerMetadata {
     /// `gpt2` (byte-level BPE), `bert` (`WordPiece`) and others.
     pub model: String,

@@ -3,6 +3,7 @@
 //! The metadata says only the name of the pre-tokeniser; what stands behind a name is known here.
 
 use cloister_domain::TokenId;
+use cloister_formats::TokenizerMetadata;
 
 use crate::{
     LoadError, Tokenizer,
@@ -12,67 +13,43 @@ use crate::{
     wordpiece::BertNormalizer,
 };
 
-/// The metadata, as the caller took it from the file.
-#[derive(Clone, Debug, Default)]
-pub struct GgufVocabulary {
-    /// `tokenizer.ggml.model`: `gpt2` (byte-level BPE) or `bert` (WordPiece).
-    pub model: String,
-    /// `tokenizer.ggml.pre`.
-    pub pre: Option<String>,
-    /// `tokenizer.ggml.tokens`, by id.
-    pub tokens: Vec<String>,
-    /// `tokenizer.ggml.token_type`, by id (llama.cpp's `llama_token_type`, 1 to 6).
-    pub token_types: Vec<i32>,
-    /// `tokenizer.ggml.merges`, each two tokens with a space between.
-    pub merges: Vec<String>,
-    /// `tokenizer.ggml.bos_token_id`; for `bert` also known as `cls_token_id`.
-    pub bos: Option<TokenId>,
-    /// `tokenizer.ggml.eos_token_id`.
-    pub eos: Option<TokenId>,
-    /// `tokenizer.ggml.unknown_token_id`.
-    pub unknown: Option<TokenId>,
-    /// `tokenizer.ggml.seperator_token_id` (spelled so in the format).
-    pub separator: Option<TokenId>,
-    /// `tokenizer.ggml.add_bos_token`.
-    pub add_bos: Option<bool>,
-    /// `tokenizer.ggml.add_eos_token`.
-    pub add_eos: Option<bool>,
-}
-
 impl Tokenizer {
     /// Makes the tokenizer that the metadata describe.
     ///
     /// # Errors
     /// [`LoadError::Unsupported`] names a model, pre-tokeniser or token type that is not built; the
     /// others say what is wrong with the vocabulary.
-    pub fn from_gguf(file: &GgufVocabulary) -> Result<Self, LoadError> {
+    pub fn from_gguf(file: &TokenizerMetadata) -> Result<Self, LoadError> {
         let mut tokenizer = match file.model.as_str() {
             "gpt2" => bpe(file)?,
             "bert" => bert(file)?,
             other => return Err(LoadError::unsupported("tokenizer.ggml.model", other)),
         };
-        let exists = |id: TokenId| (id.0 as usize) < file.tokens.len();
-        for id in [file.bos, file.eos, file.unknown, file.separator].into_iter().flatten() {
-            if !exists(id) {
-                return Err(LoadError::Dangling { part: "GGUF metadata" });
-            }
+        let special = [file.bos, file.eos, file.unknown, file.separator];
+        if special.into_iter().flatten().any(|id| text(file, id).is_none()) {
+            return Err(LoadError::Dangling { part: "GGUF metadata" });
         }
         let bert = file.model == "bert";
         let before = file.bos.filter(|_id| file.add_bos.unwrap_or(bert));
         let after = file.separator.filter(|_id| bert).or(file.eos);
         let after = after.filter(|_id| file.add_eos.unwrap_or(bert));
-        tokenizer.frame = (before.into_iter().collect(), after.into_iter().collect());
-        tokenizer.end = file.eos;
+        let framing = |id: Option<u32>| id.map(TokenId).into_iter().collect();
+        tokenizer.frame = (framing(before), framing(after));
+        tokenizer.end = file.eos.map(TokenId);
         Ok(tokenizer)
     }
 }
 
+fn text(file: &TokenizerMetadata, id: u32) -> Option<&String> {
+    file.tokens.get(usize::try_from(id).ok()?)
+}
+
 /// Tokens with their kinds; `spell` gives a plain token the form of `tokenizer.json`.
-fn tokens(file: &GgufVocabulary, spell: fn(&str) -> String) -> Result<Vec<Named>, LoadError> {
-    if file.token_types.len() != file.tokens.len() {
+fn tokens(file: &TokenizerMetadata, spell: fn(&str) -> String) -> Result<Vec<Named>, LoadError> {
+    if file.types.len() != file.tokens.len() {
         return Err(LoadError::Absent { part: "token types" });
     }
-    let named = (0u32..).zip(&file.tokens).zip(&file.token_types).map(|((id, text), kind)| {
+    let named = (0u32..).zip(&file.tokens).zip(&file.types).map(|((id, text), kind)| {
         let kind = match kind {
             1 => Kind::Plain,
             2 | 3 => Kind::Control,
@@ -88,7 +65,7 @@ fn tokens(file: &GgufVocabulary, spell: fn(&str) -> String) -> Result<Vec<Named>
     named.collect()
 }
 
-fn bpe(file: &GgufVocabulary) -> Result<Tokenizer, LoadError> {
+fn bpe(file: &TokenizerMetadata) -> Result<Tokenizer, LoadError> {
     const PRE: &str = "tokenizer.ggml.pre";
     let pre = file.pre.as_deref().ok_or(LoadError::Absent { part: PRE })?;
     // What the models' own `tokenizer.json` say beside the pattern.
@@ -108,12 +85,12 @@ fn bpe(file: &GgufVocabulary) -> Result<Tokenizer, LoadError> {
 }
 
 /// GGUF marks the beginning of a word with U+2581 where `tokenizer.json` marks its continuation.
-fn bert(file: &GgufVocabulary) -> Result<Tokenizer, LoadError> {
+fn bert(file: &TokenizerMetadata) -> Result<Tokenizer, LoadError> {
     let spell = |text: &str| match text.strip_prefix('\u{2581}') {
         Some(start) => start.to_owned(),
         None => format!("##{text}"),
     };
-    let unknown = file.unknown.and_then(|id| file.tokens.get(id.0 as usize));
+    let unknown = file.unknown.and_then(|id| text(file, id));
     let unknown = unknown.ok_or(LoadError::Absent { part: "unknown token" })?.clone();
     word_piece(WordPieceParts {
         tokens: tokens(file, spell)?,

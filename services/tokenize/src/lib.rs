@@ -22,5 +22,4 @@ mod wordpiece;
 
 pub use decode::Decoder;
 pub use error::LoadError;
-pub use gguf::GgufVocabulary;
 pub use tokenizer::Tokenizer;

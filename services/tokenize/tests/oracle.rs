@@ -14,8 +14,9 @@ use std::{
 };
 
 use cloister_domain::{Digest, TokenId};
+use cloister_formats::TokenizerMetadata;
 use cloister_tokenize::{
-    Decoder, GgufVocabulary, Tokenizer,
+    Decoder, Tokenizer,
     template::{Names, Piece, Speaker, Template, Turn},
 };
 use serde_json::Value;
@@ -225,14 +226,14 @@ fn a_gguf_vocabulary_gives_the_same_ids() {
     }
     let merges = file["model"]["merges"].as_array().unwrap().iter();
     let (texts, types) = tokens.into_values().unzip();
-    let mut vocabulary = GgufVocabulary {
+    let mut vocabulary = TokenizerMetadata {
         model: "gpt2".to_owned(),
         pre: Some("qwen2".to_owned()),
         tokens: texts,
-        token_types: types,
+        types,
         merges: merges.map(|merge| merge.as_str().unwrap().to_owned()).collect(),
-        eos: Some(TokenId(151_645)),
-        ..GgufVocabulary::default()
+        eos: Some(151_645),
+        ..TokenizerMetadata::default()
     };
     let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
     check_ids("qwen2.5", &tokenizer);

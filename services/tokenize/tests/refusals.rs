@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_domain::{Coded as _, TokenId};
-use cloister_tokenize::{Decoder, GgufVocabulary, Tokenizer, template::Template};
+use cloister_formats::TokenizerMetadata;
+use cloister_tokenize::{Decoder, Tokenizer, template::Template};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -142,20 +143,20 @@ fn characters_come_whole_and_broken_ones_are_marked() {
 #[test]
 fn a_gguf_word_vocabulary_is_read() {
     let tokens = ["[UNK]", "[CLS]", "[SEP]", "\u{2581}hel", "lo", "\u{2581}!"];
-    let mut file = GgufVocabulary {
+    let mut file = TokenizerMetadata {
         model: "bert".to_owned(),
         tokens: tokens.map(str::to_owned).to_vec(),
-        token_types: vec![2, 3, 3, 1, 1, 1],
-        bos: Some(TokenId(1)),
-        separator: Some(TokenId(2)),
-        unknown: Some(TokenId(0)),
-        ..GgufVocabulary::default()
+        types: vec![2, 3, 3, 1, 1, 1],
+        bos: Some(1),
+        separator: Some(2),
+        unknown: Some(0),
+        ..TokenizerMetadata::default()
     };
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
     assert_eq!(tokenizer.encode_framed("Héllo! lo"), [1, 3, 4, 5, 0, 2].map(TokenId));
-    file.token_types[3] = 9;
+    file.types[3] = 9;
     assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("token type"));
-    file.token_types.pop();
+    file.types.pop();
     assert_eq!(Tokenizer::from_gguf(&file).unwrap_err().code(), "tokenizer.absent");
     file.model = "t5".to_owned();
     assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("t5"));

@@ -2,7 +2,7 @@
 
 use cloister_formats::{Entry, Metadata, WeightsError, gguf, safetensors};
 use cloister_tokenize::{
-    GgufVocabulary, LoadError, Tokenizer,
+    LoadError, Tokenizer,
     template::{Names, Template},
 };
 
@@ -62,21 +62,7 @@ fn carried(metadata: &Metadata) -> Result<(), Refusal> {
         Template::from_jinja(text, names).map_err(|_quotes_the_program| Refusal::Jinja)?;
     }
     let Some(carried) = metadata.tokenizer().map_err(refused)? else { return Ok(()) };
-    let id = |id: Option<u32>| id.map(cloister_domain::TokenId);
-    let tokenizer = Tokenizer::from_gguf(&GgufVocabulary {
-        model: carried.model,
-        pre: carried.pre,
-        tokens: carried.tokens,
-        token_types: carried.types,
-        merges: carried.merges,
-        bos: id(carried.bos),
-        eos: id(carried.eos),
-        unknown: id(carried.unknown),
-        separator: id(carried.separator),
-        add_bos: carried.add_bos,
-        add_eos: carried.add_eos,
-    });
-    match tokenizer {
+    match Tokenizer::from_gguf(&carried) {
         // What is not built here is not used here; a release brings its own `tokenizer.json` then.
         Ok(_) | Err(LoadError::Unsupported { .. }) => Ok(()),
         Err(cause) => Err(Refusal::Tokenizer(cause)),

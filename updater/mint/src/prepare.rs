@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use cloister_attest::json;
 use cloister_domain::Digest;
-use cloister_tokenize::{GgufVocabulary, Tokenizer};
+use cloister_tokenize::Tokenizer;
 use cloister_weights::File;
 use serde_json::{Value, json};
 
@@ -190,20 +190,7 @@ fn from_gguf(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
     let carried = file.metadata().tokenizer()?.context("the GGUF file carries no tokenizer")?;
     let names = template::GgufNames::of(&carried);
     let template = template::of_gguf(order, carried.chat_template.as_deref(), &names, inputs)?;
-    let id = |id: Option<u32>| id.map(cloister_domain::TokenId);
-    let tokenizer = Tokenizer::from_gguf(&GgufVocabulary {
-        model: carried.model,
-        pre: carried.pre,
-        tokens: carried.tokens,
-        token_types: carried.types,
-        merges: carried.merges,
-        bos: id(carried.bos),
-        eos: id(carried.eos),
-        unknown: id(carried.unknown),
-        separator: id(carried.separator),
-        add_bos: carried.add_bos,
-        add_eos: carried.add_eos,
-    })?;
+    let tokenizer = Tokenizer::from_gguf(&carried)?;
     let template = template::fitted(template, &tokenizer, inputs)?;
     copy(&order.model, &target.join("model.gguf"))?;
     write(&target.join("template.json"), template.to_json().as_bytes())
