@@ -15,7 +15,7 @@ use cloister_signer::Opened;
 use serde_json::{Value, json};
 
 use crate::files;
-use sheet::Sheet;
+use sheet::{Key, Sheet};
 
 pub(crate) use sheet::compared;
 
@@ -134,7 +134,8 @@ impl Draft {
         Ok(text)
     }
 
-    /// Which signatures are good, for people; `previous` is the root that this one replaces.
+    /// Which signatures are good, for people; `previous` is the root that this one replaces. Those of
+    /// keys that no appliance counts are named and passed over.
     ///
     /// # Errors
     /// When one is not, or is of a key that is no officer's.
@@ -146,6 +147,10 @@ impl Draft {
             let root = roots.find(|root| root.is_officer(id));
             let root = root.context("a signature is of a key that is no officer's")?;
             let key = root.key(id).context("an officer's key is missing")?;
+            let Key::Counted(key) = key else {
+                writeln!(text, "not counted {}", root.named(id))?;
+                continue;
+            };
             let bytes = unhex(sig).context("a signature is no hexadecimal digits")?;
             key.verify(&message, &bytes)
                 .with_context(|| format!("the signature of {} is not good", root.named(id)))?;

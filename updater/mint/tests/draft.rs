@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 use clap::Parser as _;
 use cloister_domain::Digest;
 use cloister_mint::{cli, keys::Holder};
-use cloister_verify::enrol;
+use cloister_verify::{RoleName, VerifyError, enrol};
 use serde_json::{Value, json};
 
 fn mint(words: &[&str]) -> anyhow::Result<String> {
@@ -251,4 +251,77 @@ fn where_both_halves_are_demanded_an_officer_signs_with_both() {
     // An algorithm of which somebody has no key cannot be demanded.
     let refusal = table.draft(&["--demand", "ml-dsa-87"]).unwrap_err();
     assert!(format!("{refusal:#}").contains("could make this a root"), "{refusal:#}");
+}
+
+/// A root as another tool writes it: keys of kinds that no appliance counts, and nothing that TUF does
+/// not know.
+fn foreign(table: &Table) -> Value {
+    let pem = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n";
+    let key = |kind: &str, scheme: &str| {
+        let object = json!({"keytype": kind, "scheme": scheme, "keyval": {"public": pem}});
+        let id = Digest::of(&cloister_attest::json::canonical_tuf(&object).unwrap());
+        (id.to_string(), object)
+    };
+    let (ecdsa, ecdsa_object) = key("ecdsa", "ecdsa-sha2-nistp256");
+    let (rsa, rsa_object) = key("rsa", "rsassa-pss-sha256");
+    let ann = &table.holders("ann")[0].key;
+    let role = |ids: &[&String]| json!({"keyids": ids, "threshold": 1});
+    json!({"signatures": [{"keyid": rsa, "sig": "00"}], "signed": {
+        "_type": "root", "consistent_snapshot": true, "expires": "2036-01-01T00:00:00Z",
+        "keys": {&ecdsa: ecdsa_object, &rsa: rsa_object, ann.key_id(): ann.to_object()},
+        "roles": {
+            "root": role(&[&rsa, &ann.key_id()]), "targets": role(&[&rsa]),
+            "snapshot": role(&[&ecdsa]), "timestamp": role(&[&ecdsa]),
+        },
+        "spec_version": "1.0.31", "version": 1,
+    }})
+}
+
+#[test]
+fn keys_of_kinds_that_do_not_count_are_shown_as_such() {
+    let table = Table::new();
+    let mut file = foreign(&table);
+    let path = table.path("foreign.json");
+    let shown = |file: &Value| {
+        fs::write(&path, file.to_string()).unwrap();
+        mint(&["root", "show", &path])
+    };
+    let told = shown(&file).unwrap();
+    let not_counted = "nobody, whose key this product does not count";
+    for (kind, times) in [("(ecdsa ecdsa-sha2-nistp256)", 2), ("(rsa rsassa-pss-sha256)", 2)] {
+        assert_eq!(told.matches(&format!("{not_counted} {kind}")).count(), times, "{told}");
+    }
+    assert_eq!(told.matches("does not count").count(), 4, "{told}");
+    assert!(told.contains(&format!("nobody={}", table.holders("ann")[0].key.to_hex())), "{told}");
+    let keys = file["signed"]["keys"].as_object().unwrap().clone();
+    for id in keys.keys() {
+        assert!(told.contains(&format!("id {id}")), "{id}: {told}");
+    }
+    // What such a key says of itself steers no terminal and fills no screen, and its id is its own.
+    let (rsa, mut object) = keys.into_iter().find(|(_, key)| key["keytype"] == "rsa").unwrap();
+    object["scheme"] = format!("\u{1b}[2J\n{}", "x".repeat(1 << 16)).into();
+    file["signed"]["keys"][&rsa] = object.clone();
+    assert!(shown(&file).unwrap_err().to_string().contains("no root"));
+    let id = Digest::of(&cloister_attest::json::canonical_tuf(&object).unwrap()).to_string();
+    let mut other: Value = file.to_string().replace(&rsa, &id).parse().unwrap();
+    let told = shown(&other).unwrap();
+    assert!(told.len() < 4096 && told.contains("(rsa \\u{1b}[2J\\nxxx"), "{told}");
+    assert!(told.chars().all(|c| c == '\n' || !c.is_control()), "{told}");
+    // A key of a kind that counts is whole, or the root is not shown.
+    other["signed"]["keys"][&id]["keytype"] = "ed25519".into();
+    assert!(shown(&other).is_err());
+}
+
+#[test]
+fn what_is_shown_of_a_foreign_key_makes_it_count_no_more() {
+    let table = Table::new();
+    fs::write(table.path("draft.json"), foreign(&table).to_string()).unwrap();
+    let signed = table.sign("ann", &["ed25519"]).unwrap();
+    let told = table.finish(std::slice::from_ref(&signed)).unwrap_err();
+    assert!(format!("{told:#}").contains("this root would not be trusted"), "{told:#}");
+    // The officer's own signature is good, and nobody is left who could sign for a list.
+    let root = fs::read(signed).unwrap();
+    let refusal = enrol(&root, Digest::of(&root)).unwrap_err();
+    let nobody = VerifyError::Impossible { role: RoleName::Timestamp, threshold: 1, persons: 0 };
+    assert_eq!(refusal, nobody);
 }

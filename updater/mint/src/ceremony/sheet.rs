@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_attest::{Algorithm, AnyKey};
-use cloister_domain::{Principal, printable};
+use cloister_attest::{Algorithm, AnyKey, AttestError, json};
+use cloister_domain::{Digest, Principal, printable};
 use cloister_verify::Instant;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,8 @@ use crate::keys::Holder;
 const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 /// Digits of a long public key that are shown; its id stands for all of them.
 const LONG_KEY_DIGITS: usize = 32;
+/// Characters that are shown of each word by which a foreign key says what it is.
+const FOREIGN_WORD_CHARS: usize = 32;
 
 /// Everything that a root says.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,10 +30,19 @@ pub(super) struct Sheet {
     issued: Option<Instant>,
     consistent_snapshot: Option<bool>,
     /// By the id that was computed from the key.
-    keys: BTreeMap<String, AnyKey>,
+    keys: BTreeMap<String, Key>,
     persons: Option<BTreeMap<String, Principal>>,
     roles: BTreeMap<String, Role>,
     approvers: Option<Role>,
+}
+
+/// A key that a root holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Key {
+    /// One whose signatures count.
+    Counted(AnyKey),
+    /// One of a kind that no appliance counts, such as RSA, as the root writes it.
+    Foreign(Value),
 }
 
 /// Who speaks for a role, as the root writes it.
@@ -91,7 +102,7 @@ impl Sheet {
     /// The signed part of a root that says this and nothing else.
     fn written(&self) -> Value {
         let keys: Map<String, Value> =
-            self.keys.iter().map(|(id, key)| (id.clone(), key.to_object())).collect();
+            self.keys.iter().map(|(id, key)| (id.clone(), key.written())).collect();
         let roles: Map<String, Value> =
             self.roles.iter().map(|(name, role)| (name.clone(), role.written())).collect();
         let mut extra = Map::new();
@@ -172,7 +183,12 @@ impl Sheet {
     fn describe_key(&self, id: &str, out: &mut String) -> Result<()> {
         let person = self.person(id);
         match self.keys.get(id) {
-            Some(key) => writeln!(out, "            {person}={}", public(key))?,
+            Some(Key::Counted(key)) => writeln!(out, "            {person}={}", public(key))?,
+            Some(key) => writeln!(
+                out,
+                "            {person}, whose key this product does not count ({})",
+                key.kind()
+            )?,
             None => writeln!(out, "            {person}, whose key does not stand here")?,
         }
         writeln!(out, "              id {}", printable(id.as_bytes()))?;
@@ -189,15 +205,56 @@ impl Sheet {
         self.roles.get("root").is_some_and(|role| role.keyids.iter().any(|officer| officer == id))
     }
 
-    pub(super) fn key(&self, id: &str) -> Option<&AnyKey> {
+    pub(super) fn key(&self, id: &str) -> Option<&Key> {
         self.keys.get(id)
     }
 
-    /// An officer's key in one line: its holder, its algorithm, and the first digits of its id.
+    /// An officer's key in one line: its holder, its kind, and the first digits of its id.
     pub(super) fn named(&self, id: &str) -> String {
-        let algorithm = self.key(id).map_or("unknown", |key| key.algorithm().word());
+        let kind = self.key(id).map_or_else(|| "unknown".to_owned(), Key::kind);
         let short: String = id.chars().take(16).collect();
-        format!("{} ({algorithm}, {})", self.person(id), printable(short.as_bytes()))
+        format!("{} ({kind}, {})", self.person(id), printable(short.as_bytes()))
+    }
+}
+
+impl Key {
+    /// Reads a key object as the verifier does: a kind that it does not know is passed over, one that
+    /// it knows is whole or refused.
+    fn of(object: &Value) -> Result<Self> {
+        match AnyKey::from_object(object) {
+            Ok(key) => Ok(Self::Counted(key)),
+            Err(AttestError::KeyScheme) if object["keytype"].is_string() => {
+                Ok(Self::Foreign(object.clone()))
+            }
+            Err(cause) => Err(cause).context("it holds a key that is not understood"),
+        }
+    }
+
+    /// The object that stands in the root.
+    fn written(&self) -> Value {
+        match self {
+            Self::Counted(key) => key.to_object(),
+            Self::Foreign(object) => object.clone(),
+        }
+    }
+
+    /// What it is, for people.
+    fn kind(&self) -> String {
+        match self {
+            Self::Counted(key) => key.algorithm().word().to_owned(),
+            Self::Foreign(object) => {
+                let word = |field: &str| -> String {
+                    let text = object[field].as_str().unwrap_or_default();
+                    printable(text.as_bytes()).chars().take(FOREIGN_WORD_CHARS).collect()
+                };
+                format!("{} {}", word("keytype"), word("scheme")).trim_end().to_owned()
+            }
+        }
+    }
+
+    /// What signatures call it: SHA-256 of its object.
+    fn id(&self) -> Result<String> {
+        Ok(Digest::of(&json::canonical_tuf(&self.written())?).to_string())
     }
 }
 
@@ -228,13 +285,13 @@ impl Role {
     }
 }
 
-fn keys(value: &Value) -> Result<BTreeMap<String, AnyKey>> {
+fn keys(value: &Value) -> Result<BTreeMap<String, Key>> {
     let mut keys = BTreeMap::new();
     for (id, object) in value.as_object().context("it has no keys")? {
-        let key = AnyKey::from_object(object).context("it holds a key that is not understood")?;
+        let key = Key::of(object)?;
         // Whoever wrote the draft could call a key of their own by the id of somebody else's.
         ensure!(
-            key.key_id() == *id,
+            key.id()? == *id,
             "a key stands under an id that is not its own; find out who wrote this"
         );
         keys.insert(id.clone(), key);
