@@ -46,9 +46,22 @@ pub struct Roles {
     pub expires: String,
     /// A time that the officers vouch for, after an enclave slept for long.
     pub issued: Option<Instant>,
-    /// Algorithms of which each officer and each importer must bring a signature; any one will do if
-    /// there are none.
-    pub demanded: Vec<Algorithm>,
+    /// Which algorithms each person must sign with.
+    pub demanded: Demanded,
+}
+
+/// Algorithms of each of which a person of a role must bring a signature; any one will do where there
+/// are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demanded {
+    /// Of an officer.
+    pub root: Vec<Algorithm>,
+    /// Of an importer.
+    pub importers: Vec<Algorithm>,
+    /// Of a station, or of who signs in its place.
+    pub stations: Vec<Algorithm>,
+    /// Of an approver.
+    pub approvers: Vec<Algorithm>,
 }
 
 impl Default for Roles {
@@ -65,7 +78,7 @@ impl Default for Roles {
             publishers: Vec::new(),
             expires: String::new(),
             issued: None,
-            demanded: Vec::new(),
+            demanded: Demanded::default(),
         }
     }
 }
@@ -228,14 +241,15 @@ fn root(roles: &Roles, version: u64) -> Value {
         in_root().map(|holder| (holder.key.key_id(), holder.key.to_object())).collect();
     let persons: Map<String, Value> =
         in_root().map(|holder| (holder.key.key_id(), holder.person.as_str().into())).collect();
-    let role = |holders: &[Holder], threshold: u64| json!({"keyids": key_ids(holders), "threshold": threshold});
-    let demanding = |holders: &[Holder], threshold: u64| {
-        let mut role = role(holders, threshold);
-        demand(&mut role, &roles.demanded);
+    let role = |holders: &[Holder], threshold: u64, demanded: &[Algorithm]| {
+        let mut role = json!({"keyids": key_ids(holders), "threshold": threshold});
+        demand(&mut role, demanded);
         role
     };
-    let mut extra =
-        json!({"approvers": role(&roles.approvers, roles.approvals), "persons": persons});
+    let demanded = &roles.demanded;
+    let station = || role(stations, 1, &demanded.stations);
+    let approvers = role(&roles.approvers, roles.approvals, &demanded.approvers);
+    let mut extra = json!({"approvers": approvers, "persons": persons});
     if let Some(issued) = &roles.issued {
         extra["issued"] = String::from(issued.clone()).into();
     }
@@ -245,10 +259,10 @@ fn root(roles: &Roles, version: u64) -> Value {
         "expires": roles.expires,
         "keys": keys,
         "roles": {
-            "root": demanding(&roles.root, roles.root_threshold),
-            "snapshot": role(stations, 1),
-            "targets": demanding(&roles.importers, roles.importer_threshold),
-            "timestamp": role(stations, 1),
+            "root": role(&roles.root, roles.root_threshold, &demanded.root),
+            "snapshot": station(),
+            "targets": role(&roles.importers, roles.importer_threshold, &demanded.importers),
+            "timestamp": station(),
         },
         "spec_version": SPEC_VERSION,
         "version": version,

@@ -325,3 +325,46 @@ fn what_is_shown_of_a_foreign_key_makes_it_count_no_more() {
     let nobody = VerifyError::Impossible { role: RoleName::Timestamp, threshold: 1, persons: 0 };
     assert_eq!(refusal, nobody);
 }
+
+#[test]
+fn each_role_of_a_root_can_be_held_to_both_halves() {
+    let table = Table::new();
+    let both = ["ed25519", "ml-dsa-65"];
+    let held = |demands: &[String]| -> Vec<&str> {
+        let words: Vec<&str> = demands.iter().flat_map(|demand| ["--demand", demand]).collect();
+        let told = table.draft(&words).unwrap();
+        let signed = table.drafted()["signed"].take();
+        let mut held = Vec::new();
+        for role in ["root", "targets", "snapshot", "timestamp", "approvers"] {
+            let one = match role {
+                "approvers" => &signed["x-cloister"]["approvers"],
+                _ => &signed["roles"][role],
+            };
+            let line = format!("{role:<11} {} of", one["threshold"]);
+            let shown = format!("{line}, each with ed25519 and ml-dsa-65\n");
+            if one["x-algorithms"].is_null() {
+                assert!(told.contains(&format!("{line}\n")), "{role}: {told}");
+            } else {
+                assert_eq!(one["x-algorithms"], json!(both));
+                assert!(told.contains(&shown), "{role}: {told}");
+                held.push(role);
+            }
+        }
+        held
+    };
+    let of = |role: &str| both.map(|word| format!("{role}{word}")).to_vec();
+    assert!(held(&[]).is_empty());
+    assert_eq!(held(&of("")), ["root", "targets"]);
+    assert_eq!(held(&of("root=")), ["root"]);
+    assert_eq!(held(&of("importer=")), ["targets"]);
+    assert_eq!(held(&of("station=")), ["snapshot", "timestamp"]);
+    assert_eq!(held(&of("approver=")), ["approvers"]);
+    assert_eq!(held(&[of(""), of("approver=")].concat()), ["root", "targets", "approvers"]);
+    for wrong in ["publisher=ed25519", "approver=rsa", "approver=", "=ed25519", "rsa"] {
+        let refusal = table.draft(&["--demand", wrong]).unwrap_err().to_string();
+        assert!(refusal.contains("the roles are") || refusal.contains("the algorithms are"));
+    }
+    // Somebody who has no such key could not approve at all.
+    let refusal = table.draft(&["--demand", "approver=ml-dsa-87"]).unwrap_err();
+    assert!(format!("{refusal:#}").contains("could make this a root"), "{refusal:#}");
+}

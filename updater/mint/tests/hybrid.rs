@@ -1,21 +1,24 @@
-//! A root that demands both halves, Ed25519 and ML-DSA, of every officer and importer: neither can be
-//! stripped of a root, nor of `targets.json`.
+//! A root that demands both halves, Ed25519 and ML-DSA, of every person: neither can be stripped of a
+//! root, of `targets.json`, of what a station signs, nor of an approval.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the files are the test's own")]
 
 use std::{fs, path::Path};
 
 use cloister_attest::{
-    Algorithm, Signer, SigningKey, json,
+    Algorithm, Signer, SigningKey,
+    approval::{Approval, Decision},
+    dsse::Envelope,
+    json,
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_domain::{Coded as _, Digest, Secret};
+use cloister_domain::{Coded as _, Digest, GenerationId, Secret};
 use cloister_mint::{
     importer::{Delegation, Importer},
     keys::Holder,
-    trust::{Folder, Roles},
+    trust::{Demanded, Folder, Roles},
 };
-use cloister_verify::{VerifyError, enrol};
+use cloister_verify::{RoleName, TrustState, VerifyError, enrol};
 use serde_json::Value;
 
 const EXPIRES: &str = "2036-01-01T00:00:00Z";
@@ -23,6 +26,7 @@ const BOTH: [Algorithm; 2] = [Algorithm::Ed25519, Algorithm::MlDsa65];
 const OFFICERS: [u8; 3] = [1, 2, 3];
 const IMPORTER: u8 = 4;
 const STATION: u8 = 5;
+const APPROVER: u8 = 6;
 
 /// The two keys of a person.
 fn halves(seed: u8) -> [Box<dyn Signer>; 2] {
@@ -43,10 +47,15 @@ fn roles(demanded: &[Algorithm]) -> Roles {
         root_threshold: 2,
         importers: person(IMPORTER),
         stations: person(STATION),
-        approvers: person(6),
+        approvers: person(APPROVER),
         publishers: person(8),
         expires: EXPIRES.to_owned(),
-        demanded: demanded.to_vec(),
+        demanded: Demanded {
+            root: demanded.to_vec(),
+            importers: demanded.to_vec(),
+            stations: demanded.to_vec(),
+            approvers: demanded.to_vec(),
+        },
         ..Roles::default()
     }
 }
@@ -128,4 +137,59 @@ fn neither_half_can_be_stripped_of_the_list() {
         fs::write(&list, &whole).unwrap();
     }
     stamped().unwrap();
+}
+
+/// What an appliance makes of the folder's files.
+fn appliance(folder: &Folder) -> Result<TrustState, VerifyError> {
+    let root = fs::read(folder.first_root()).unwrap();
+    enrol(&root, Digest::of(&root)).unwrap().refresh(&folder.meta().unwrap())
+}
+
+#[test]
+fn neither_half_can_be_stripped_of_what_a_station_signs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &BOTH);
+    let importer = halves(IMPORTER);
+    let delegation = Delegation {
+        name: "publisher".to_owned(),
+        publishers: person(8),
+        threshold: 1,
+        paths: vec!["demo/*".to_owned()],
+        algorithms: Vec::new(),
+    };
+    folder.delegate(&delegation, &Importer::new(&importer, EXPIRES)).unwrap();
+    for half in halves(STATION) {
+        let refusal = folder.stamp(&Importer::new(&[half], EXPIRES)).unwrap_err();
+        assert_eq!(code(&refusal), "bundle.signature.threshold");
+    }
+    folder.stamp(&Importer::new(&halves(STATION), EXPIRES)).unwrap();
+    assert!(appliance(&folder).is_ok());
+    let timestamp = scratch.path().join("timestamp.json");
+    let whole = fs::read(&timestamp).unwrap();
+    for number in 0..2 {
+        fs::write(&timestamp, stripped(&timestamp, number)).unwrap();
+        let half = VerifyError::Threshold { role: RoleName::Timestamp, good: 0, needed: 1 };
+        assert_eq!(appliance(&folder).unwrap_err(), half, "{number}");
+        fs::write(&timestamp, &whole).unwrap();
+    }
+}
+
+#[test]
+fn neither_half_can_be_stripped_of_an_approval() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &BOTH);
+    let state = appliance(&folder).unwrap();
+    let (package, bundle) = (Digest::of(b"package"), GenerationId(Digest::of(b"bundle")));
+    let person = "person-6".parse().unwrap();
+    let comment = String::new();
+    let approval = Approval { package, bundle, decision: Decision::Approve, person, comment };
+    let [classical, quantum] = halves(APPROVER);
+    let unsigned = || approval.unsigned().unwrap();
+    let judged = |envelope: Envelope| state.approved(&[envelope.to_json()], package, bundle, 0);
+    let half = VerifyError::Threshold { role: RoleName::Approver, good: 0, needed: 1 };
+    for key in [&classical, &quantum] {
+        assert_eq!(judged(unsigned().sign_by(key).unwrap()).unwrap_err(), half);
+    }
+    let both = unsigned().sign_by(&classical).unwrap().sign_by(&quantum).unwrap();
+    assert_eq!(judged(both).unwrap().persons().len(), 1);
 }

@@ -3,9 +3,10 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use cloister_attest::Algorithm;
 use cloister_domain::Digest;
@@ -17,7 +18,7 @@ use crate::{
     ceremony::Draft,
     files,
     keys::{self, Holders},
-    trust::{Folder, Roles},
+    trust::{Demanded, Folder, Roles},
 };
 
 #[derive(Debug, Subcommand)]
@@ -112,10 +113,10 @@ pub(super) struct Persons {
     /// A publisher, so that releases show the name.
     #[arg(long, value_name = "HOLDER")]
     publisher: Vec<Holders>,
-    /// An algorithm of which each officer and each importer must bring a signature, such as ed25519 and
-    /// ml-dsa-65.
-    #[arg(long = "demand", value_parser = algorithm)]
-    demanded: Vec<Algorithm>,
+    /// An algorithm, such as ed25519 or ml-dsa-65, of which each person of a role must bring a signature.
+    /// The role is root, importer, station or approver; without one it is root and importer.
+    #[arg(long = "demand", value_name = "[ROLE=]ALGORITHM")]
+    demanded: Vec<Demand>,
     /// When the root expires.
     #[arg(long, default_value = EXPIRES)]
     expires: String,
@@ -139,8 +140,56 @@ impl Persons {
             publishers: keys::all(self.publisher),
             expires: self.expires,
             issued: Some(issued),
-            demanded: self.demanded,
+            demanded: demanded(&self.demanded),
         })
+    }
+}
+
+/// An algorithm, and the role whose persons must sign with it.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    role: Option<Demanding>,
+    algorithm: Algorithm,
+}
+
+/// The roles of a root, as the arguments call them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demanding {
+    Root,
+    Importer,
+    Station,
+    Approver,
+}
+
+impl FromStr for Demand {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((role, word)) = text.split_once('=') else {
+            return Ok(Self { role: None, algorithm: algorithm(text)? });
+        };
+        let role = match role {
+            "root" => Demanding::Root,
+            "importer" => Demanding::Importer,
+            "station" => Demanding::Station,
+            "approver" => Demanding::Approver,
+            _ => bail!("the roles are root, importer, station and approver"),
+        };
+        Ok(Self { role: Some(role), algorithm: algorithm(word)? })
+    }
+}
+
+fn demanded(demands: &[Demand]) -> Demanded {
+    // Whoever names no role means those on whose word everything else hangs.
+    let of = |role: Demanding, unnamed: bool| -> Vec<Algorithm> {
+        let meant = |demand: &&Demand| demand.role.map_or(unnamed, |named| named == role);
+        demands.iter().filter(meant).map(|demand| demand.algorithm).collect()
+    };
+    Demanded {
+        root: of(Demanding::Root, true),
+        importers: of(Demanding::Importer, true),
+        stations: of(Demanding::Station, false),
+        approvers: of(Demanding::Approver, false),
     }
 }
 

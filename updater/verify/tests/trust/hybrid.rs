@@ -1,16 +1,17 @@
 //! Roles that demand both an Ed25519 and an ML-DSA signature of each person.
 
 use cloister_attest::{
-    AnyKey,
+    AnyKey, Signer as _,
     approval::{Approval, Decision},
     dsse::Envelope,
+    json,
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
 use cloister_domain::{Coded as _, Digest, Secret};
 use cloister_verify::{RoleName, TrustState, VerifyError};
 use serde_json::{Value, json};
 
-use crate::support::{Meta, PUBLISHER, enrolled, id, key, manifest, role, root};
+use crate::support::{IMPORTER, Meta, PUBLISHER, enrolled, id, key, manifest, pack, role, root};
 
 const BOTH: [&str; 2] = ["ed25519", "ml-dsa-65"];
 
@@ -127,7 +128,50 @@ fn approvers_may_be_asked_for_both_halves_too() {
     let classical = approval.sign(&key(6)).unwrap();
     let refusal = state.approval(&classical.to_json()).unwrap_err();
     assert_eq!(refusal.code(), "approval.threshold");
+    let quantum_alone = approval.unsigned().unwrap().sign_by(&own).unwrap();
+    let refusal = state.approval(&quantum_alone.to_json()).unwrap_err();
+    assert_eq!(refusal.code(), "approval.threshold");
     let both = classical.sign_by(&own).unwrap();
     assert!(state.approval(&both.to_json()).is_ok());
     assert_eq!(own.public().as_bytes().len(), 2592);
+}
+
+/// A signed file with the signatures whose key ids pass, and with one more.
+fn with_quantum(text: &[u8], keeps: &dyn Fn(&str) -> bool, key: &MlDsaSigningKey) -> Vec<u8> {
+    let mut file = json::parse_strict(text, json::DEPTH_MAX).unwrap();
+    let message = json::canonical_tuf(&file["signed"]).unwrap();
+    let sig: String =
+        key.sign(&message).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signatures = file["signatures"].as_array_mut().unwrap();
+    signatures.retain(|one| keeps(one["keyid"].as_str().unwrap()));
+    signatures.push(json!({"keyid": object(key).0, "sig": sig}));
+    file.to_string().into_bytes()
+}
+
+#[test]
+fn stations_may_be_asked_for_both_halves_too() {
+    let own = quantum(IMPORTER, ParameterSet::MlDsa65);
+    let (keyid, object) = object(&own);
+    for (at, role) in [("timestamp", RoleName::Timestamp), ("snapshot", RoleName::Snapshot)] {
+        let mut root = root(1);
+        root["keys"][&keyid] = object.clone();
+        root["x-cloister"]["persons"][&keyid] = "imp".into();
+        root["roles"][at] = json!({
+            "keyids": [id(IMPORTER), keyid], "threshold": 1, "x-algorithms": BOTH,
+        });
+        let state = enrolled(&root).unwrap();
+        let files = Meta::new(1, Vec::new()).files();
+        let judged = |change: &dyn Fn(&[u8]) -> Vec<u8>| {
+            let mut files = files.clone();
+            let file = files.iter_mut().find(|(name, _)| *name == format!("{at}.json")).unwrap();
+            file.1 = change(&file.1);
+            state.refresh(&pack(&files)).map(drop)
+        };
+        let half = Err(VerifyError::Threshold { role, good: 0, needed: 1 });
+        assert_eq!(judged(&<[u8]>::to_vec), half);
+        assert_eq!(judged(&|text| with_quantum(text, &|_keyid| false, &own)), half);
+        let stranger = quantum(9, ParameterSet::MlDsa65);
+        assert_eq!(judged(&|text| with_quantum(text, &|_keyid| true, &stranger)), half);
+        assert_eq!(judged(&|text| with_quantum(text, &|_keyid| true, &own)), Ok(()));
+    }
 }
