@@ -6,14 +6,14 @@ use std::{
     process::{Command, Output},
 };
 
-use cloister_attest::SigningKey;
-use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
-use cloister_domain::{Digest, Secret};
+use cloister_bundle::container;
+use cloister_domain::Digest;
 use cloister_mint::{
     importer::{Delegation, Importer},
     keys::Holder,
     trust::{Folder, Roles},
 };
+use cloister_samples::{key, signed};
 use cloister_stage::outside;
 use cloister_verify::{enrol, target_path};
 
@@ -40,34 +40,6 @@ fn both_clients_judge_every_repository_alike() {
     assert!(sum["cases"].as_u64().unwrap() > 100, "{said}");
 }
 
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
-}
-
-fn release(signer: u8) -> Vec<u8> {
-    let file = FileEntry { path: "a".parse().unwrap(), size: 1, sha256: Digest::of(b"a") };
-    let manifest = Manifest::new(Release {
-        name: "demo".to_owned(),
-        version: "1.0.0".to_owned(),
-        release_counter: 1,
-        min_release_counter: 1,
-        files: vec![file],
-        index: IndexEntry {
-            sha256: Digest::of(b"index"),
-            length: 136,
-            chunks: 1,
-            plain_bytes: 1,
-            stored_bytes: 1,
-            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
-        },
-        requires: Requires::default(),
-        licences: Vec::new(),
-        attestations: Vec::new(),
-        base: None,
-    });
-    manifest.unwrap().envelope().sign_with(&key(signer)).to_json()
-}
-
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -91,7 +63,7 @@ fn read(path: &PathBuf) -> Vec<u8> {
 #[test]
 fn a_repository_that_python_tuf_wrote_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let (good, other) = (release(1), release(2));
+    let (good, other) = (signed(1, 1), signed(1, 2));
     let manifest = folder.path().join("manifest");
     std::fs::write(&manifest, &good).unwrap();
     let path = target_path("demo", "1.0.0");
@@ -148,7 +120,7 @@ fn python_tuf_reads_what_mint_writes() {
     let importer = Importer::new(&keys, "2098-01-01T00:00:00Z");
     trust.delegate(&delegation, &importer).unwrap();
     trust.rotate_root(&roles, &[key(1), key(3)]).unwrap();
-    let envelope = release(5);
+    let envelope = signed(1, 5);
     trust.admit(&envelope, &importer).unwrap();
     trust.stamp(&importer).unwrap();
     let path = target_path("demo", "1.0.0");

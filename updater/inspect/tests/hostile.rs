@@ -331,23 +331,7 @@ fn templates_that_are_programs() {
 
 /// A byte-level vocabulary with one merge.
 fn tokenizer() -> Value {
-    let printable = |byte: &u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-    let hidden = (0..256).filter(|byte| !printable(byte)).zip(0x100..);
-    let shown = (0..256).filter(printable).map(|byte| (byte, byte));
-    let mut vocabulary: serde_json::Map<String, Value> = shown
-        .chain(hidden)
-        .map(|(byte, letter)| (char::from_u32(letter).unwrap().to_string(), json!(byte)))
-        .collect();
-    vocabulary.insert("ab".to_owned(), json!(256));
-    json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [{"id": 257, "content": "<|end|>", "single_word": false, "lstrip": false,
-                          "rstrip": false, "normalized": false, "special": true}],
-        "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
-        "post_processor": null, "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": ["a b"]},
-    })
+    cloister_samples::tokenizer::byte_level(&[("a", "b")], &["<|end|>"])
 }
 
 #[test]

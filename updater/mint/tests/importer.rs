@@ -7,23 +7,19 @@ use cloister_attest::{
     Algorithm, AnyKey, Signer, SigningKey,
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires};
 use cloister_domain::{Coded as _, Digest, Secret};
 use cloister_mint::{
     importer::{Delegation, Importer, Revocation},
     keys::Holder,
     trust::{Folder, Roles},
 };
+use cloister_samples::{key, manifest, signed};
 use cloister_verify::{TrustState, VerifyError, enrol};
 
 const EXPIRES: &str = "2036-01-01T00:00:00Z";
 const IMPORTERS: [u8; 3] = [4, 5, 6];
 const STATION: u8 = 7;
 const PUBLISHER: u8 = 8;
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
-}
 
 fn quantum(seed: u8) -> MlDsaSigningKey {
     MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &Secret::new(vec![seed; 32])).unwrap()
@@ -80,32 +76,8 @@ fn appliance(folder: &Folder) -> TrustState {
     state.refresh(&folder.meta().unwrap()).unwrap()
 }
 
-fn manifest(counter: u64) -> Manifest {
-    let file = FileEntry { path: "a".parse().unwrap(), size: 1, sha256: Digest::of(b"a") };
-    let release = Release {
-        name: "demo".to_owned(),
-        version: format!("{counter}.0.0"),
-        release_counter: counter,
-        min_release_counter: 1,
-        files: vec![file],
-        index: IndexEntry {
-            sha256: Digest::of(b"index"),
-            length: 136,
-            chunks: 1,
-            plain_bytes: 1,
-            stored_bytes: 1,
-            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
-        },
-        requires: Requires::default(),
-        licences: Vec::new(),
-        attestations: Vec::new(),
-        base: None,
-    };
-    Manifest::new(release).unwrap()
-}
-
 fn release(counter: u64) -> Vec<u8> {
-    manifest(counter).envelope().sign_with(&key(PUBLISHER)).to_json()
+    signed(counter, PUBLISHER)
 }
 
 #[test]

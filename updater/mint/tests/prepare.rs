@@ -14,34 +14,8 @@ use serde_json::{Value, json};
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + \
     '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// GPT-2's alphabet: every byte as one visible character.
-fn alphabet() -> Vec<String> {
-    let visible = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut hidden = 256..;
-    (0..256u32)
-        .map(|byte| if visible(byte) { byte } else { hidden.next().unwrap() })
-        .map(|code| char::from_u32(code).unwrap().to_string())
-        .collect()
-}
-
 fn tokenizer() -> Value {
-    let vocabulary: Value =
-        alphabet().into_iter().enumerate().map(|(id, text)| (text, json!(id))).collect();
-    let control = |id: u32, text: &str| {
-        json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
-               "normalized": false, "special": true})
-    };
-    json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [control(256, "<|im_start|>"), control(257, "<|im_end|>")],
-        "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true},
-        "post_processor": null,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                  "vocab": vocabulary, "merges": []},
-    })
+    cloister_samples::tokenizer::byte_level(&[], &["<|im_start|>", "<|im_end|>"])
 }
 
 /// A safetensors file of bf16 numbers that differ.

@@ -13,6 +13,7 @@ use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires};
 use cloister_daemon::{Connection, clock::Stopwatch};
 use cloister_domain::{Digest, GenerationId, Sensitive, SequenceId, TokenCount, TokenId};
 use cloister_model::{Decoder, Options};
+use cloister_samples::tokenizer;
 use cloister_schedule::{Chunk, Forward as _, Wanted};
 use cloister_tokenize::{
     Tokenizer,
@@ -43,27 +44,7 @@ pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
 
 /// A byte-level tokenizer of 256 bytes and the two control tokens of ChatML.
 fn byte_tokenizer() -> String {
-    let printable = |byte: &u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-    let hidden = (0..256).filter(|byte| !printable(byte));
-    let shown = (0..256).filter(printable).map(|byte| (byte, byte));
-    let letters = shown
-        .chain(hidden.zip(0x100..))
-        .map(|(byte, letter)| (char::from_u32(letter).unwrap().to_string(), json!(byte)));
-    let control = |id: u32, content: &str| {
-        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
-               "rstrip": false, "normalized": false, "special": true})
-    };
-    json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [control(256, "<|im_start|>"), control(257, "<|im_end|>")],
-        "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                          "use_regex": true},
-        "post_processor": null, "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": letters.collect::<serde_json::Map<_, _>>(),
-                  "merges": []},
-    })
-    .to_string()
+    tokenizer::byte_level(&[], &["<|im_start|>", "<|im_end|>"]).to_string()
 }
 
 /// A WordPiece tokenizer of single letters between `[CLS]` and `[SEP]`.

@@ -1,8 +1,9 @@
-//! Metadata as TUF writes it, and releases, with keys that follow from a seed.
+//! Metadata as TUF writes it, with keys that follow from a seed.
 
-use cloister_attest::{SigningKey, json};
-use cloister_bundle::{Cut, FileEntry, IndexEntry, Manifest, Release, Requires, container};
-use cloister_domain::{Digest, Secret};
+use cloister_attest::json;
+use cloister_bundle::container;
+use cloister_domain::Digest;
+pub(crate) use cloister_samples::{key, manifest, signed as release};
 use cloister_verify::{TrustState, VerifyError, enrol, target_path};
 use serde_json::{Value, json};
 
@@ -11,10 +12,6 @@ pub(crate) const IMPORTER: u8 = 4;
 pub(crate) const PUBLISHER: u8 = 5;
 pub(crate) const APPROVERS: [u8; 2] = [6, 7];
 pub(crate) const STRANGER: u8 = 99;
-
-pub(crate) fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
-}
 
 pub(crate) fn id(seed: u8) -> String {
     key(seed).public().key_id()
@@ -60,37 +57,6 @@ pub(crate) fn root(version: u64) -> Value {
 pub(crate) fn enrolled(root: &Value) -> Result<TrustState, VerifyError> {
     let text = signed(root, &[1, 2]);
     enrol(&text, Digest::of(&text))
-}
-
-pub(crate) fn manifest(counter: u64) -> Manifest {
-    Manifest::new(Release {
-        name: "demo".to_owned(),
-        version: format!("{counter}.0.0"),
-        release_counter: counter,
-        min_release_counter: 1,
-        files: vec![FileEntry {
-            path: "a".parse().unwrap(),
-            size: counter,
-            sha256: Digest::of(&counter.to_le_bytes()),
-        }],
-        index: IndexEntry {
-            sha256: Digest::of(b"index"),
-            length: 136,
-            chunks: 1,
-            plain_bytes: counter,
-            stored_bytes: counter,
-            cut: Cut { algorithm: "x".to_owned(), min_bytes: 1, avg_bytes: 1, max_bytes: 1 },
-        },
-        requires: Requires::default(),
-        licences: Vec::new(),
-        attestations: Vec::new(),
-        base: None,
-    })
-    .unwrap()
-}
-
-pub(crate) fn release(counter: u64, signer: u8) -> Vec<u8> {
-    manifest(counter).envelope().sign_with(&key(signer)).to_json()
 }
 
 pub(crate) fn listing(text: &[u8]) -> Value {
