@@ -1,4 +1,11 @@
 //! JSON that means one thing: strict reading, and the two canonical forms that signatures use.
+//!
+//! `cloister-inspect` walks the documents of a release by a reader of its own, and the two stay apart.
+//! This one keeps the tree, which must fit a canonical form: integers only, and so few values that the
+//! tree is small. That one judges texts of up to 48 MiB with fractions in them and keeps nothing
+//! but the keys of the objects that are open. Alike are a key that stands twice and the nesting; a walk
+//! for both would hand each value to a caller that chooses, and judge a stick's documents beside the
+//! code of signatures, which the inspecting process does without.
 
 use std::{cell::Cell, cmp::Ordering, fmt};
 

@@ -1,5 +1,9 @@
 //! JSON that means one thing to every reader: no key twice, nested within a bound. Fractions are
 //! allowed, which models' configurations have; values are looked at and not kept.
+//!
+//! The reader of what is signed (`cloister_attest::json`) is another: it keeps the tree, knows no
+//! fractions and bounds the number of values below that of a large tokenizer. Its module says why
+//! there are two.
 
 use std::{cell::Cell, collections::BTreeSet, fmt};
 
