@@ -13,6 +13,7 @@ mod dice;
 pub mod facility;
 pub mod journal;
 pub mod judge;
+pub mod loopback;
 pub mod outside;
 pub mod release;
 mod roles;
