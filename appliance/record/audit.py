@@ -201,7 +201,7 @@ class LogKey:
 
 
 class Root:
-    """A trust root: its keys, and the persons who approve, by key."""
+    """A trust root: its Ed25519 keys, and the persons who approve, by key."""
 
     def __init__(self, data):
         self.digest, value = sha256(data), parse_json(data)
@@ -209,19 +209,25 @@ class Root:
         self.version = take(self.signed, "version", int)
         self.keys = {}
         for key_id, value in take(self.signed, "keys", dict).items():
-            key = bytes.fromhex(take(value, "keyval.public", str))
-            if take(value, "keytype", str) != "ed25519" or not key_is_good(key):
-                raise Fault("a key of the trust root is not a good Ed25519 key")
             if key_id != sha256(canonical_tuf(value).encode()):
                 raise Fault("a key of the trust root has another id than its content gives")
+            if take(value, "keytype", str) != "ed25519":
+                continue
+            key = bytes.fromhex(take(value, "keyval.public", str))
+            if not key_is_good(key):
+                raise Fault("a key of the trust root is not a good Ed25519 key")
             self.keys[key_id] = key
         names = take(self.signed, "x-cloister.persons", dict)
-        approvers = take(self.signed, "x-cloister.approvers.keyids", list)
-        self.approvers = {self.keys[one]: names[one] for one in approvers}
+        role = take(self.signed, "x-cloister.approvers", dict)
+        own = [one for one in take(role, "keyids", list) if one in self.keys]
+        self.approvers = {self.keys[one]: names[one] for one in own}
+        self.both = asks_for_more(role)
 
     def check_signed_by(self, other):
         """That enough root keys of `other` signed this root (TUF 1.0.34, section 5.3.4)."""
         role = take(other.signed, "roles.root", dict)
+        if asks_for_more(role):
+            raise Fault(f"root version {other.version} asks for signatures that only cloister checks")
         message = canonical_tuf(self.signed).encode()
         good = set()
         for one in self.signatures:
@@ -233,12 +239,17 @@ class Root:
             raise Fault(f"root version {self.version} is not signed by enough root keys")
 
 
+def asks_for_more(role):
+    """Whether a role asks for signatures of another kind than Ed25519, beside it or alone."""
+    return set(role.get("x-algorithms", [])) - {"ed25519"}
+
+
 class Trust:
-    """Log key, trust root's digest and approvers; all from the command line."""
+    """Log key, digest of the enrolled trust root, and the roots by digest; all from the command line."""
 
     def __init__(self, args):
         self.log = LogKey(args.log_key)
-        self.approvers = {}
+        self.roots = {}
         if re.fullmatch("[0-9a-f]{64}", args.root[0]) and not os.path.exists(args.root[0]):
             self.root, self.has_root = args.root[0], False
             if len(args.root) > 1:
@@ -252,7 +263,7 @@ class Trust:
             newer.check_signed_by(older)
         for root in roots:
             root.check_signed_by(root)
-            self.approvers.update(root.approvers)
+            self.roots[root.digest] = root
 
 
 def read_file(path):
@@ -350,6 +361,7 @@ class Rules:
     def __init__(self, trust):
         self.trust = trust
         self.prev, self.acts, self.open = None, set(), None
+        self.root = trust.root  # the one in force, by the log's own word
 
     def entry(self, seq, data):
         """Checks one entry and returns what a list shows of it."""
@@ -377,6 +389,8 @@ class Rules:
             who = self.person(predicate, message, signatures)
         else:
             who = self.host((seq, prev, event), predicate, message, signatures)
+        if event == "trust-update":
+            self.root = next((one for name, one in subjects if name == "trust-root"), self.root)
         enrolled = ("trust-root", self.trust.root) in subjects
         if (event == "anchor-enrolment") != (seq == 0) or (seq == 0 and not enrolled):
             raise Fault("the trust root is enrolled once, as record 0, and is the one named")
@@ -386,7 +400,12 @@ class Rules:
         person = take(predicate, "person", str)
         if not self.trust.has_root:
             raise Fault("a person signed it: give the trust root's file, not only its digest")
-        for key, name in self.trust.approvers.items():
+        root = self.trust.roots.get(self.root)
+        if root is None:
+            raise Fault("a person signed it under a trust root that was not given")
+        if root.both:
+            raise Fault("the trust root asks approvers for signatures that only cloister checks")
+        for key, name in root.approvers.items():
             if name != person:
                 continue
             key_id = key_id_of(key)

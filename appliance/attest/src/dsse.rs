@@ -168,6 +168,15 @@ impl Envelope {
         good
     }
 
+    /// Whether `key` made a good signature: one that names it, or that names no key.
+    #[must_use]
+    pub fn is_signed_by(&self, key: &AnyKey) -> bool {
+        let (message, id) = (self.pae(), key.key_id());
+        let all = self.signatures.iter().take(SIGNATURES_MAX);
+        let mut own = all.filter(|one| one.keyid.is_empty() || one.keyid == id);
+        own.any(|one| key.verify(&message, &one.sig).is_ok())
+    }
+
     /// The Ed25519 keys of `known` that made a good signature, each once however often it signed.
     ///
     /// A key id that names a known key has that key tried, an empty one every key; another is

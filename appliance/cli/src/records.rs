@@ -113,9 +113,9 @@ impl Brought<'_> {
         };
         let texts = self.roots.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-        let (root, persons) =
+        let (root, approvers) =
             cloister_verify::auditors_view(&texts).map_err(|error| Failure::of(&error))?;
-        Ok(Trust { log, root, persons })
+        Ok(Trust { log, root, approvers })
     }
 
     /// Whether the log contains what it was at an earlier visit.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::PublicKey;
+use cloister_attest::{AnyKey, dsse::Envelope};
 use cloister_domain::{Class, Coded, Digest, Principal};
 use cloister_wire::record::Event;
 
@@ -23,8 +23,18 @@ pub struct Trust {
     pub log: VerifierKey,
     /// SHA-256 of the trust root that was enrolled.
     pub root: Digest,
-    /// Who may sign as whom, from the enrolled root and its successors.
-    pub persons: BTreeMap<PublicKey, Principal>,
+    /// Who may approve under which trust root, by its SHA-256: the enrolled one and its successors. A
+    /// person has signed with one key of each of the sets.
+    pub approvers: BTreeMap<Digest, BTreeMap<Principal, Vec<Vec<AnyKey>>>>,
+}
+
+impl Trust {
+    /// Whether `person` signed `envelope` in every way that the root `root` asks for.
+    fn approves(&self, root: Digest, person: &Principal, envelope: &Envelope) -> bool {
+        let sets = self.approvers.get(&root).and_then(|persons| persons.get(person));
+        let signed = |keys: &Vec<AnyKey>| keys.iter().any(|key| envelope.is_signed_by(key));
+        sets.is_some_and(|sets| !sets.is_empty() && sets.iter().all(signed))
+    }
 }
 
 /// What is wrong with an export.
@@ -76,8 +86,12 @@ pub enum Fault {
         #[source]
         cause: RecordError,
     },
-    /// A person signed that the trust root does not know by that name.
-    #[error("record {seq} is signed by nobody whom the trust root calls by the name it gives")]
+    /// A person signed that the trust root does not know by that name, or not with every key that it
+    /// asks for; or the root that was in force there was not brought along.
+    #[error(
+        "record {seq} is not signed as the trust root in force there asks of the person it names; \
+         bring each root along"
+    )]
     Person {
         /// Its position.
         seq: u64,
@@ -169,7 +183,8 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
     }
     let entries = entries(export, checkpoint.size, &mut report.faults);
     files(export, &checkpoint, &entries, &mut report.faults);
-    let mut rules = Rules { trust, prev: None, acts: BTreeSet::new(), open: None };
+    let mut rules =
+        Rules { trust, root: trust.root, prev: None, acts: BTreeSet::new(), open: None };
     for (seq, entry) in (0..).zip(&entries) {
         let Some(entry) = entry else {
             rules.prev = None;
@@ -282,6 +297,8 @@ fn files(
 /// The rules between entries, as far as the entries so far go.
 struct Rules<'trust> {
     trust: &'trust Trust,
+    /// The trust root in force, by the log's own word.
+    root: Digest,
     /// Digest of the entry before, if it could be read.
     prev: Option<Digest>,
     acts: BTreeSet<String>,
@@ -293,9 +310,7 @@ impl Rules<'_> {
     fn check(&mut self, seq: u64, record: &Record, faults: &mut Vec<Fault>) {
         match &record.signer {
             Signer::Person { person, .. } => {
-                let signers = self.trust.persons.iter().filter(|(_, name)| *name == person);
-                let keys: Vec<PublicKey> = signers.map(|(key, _)| *key).collect();
-                if record.envelope.good_keys(&keys).is_empty() {
+                if !self.trust.approves(self.root, person, &record.envelope) {
                     faults.push(Fault::Person { seq });
                 }
             }
@@ -314,6 +329,10 @@ impl Rules<'_> {
                     faults.push(Fault::Activation { seq });
                 }
             }
+        }
+        if record.event == Event::TrustUpdate {
+            let named = record.subject.iter().find(|(name, _)| name == "trust-root");
+            self.root = named.map_or(self.root, |(_, root)| *root);
         }
         let enrolment = record.event == Event::AnchorEnrolment;
         let root = ("trust-root".to_owned(), self.trust.root);
@@ -336,6 +355,7 @@ mod tests {
     use cloister_attest::{
         SigningKey,
         approval::{Approval, Decision},
+        mldsa::{MlDsaSigningKey, ParameterSet},
     };
     use cloister_domain::{GenerationId, Secret};
     use cloister_wire::record::{Entry, Subject};
@@ -354,8 +374,14 @@ mod tests {
         Trust {
             log: VerifierKey::new(ORIGIN, key(1).public()).expect("a name"),
             root: Digest::of(b"root"),
-            persons: BTreeMap::from([(key(9).public(), "ada".parse().expect("a name"))]),
+            approvers: BTreeMap::from([(Digest::of(b"root"), ada(&[&[key(9).public().into()]]))]),
         }
+    }
+
+    /// What a root says of `ada` alone.
+    fn ada(sets: &[&[AnyKey]]) -> BTreeMap<Principal, Vec<Vec<AnyKey>>> {
+        let sets = sets.iter().map(|keys| keys.to_vec()).collect();
+        BTreeMap::from([("ada".parse().expect("a name"), sets)])
     }
 
     /// A log under construction, without any rule but the format.
@@ -364,9 +390,17 @@ mod tests {
 
     impl Log {
         fn add(&mut self, event: Event, act: &str) -> &mut Self {
-            let root = event == Event::AnchorEnrolment;
-            let subject = root
-                .then(|| Subject { name: "trust-root".to_owned(), sha256: Digest::of(b"root") });
+            let root = (event == Event::AnchorEnrolment).then(|| Digest::of(b"root"));
+            self.add_about(event, act, root)
+        }
+
+        /// The log takes up another trust root.
+        fn update(&mut self, root: Digest) -> &mut Self {
+            self.add_about(Event::TrustUpdate, "trust/2", Some(root))
+        }
+
+        fn add_about(&mut self, event: Event, act: &str, root: Option<Digest>) -> &mut Self {
+            let subject = root.map(|sha256| Subject { name: "trust-root".to_owned(), sha256 });
             let entry = Entry {
                 event,
                 act: act.to_owned(),
@@ -504,8 +538,9 @@ mod tests {
             assert_eq!(faults, [Fault::Checkpoint(RecordError::NoteSignature)]);
         }
         let other_root = Trust { root: Digest::of(b"other"), ..trust() };
-        assert_eq!(verify(&export, &other_root).faults, [Fault::Anchor { seq: 0 }]);
-        let nobody = Trust { persons: BTreeMap::new(), ..trust() };
+        let faults = verify(&export, &other_root).faults;
+        assert_eq!(faults, [Fault::Anchor { seq: 0 }, Fault::Person { seq: 2 }]);
+        let nobody = Trust { approvers: BTreeMap::new(), ..trust() };
         assert_eq!(verify(&export, &nobody).faults, [Fault::Person { seq: 2 }]);
     }
 
@@ -538,6 +573,57 @@ mod tests {
         let mut stranger = good();
         stranger.0[1] = vec![b'{', b'}'];
         assert!(codes(&stranger).contains(&"record.export.entry"));
+    }
+
+    /// An approval by `ada` with these keys.
+    fn approved(keys: &[&dyn cloister_attest::Signer]) -> Vec<u8> {
+        let approval = Approval {
+            package: Digest::of(b"p"),
+            bundle: GenerationId(Digest::of(b"g")),
+            decision: Decision::Approve,
+            person: "ada".parse().expect("a name"),
+            comment: String::new(),
+        };
+        let sign = |envelope: Envelope, key: &&dyn cloister_attest::Signer| {
+            envelope.sign_by(*key).expect("signed")
+        };
+        keys.iter().fold(approval.unsigned().expect("short"), sign).to_json()
+    }
+
+    #[test]
+    fn an_approval_is_judged_by_the_root_in_force_and_neither_half_can_be_stripped() {
+        let seed = Secret::new(vec![9; 32]);
+        let quantum = MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &seed).expect("32 bytes");
+        let (classical, next) = (key(9), Digest::of(b"root 2"));
+        let (one, other) = (classical.public().into(), AnyKey::from(quantum.public().clone()));
+        let mut trust = trust();
+        trust.approvers.insert(next, ada(&[&[one], &[other]]));
+        let report = |keys: &[&dyn cloister_attest::Signer], updated: bool| {
+            let mut log = Log::default();
+            log.add(Event::AnchorEnrolment, "anchor/0");
+            // What the root before allowed stays good.
+            log.0.push(approved(&[&classical]));
+            if updated {
+                log.update(next);
+            }
+            log.0.push(approved(keys));
+            verify(&log.export(), &trust).faults
+        };
+        assert_eq!(report(&[&classical], false), []);
+        assert_eq!(report(&[&quantum], false), [Fault::Person { seq: 2 }]);
+        assert_eq!(report(&[&classical, &quantum], true), []);
+        for half in [&classical as &dyn cloister_attest::Signer, &quantum] {
+            assert_eq!(report(&[half], true), [Fault::Person { seq: 3 }]);
+            assert_eq!(report(&[half, half], true), [Fault::Person { seq: 3 }]);
+        }
+        trust.approvers.insert(next, ada(&[]));
+        let mut log = Log::default();
+        log.add(Event::AnchorEnrolment, "anchor/0").update(next);
+        log.0.push(approved(&[&classical, &quantum]));
+        assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
+        // A root that nobody brought along says nothing about anybody.
+        trust.approvers.remove(&next);
+        assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
     }
 
     #[test]

@@ -98,8 +98,10 @@ fn the_bytes_of_version_1_are_these() {
         log.to_string(),
         "hospital-north/appliance-1+5ee03e60+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c"
     );
-    let persons = BTreeMap::from([(key(9).public(), "ada".parse().unwrap())]);
-    let report = verify(&stored, &Trust { log, root: Digest::of(b"a trust root"), persons });
+    let root = Digest::of(b"a trust root");
+    let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
+    let approvers = BTreeMap::from([(root, ada)]);
+    let report = verify(&stored, &Trust { log, root, approvers });
     assert_eq!(report.faults, []);
     assert_eq!(report.open_intent.as_deref(), Some("activation/1/intent"));
 }

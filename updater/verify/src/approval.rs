@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_attest::{
-    PublicKey,
     approval::{Approval, Decision},
     dsse::Envelope,
 };
@@ -11,7 +10,7 @@ use cloister_domain::{Digest, GenerationId, Principal};
 
 use crate::{
     RoleName, TrustState, Verified, VerifyError,
-    tuf::{Authority, Root, Strict},
+    tuf::{Authority, Root, Speakers, Strict},
 };
 
 /// Enough distinct persons approved one package. Only this crate can make one.
@@ -43,36 +42,29 @@ impl Approved {
 }
 
 /// What an auditor knows from the trust roots: the digest of the enrolled one, and who could approve
-/// under it or under one of its successors, by key.
+/// under it and under each of its successors, by the root's digest.
 ///
 /// # Errors
 /// [`VerifyError::Missing`] without a root, else those of a root that is malformed, badly signed or
 /// does not follow the one before.
-pub fn auditors_view(
-    roots: &[&[u8]],
-) -> Result<(Digest, BTreeMap<PublicKey, Principal>), VerifyError> {
+pub fn auditors_view(roots: &[&[u8]]) -> Result<(Digest, BTreeMap<Digest, Speakers>), VerifyError> {
     let missing = VerifyError::Missing { role: RoleName::Root };
     let (first, later) = roots.split_first().ok_or(missing)?;
     let mut root = Root::parse(first, &Strict)?;
-    let (enrolled, mut persons) = (root.sha256(), approvers(&root));
+    let enrolled = root.sha256();
+    let mut all = BTreeMap::from([(enrolled, approvers(&root))]);
     for text in later {
         root = root.followed_by(text, &Strict)?;
-        persons.extend(approvers(&root));
+        all.insert(root.sha256(), approvers(&root));
     }
-    Ok((enrolled, persons))
+    Ok((enrolled, all))
 }
 
-fn approvers(root: &Root) -> BTreeMap<PublicKey, Principal> {
-    root.approvers.as_ref().map(Authority::persons).unwrap_or_default()
+fn approvers(root: &Root) -> Speakers {
+    root.approvers.as_ref().map(Authority::speakers).unwrap_or_default()
 }
 
 impl TrustState {
-    /// Who may approve, by key: what an auditor checks the log's approvals against.
-    #[must_use]
-    pub fn approvers(&self) -> BTreeMap<PublicKey, Principal> {
-        approvers(self.root())
-    }
-
     /// One person's decision, if the person is an approver and the key is that person's.
     ///
     /// # Errors

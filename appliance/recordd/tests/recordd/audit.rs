@@ -4,8 +4,9 @@ use std::{fs, path::Path, process::Command};
 
 use cloister_record::Export;
 use cloister_wire::record::Event;
+use serde_json::json;
 
-use crate::support::{Root, Running, appended, approval, key, root};
+use crate::support::{Root, Running, appended, approval, key, root, root_of};
 
 /// A log with every kind of rule in it, over more than one bundle.
 fn story(root: &Root) -> Running {
@@ -45,16 +46,35 @@ impl Audit {
 
     /// Exit status and output of the auditor's program.
     fn run(&self, log_key: &str, root: &str, python: &[&str]) -> (Option<i32>, String) {
+        self.run_words(log_key, root, python, &[])
+    }
+
+    fn run_words(
+        &self,
+        log_key: &str,
+        root: &str,
+        python: &[&str],
+        more: &[&str],
+    ) -> (Option<i32>, String) {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/audit.py");
         let output = Command::new("python3")
             .args(python)
             .arg(program)
             .arg(self.folder.path().join("export"))
             .args(["--list", "--log-key", log_key, "--root", root])
+            .args(more)
             .output()
             .unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    /// The same, with a newer trust root beside the enrolled one.
+    fn run_with(&self, newer: &[u8]) -> (Option<i32>, String) {
+        let path = self.folder.path().join("newer.json");
+        fs::write(&path, newer).unwrap();
+        let root = format!("--root={}", path.display());
+        self.run_words(&self.log_key, &self.root(), &[], &[&root])
     }
 
     fn root(&self) -> String {
@@ -138,4 +158,35 @@ fn the_auditor_finds_an_approval_by_nobody() {
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("record 1: it has no good signature"), "{said}");
     assert!(said.contains("record 2: it has no good signature"), "{said}");
+}
+
+#[test]
+fn the_auditor_judges_an_approval_by_the_root_in_force() {
+    // Another approver; and ada, of whom more is asked than the program can check.
+    let other = root_of(2, |signed| {
+        signed["x-cloister"]["approvers"]["keyids"] = json!([key(8).public().key_id()]);
+        signed["x-cloister"]["persons"][key(8).public().key_id()] = "bob".into();
+    });
+    let both = root_of(2, |signed| {
+        signed["x-cloister"]["approvers"]["x-algorithms"] = json!(["ed25519", "ml-dsa-65"]);
+    });
+    for (newer, why) in [(other, "no good signature"), (both, "only cloister checks")] {
+        let root_folder = Root::new();
+        let running = root_folder.start();
+        running.append(Event::AnchorEnrolment, "anchor");
+        appended(running.deposit(&approval("ada", 9).to_json()));
+        running.update(&newer);
+        let audit = Audit::new(&running, &root());
+        let (status, said) = audit.run_with(&newer);
+        assert_eq!(status, Some(0), "{said}");
+        // One who could approve under the root before; signed twice, so that it is another entry.
+        appended(running.deposit(&approval("ada", 9).sign_with(&key(9)).to_json()));
+        let audit = Audit::new(&running, &root());
+        let (status, said) = audit.run_with(&newer);
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("record 3: ") && said.contains(why), "{said}");
+        // Without the newer root nobody can say.
+        let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+        assert_eq!((status, said.contains("a trust root that was not given")), (Some(1), true));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::{
-    PublicKey, SigningKey,
+    SigningKey,
     approval::{Approval, Decision},
     dsse::Envelope,
 };
@@ -31,17 +31,23 @@ pub(crate) fn key(seed: u8) -> SigningKey {
 
 /// A trust root as mint writes it, with one approver, `ada`, whose key has seed 9.
 pub(crate) fn root() -> Vec<u8> {
+    root_of(1, |_signed| {})
+}
+
+/// Such a root of another version, changed before it is signed.
+pub(crate) fn root_of(version: u64, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let (root, ada) = (key(8).public(), key(9).public());
-    let signed = json!({
+    let mut signed = json!({
         "_type": "root",
         "keys": {root.key_id(): root.to_object(), ada.key_id(): ada.to_object()},
         "roles": {"root": {"keyids": [root.key_id()], "threshold": 1}},
-        "version": 1,
+        "version": version,
         "x-cloister": {
             "approvers": {"keyids": [ada.key_id()], "threshold": 1},
             "persons": {ada.key_id(): "ada", root.key_id(): "ada"},
         },
     });
+    change(&mut signed);
     let message = cloister_attest::json::canonical_tuf(&signed).unwrap();
     let sig: String = key(8).sign(&message).iter().map(|byte| format!("{byte:02x}")).collect();
     let signatures = json!([{"keyid": root.key_id(), "sig": sig}]);
@@ -133,6 +139,13 @@ impl Running {
         appended(self.ask(&Request::Append(entry(event, act))))
     }
 
+    /// The log takes up a newer trust root.
+    pub(crate) fn update(&self, root: &[u8]) {
+        let subject = Subject { name: "trust-root".to_owned(), sha256: Digest::of(root) };
+        let entry = Entry { subject: vec![subject], ..entry(Event::TrustUpdate, "trust/2") };
+        appended(self.ask(&Request::Append(entry)));
+    }
+
     pub(crate) fn deposit(&self, envelope: &[u8]) -> Reply<Answer> {
         self.ask(&Request::Deposit {
             event: Event::Approval,
@@ -175,10 +188,9 @@ impl Running {
     }
 
     pub(crate) fn report(&self) -> Report {
-        let persons: BTreeMap<PublicKey, _> =
-            BTreeMap::from([(key(9).public(), "ada".parse().unwrap())]);
-        let log = self.head().2.parse().unwrap();
-        verify(&self.export(), &Trust { log, root: Digest::of(&root()), persons })
+        let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
+        let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
+        verify(&self.export(), &Trust { log, root, approvers: BTreeMap::from([(root, ada)]) })
     }
 
     /// Ends the daemon as a power cut would.

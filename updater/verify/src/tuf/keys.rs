@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use cloister_attest::{AnyKey, AttestError, PublicKey, dsse::Envelope, json};
+use cloister_attest::{AnyKey, AttestError, dsse::Envelope, json};
 use cloister_domain::{Digest, Principal};
 use serde_json::Value;
 
@@ -28,8 +28,8 @@ pub trait Verifies: fmt::Debug + Send + Sync {
     /// What tells this key from every other one, however its object is written: SHA-256 of its bytes.
     fn identity(&self) -> Digest;
 
-    /// The Ed25519 key that this is, if it is one.
-    fn ed25519(&self) -> Option<PublicKey> {
+    /// The key itself, if it is of a kind that an appliance accepts.
+    fn known(&self) -> Option<AnyKey> {
         None
     }
 }
@@ -47,11 +47,8 @@ impl Verifies for AnyKey {
         Digest::of(self.to_hex().as_bytes())
     }
 
-    fn ed25519(&self) -> Option<PublicKey> {
-        match self {
-            Self::Ed25519(key) => Some(*key),
-            Self::MlDsa(_) => None,
-        }
+    fn known(&self) -> Option<AnyKey> {
+        Some(self.clone())
     }
 }
 
@@ -170,6 +167,10 @@ pub(crate) fn keys(
     Ok(holders)
 }
 
+/// Who may speak for a role. A person has spoken with a good signature by one key of each of the sets:
+/// all that the person holds where the role demands no algorithm, else a set for each algorithm.
+pub type Speakers = BTreeMap<Principal, Vec<Vec<AnyKey>>>;
+
 /// Who may speak for a role, and how many persons must.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
@@ -273,10 +274,24 @@ impl Authority {
         self.signed(&envelope.pae(), signatures, role)
     }
 
-    /// Who may speak, by Ed25519 key.
-    pub(crate) fn persons(&self) -> BTreeMap<PublicKey, Principal> {
-        let pair = |holder: &Holder| Some((holder.key.ed25519()?, holder.person.clone()));
-        self.holders.values().filter_map(pair).collect()
+    /// Who may speak, each with the sets of keys, one of each of which must sign.
+    pub(crate) fn speakers(&self) -> Speakers {
+        let mut words: Vec<Option<&str>> = self.demanded.iter().map(|word| Some(&**word)).collect();
+        if words.is_empty() {
+            words.push(None);
+        }
+        let mut speakers = Speakers::new();
+        for holder in self.holders.values() {
+            let Some(key) = holder.key.known() else { continue };
+            let own = speakers.entry(holder.person.clone()).or_default();
+            own.resize(words.len(), Vec::new());
+            for (set, word) in own.iter_mut().zip(&words) {
+                if word.is_none_or(|word| word == holder.key.algorithm()) {
+                    set.push(key.clone());
+                }
+            }
+        }
+        speakers
     }
 
     /// The keys, each by its content.

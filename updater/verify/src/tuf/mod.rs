@@ -16,7 +16,7 @@ mod root;
 mod set;
 mod targets;
 
-pub use keys::{Algorithms, Strict, Verifies};
+pub use keys::{Algorithms, Speakers, Strict, Verifies};
 pub(crate) use keys::{Authority, KEYS_MAX};
 pub use root::Root;
 pub use set::TrustedSet;

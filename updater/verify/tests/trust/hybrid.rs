@@ -1,5 +1,7 @@
 //! Roles that demand both an Ed25519 and an ML-DSA signature of each person.
 
+use std::collections::BTreeMap;
+
 use cloister_attest::{
     AnyKey, Signer as _,
     approval::{Approval, Decision},
@@ -8,10 +10,12 @@ use cloister_attest::{
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
 use cloister_domain::{Coded as _, Digest, Secret};
-use cloister_verify::{RoleName, TrustState, VerifyError};
+use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view};
 use serde_json::{Value, json};
 
-use crate::support::{IMPORTER, Meta, PUBLISHER, enrolled, id, key, manifest, pack, role, root};
+use crate::support::{
+    IMPORTER, Meta, PUBLISHER, enrolled, id, key, manifest, pack, role, root, signed as signed_file,
+};
 
 const BOTH: [&str; 2] = ["ed25519", "ml-dsa-65"];
 
@@ -134,6 +138,15 @@ fn approvers_may_be_asked_for_both_halves_too() {
     let both = classical.sign_by(&own).unwrap();
     assert!(state.approval(&both.to_json()).is_ok());
     assert_eq!(own.public().as_bytes().len(), 2592);
+    // An auditor is told of both, and that somebody without the other half cannot approve.
+    root["x-cloister"]["approvers"]["keyids"] = json!([id(6), keyid, id(7)]);
+    let text = signed_file(&root, &[1, 2]);
+    let [eve, flo] = [6, 7].map(|seed| vec![AnyKey::from(key(seed).public())]);
+    let speakers = BTreeMap::from([
+        ("eve".parse().unwrap(), vec![eve, vec![own.public().clone().into()]]),
+        ("flo".parse().unwrap(), vec![flo, Vec::new()]),
+    ]);
+    assert_eq!(auditors_view(&[&text]).unwrap().1[&Digest::of(&text)], speakers);
 }
 
 /// A signed file with the signatures whose key ids pass, and with one more.
