@@ -72,7 +72,7 @@ fn an_artefact_is_judged_and_the_process_ends_well() {
         let answer: Answer = ask(&connection, &question(name), file.as_fd(), 30).unwrap();
         assert!(answer.peak_bytes.0 > 0, "it knows its own size");
         let said = match answer.verdict {
-            Ok(accepted) => accepted.kind,
+            Ok(accepted) => accepted.kind.name().to_owned(),
             Err(problem) => problem.code,
         };
         assert_eq!(said, expected);

@@ -120,7 +120,7 @@ fn look_at(core: &Core, number: usize, name: &str, object: &Object) -> Result<Fi
     let question = Question { name: name.to_owned() };
     let judged = judged(core, &question, object)?;
     let (kind, problem) = match judged {
-        Ok(accepted) => (Some(accepted.kind), None),
+        Ok(accepted) => (Some(accepted.kind.name().to_owned()), None),
         Err(problem) if problem.class == Class::Fault => return Err(ActError::Told(problem)),
         Err(problem) => (None, Some(problem)),
     };
@@ -146,7 +146,7 @@ fn judged(
     let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
     let seconds = clock_seconds_max(object.bytes());
     match caged::ask::<_, Answer>(&connection, question, file.as_fd(), seconds) {
-        Ok(answer) => Ok(answer.verdict),
+        Ok(answer) => Ok(answer.believed()),
         Err(AskError::Ended(ended)) => Ok(Err(Problem::of(&ended))),
         Err(other) => Err(ActError::Inspector(other)),
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::atomic::Ordering};
 
-use cloister_domain::RecordIndex;
+use cloister_domain::{Class, ImportId, RecordIndex};
 use cloister_state::State;
 use cloister_wire::{
     Problem,
@@ -38,7 +38,7 @@ fn one_bad_file_refuses_the_release_and_nothing_of_it_is_left() {
     let pickle = "cos\nsystem\n(S'id'\ntR.";
     let problem = world.import(&Bundle::new(1, pickle), 1).unwrap_err();
     assert_eq!(problem.code, "inspect.pickle", "{problem}");
-    let import = cloister_domain::ImportId(1);
+    let import = ImportId(1);
     let shown = world.review(import);
     assert_eq!(shown.state, ImportState::Refused);
     let inspection = shown.inspection.unwrap();
@@ -70,7 +70,7 @@ fn without_an_inspector_nothing_becomes_a_candidate_until_there_is_one() {
     world.inspector.absent.store(true, Ordering::SeqCst);
     let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
     assert_eq!(problem.code, "inspect.unavailable", "{problem}");
-    let import = cloister_domain::ImportId(1);
+    let import = ImportId(1);
     assert_eq!(world.review(import).state, ImportState::Received);
     let listed = fs::read_dir(world.config.paths.shelf().join("generations")).unwrap().count();
     assert_eq!(listed, 0);
@@ -94,7 +94,7 @@ fn what_is_no_answer_or_comes_before_its_time_makes_no_file_good() {
         fault.store(true, Ordering::SeqCst);
         let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
         assert_eq!(problem.code, code, "{problem}");
-        let import = cloister_domain::ImportId(1);
+        let import = ImportId(1);
         assert_eq!(world.review(import).state, ImportState::Received);
         let inspected = world.records().iter().any(|(event, _)| event == "inspection");
         assert!(!inspected, "nothing is said about the release");
@@ -126,7 +126,7 @@ fn a_release_needs_the_scanners_word_for_every_file_that_it_is_given() {
     ] {
         let (world, inspection) = scanned(scan, "");
         assert_eq!(inspection.unwrap_err().code, code);
-        let shown = world.review(cloister_domain::ImportId(1));
+        let shown = world.review(ImportId(1));
         let told = shown.inspection.unwrap();
         assert_eq!((shown.state, told.refused), (ImportState::Refused, 5));
         assert_eq!(objects(&world), 0, "nothing is left on the shelf");
@@ -154,7 +154,7 @@ fn without_the_process_that_scans_nothing_becomes_a_candidate() {
         }
         let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
         assert_eq!(problem.code, "inspect.unavailable", "{problem}");
-        assert_eq!(world.review(cloister_domain::ImportId(1)).state, ImportState::Received);
+        assert_eq!(world.review(ImportId(1)).state, ImportState::Received);
     }
 }
 
@@ -163,7 +163,7 @@ fn an_inspection_that_refused_something_is_made_again_after_a_crash() {
     let mut world = World::enrolled();
     world.inspector.absent.store(true, Ordering::SeqCst);
     world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
-    let import = cloister_domain::ImportId(1);
+    let import = ImportId(1);
     world.stop_updaterd();
     // What it left that was cut off between the inspection and the refusal.
     let mut state = State::open(&world.config.paths.supply_database()).unwrap();
@@ -181,4 +181,40 @@ fn an_inspection_that_refused_something_is_made_again_after_a_crash() {
     let inspection = world.until(import, ImportState::AwaitingApproval).inspection.unwrap();
     assert_ne!(inspection.tool, refused.tool);
     assert_eq!((inspection.accepted, inspection.refused), (5, 0));
+}
+
+#[test]
+fn an_inspector_that_lies_says_nothing_but_what_inspections_say() {
+    let verdict = |verdict: serde_json::Value| serde_json::json!({"verdict": verdict, "microseconds": 1, "peak_bytes": 1});
+    let refused = |code: &str, class: &str, message: &str| {
+        verdict(serde_json::json!({"Err": {"code": code, "class": class, "message": message}}))
+    };
+    let accepted = |kind: &str| verdict(serde_json::json!({"Ok": {"kind": kind, "tensors": 0}}));
+    let words = "\u{1b}[2Jall is well\n".repeat(50_000);
+    for (lie, code) in [
+        (accepted("program"), "inspect.crashed"),
+        (accepted(&words), "inspect.crashed"),
+        (refused(&words, "refused", "x"), "inspect.crashed"),
+        (refused("approval.rejected", "refused", "x"), "inspect.crashed"),
+        (refused("inspect.pickle", "refused", &words), "inspect.pickle"),
+        (refused("inspect.pickle", "busy", "x"), "inspect.pickle"),
+        (refused("inspect.pickle", "fault", "x"), "inspect.pickle"),
+    ] {
+        let world = World::enrolled();
+        *world.inspector.lie.lock().unwrap() = Some(lie);
+        let problem = world.import(&Bundle::new(1, "0.5"), 1).unwrap_err();
+        assert_eq!((problem.code.as_str(), problem.class), (code, Class::Refused), "{problem}");
+        let shown = world.review(ImportId(1));
+        assert_eq!(shown.state, ImportState::Refused);
+        let stored = shown.problem.unwrap();
+        assert!(stored.message.chars().count() < 400, "{}", stored.message.len());
+        assert!(!stored.message.contains(char::is_control), "{stored}");
+        let said = serde_json::to_string(&world.records()).unwrap();
+        let listed = shown.inspection.unwrap().files;
+        assert!(
+            listed.iter().all(|file| file.code.as_deref() == Some(code) && file.kind.is_none())
+        );
+        assert!(!said.contains("well") && !said.contains("program"), "records hold no such words");
+        assert_eq!(objects(&world), 0);
+    }
 }

@@ -8,19 +8,26 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use cloister_config::{Config, Role};
-use cloister_daemon::{Connection, Daemon, Limits};
+use cloister_daemon::{Connection, Daemon, Limits, Stop};
 use cloister_domain::ByteCount;
 use cloister_inspect::Refusal;
 use cloister_wire::{
     Problem,
-    inspect::{Accepted, Answer, Question, Started},
+    inspect::{Accepted, Answer, Kind, Question, Started},
     supply::Scan,
 };
 
+use serde_json::Value;
+
 use super::{Running, wait_for_socket};
+
+/// How often one that stalls looks whether it still should.
+const TICK: Duration = Duration::from_millis(5);
 
 /// How it fails.
 #[derive(Default)]
@@ -33,6 +40,12 @@ pub(crate) struct Faults {
     pub(crate) babbles: AtomicBool,
     /// It answers before it says that it has begun, as if it knew the file.
     pub(crate) hasty: AtomicBool,
+    /// It begins and says nothing more for as long as this holds.
+    pub(crate) stalls: AtomicBool,
+    /// It says this, whatever it reads.
+    pub(crate) lie: Mutex<Option<Value>>,
+    /// Files over which it stalled.
+    pub(crate) stalled: AtomicUsize,
     /// It says that it cannot read.
     pub(crate) faulty: AtomicBool,
     /// The scanner ends before it has begun.
@@ -49,7 +62,7 @@ pub(crate) fn start(config: &Config, faults: &Arc<Faults>) -> Running {
     let running = Running::start(daemon, move |daemon| {
         let listener = daemon.listener().unwrap();
         let limits = Limits { connections_max: 16 };
-        let answer = |connection: Connection| converse(&connection, &faults);
+        let answer = |connection: Connection| converse(&connection, &faults, daemon.stop());
         daemon.serve(listener, limits, answer).unwrap();
     });
     wait_for_socket(&config.paths.socket(Role::Inspectd));
@@ -57,7 +70,7 @@ pub(crate) fn start(config: &Config, faults: &Arc<Faults>) -> Running {
 }
 
 /// Whoever asked may have gone: a failed file ends the questions about the others.
-fn converse(connection: &Connection, faults: &Faults) {
+fn converse(connection: &Connection, faults: &Faults, stop: &Stop) {
     let is = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
     if is(&faults.absent) {
         return;
@@ -67,11 +80,17 @@ fn converse(connection: &Connection, faults: &Faults) {
     File::from(connection.take().unwrap()).read_to_end(&mut bytes).unwrap();
     let answer = |verdict| Answer { verdict, microseconds: 1, peak_bytes: ByteCount(1) };
     if is(&faults.hasty) {
-        let good = Ok(Accepted { kind: "text".to_owned(), tensors: 0 });
+        let good = Ok(Accepted { kind: Kind::Text, tensors: 0 });
         return connection.write(&answer(good)).unwrap_or_default();
     }
     if connection.write(&Started::Started).is_err() || is(&faults.crashes) {
         return;
+    }
+    if is(&faults.stalls) {
+        faults.stalled.fetch_add(1, Ordering::SeqCst);
+    }
+    while is(&faults.stalls) && !stop.is_set() {
+        thread::park_timeout(TICK);
     }
     if is(&faults.babbles) {
         return connection.write("all is well").unwrap_or_default();
@@ -81,8 +100,15 @@ fn converse(connection: &Connection, faults: &Faults) {
             .write(&answer(Err(Problem::of(&Refusal::Unreadable))))
             .unwrap_or_default();
     }
+    if let Some(lie) = &*faults.lie.lock().unwrap() {
+        return connection.write(lie).unwrap_or_default();
+    }
     let verdict = match cloister_inspect::inspect(&question.name, &mut bytes.as_slice()) {
-        Ok(found) => Ok(Accepted { kind: found.kind.name().to_owned(), tensors: found.tensors }),
+        Ok(found) => {
+            // Both lists have the same names.
+            let kind = serde_json::from_value(found.kind.name().into()).unwrap();
+            Ok(Accepted { kind, tensors: found.tensors })
+        }
         Err(refusal) => Err(Problem::of(&refusal)),
     };
     connection.write(&answer(verdict)).unwrap_or_default();
