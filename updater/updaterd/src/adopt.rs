@@ -15,47 +15,60 @@ use crate::{
     core::{Core, is_refusal},
     error::ActError,
     inspect,
+    quarantine::Quarantine,
 };
 
 /// Moves a received import to the shelf. Doing it again after a crash goes on where it stopped.
 ///
 /// The caller does not hold the right to act.
-pub(crate) fn adopt(core: &Core, import: ImportId) -> Result<(), ActError> {
+pub(crate) fn adopt(core: &Core, quarantine: &Quarantine<'_>) -> Result<(), ActError> {
     let one_at_a_time = core.adopting();
-    let adopted = adopt_alone(core, import);
+    let adopted = adopt_alone(core, quarantine.import);
     drop(one_at_a_time);
-    conclude(core, import, adopted)
+    conclude(core, quarantine, adopted)
 }
 
-/// As [`adopt`], unless another adoption is under way; whoever does that wakes the worker.
+/// As [`adopt`], unless a connection has the import's quarantine or another adoption is under way;
+/// whoever does that wakes the worker.
 pub(crate) fn adopt_if_free(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let Some(quarantine) = core.try_quarantine(import) else { return Ok(()) };
     let Some(one_at_a_time) = core.try_adopting() else { return Ok(()) };
     let adopted = adopt_alone(core, import);
     drop(one_at_a_time);
-    conclude(core, import, adopted)
+    conclude(core, &quarantine, adopted)
 }
 
 /// What remains to be done when nobody adopts any more, so that the shelf can be swept.
-fn conclude(core: &Core, import: ImportId, adopted: Result<(), ActError>) -> Result<(), ActError> {
-    match &adopted {
-        Ok(()) => core.clear_quarantine(import),
-        Err(error) if is_refusal(error) => {
-            let _act = core.act();
-            let held = core.state().import(import)?;
-            if let (ImportState::Received, Some(generation)) = (held.state, held.generation) {
-                core.refuse_import(import, generation, &error.problem())?;
-            }
+fn conclude(
+    core: &Core,
+    quarantine: &Quarantine<'_>,
+    adopted: Result<(), ActError>,
+) -> Result<(), ActError> {
+    if let Err(error) = &adopted {
+        if !is_refusal(error) {
+            return adopted;
         }
-        Err(_fault) => {}
+        let _act = core.act();
+        let held = core.state().import(quarantine.import)?;
+        if let (ImportState::Received, Some(generation)) = (held.state, held.generation) {
+            quarantine.refuse(generation, &error.problem())?;
+        }
     }
+    quarantine.clear();
     adopted
 }
 
 fn adopt_alone(core: &Core, import: ImportId) -> Result<(), ActError> {
     let held = core.state().import(import)?;
-    if held.state != ImportState::Received {
+    match held.state {
+        ImportState::Received => {}
+        // Refused while the same volume was read again.
+        ImportState::Refused => {
+            let problem = held.problem.ok_or(StateError::Row { table: "imports" })?;
+            return Err(ActError::Told(problem));
+        }
         // On the shelf already; what the same volume brought again is not needed.
-        return Ok(());
+        _ => return Ok(()),
     }
     shelve(core, import, &held.manifest.ok_or(StateError::Row { table: "imports" })?)
 }

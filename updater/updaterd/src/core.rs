@@ -3,8 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Condvar, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
-    time::Duration,
+    sync::{Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
 };
 
 use cloister_config::Config;
@@ -23,6 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     error::ActError,
     peers::{Corpusd, Engine, Recordd},
+    quarantine::Holders,
     verdict::Minimums,
 };
 
@@ -41,10 +41,7 @@ pub(crate) struct Core {
     adoptions: Mutex<()>,
     /// Whether the log may hold an intent that the database does not.
     pub(crate) intents_unsure: AtomicBool,
-    /// Imports that a connection is receiving.
-    receiving: Mutex<BTreeSet<ImportId>>,
-    /// Told whenever a connection lets go of its import.
-    let_go: Condvar,
+    pub(crate) holders: Holders,
     /// Wakes the worker; one waiting word is as good as many.
     wake: mpsc::SyncSender<()>,
 }
@@ -53,11 +50,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct Act<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
 
-/// A connection that has ended is noticed within milliseconds; the next volume of a release or an
-/// import that goes on comes over another one.
-const LET_GO: Duration = Duration::from_secs(5);
-
-const UNPOISONED: &str = "a panic ends the process";
+pub(crate) const UNPOISONED: &str = "a panic ends the process";
 
 impl Core {
     /// The world as the disk holds it.
@@ -89,8 +82,7 @@ impl Core {
             acts: Mutex::new(()),
             adoptions: Mutex::new(()),
             intents_unsure: AtomicBool::new(true),
-            receiving: Mutex::new(BTreeSet::new()),
-            let_go: Condvar::new(),
+            holders: Holders::default(),
             wake,
             config,
         })
@@ -254,8 +246,26 @@ impl Core {
         recorded().err().unwrap_or(error)
     }
 
-    /// Refuses an import: a record, the state, and nothing of it left in quarantine or on the shelf.
+    /// Refuses an import: a record, the state, and nothing of it left in quarantine or on the shelf,
+    /// unless somebody still has its quarantine and clears it later.
     pub(crate) fn refuse_import(
+        &self,
+        import: ImportId,
+        generation: GenerationId,
+        problem: &Problem,
+    ) -> Result<RecordIndex, ActError> {
+        match self.try_quarantine(import) {
+            Some(quarantine) => quarantine.refuse(generation, problem),
+            None => {
+                let record = self.record_and_refuse(import, generation, problem)?;
+                self.sweep();
+                Ok(record)
+            }
+        }
+    }
+
+    /// A record and the state.
+    pub(crate) fn record_and_refuse(
         &self,
         import: ImportId,
         generation: GenerationId,
@@ -263,8 +273,6 @@ impl Core {
     ) -> Result<RecordIndex, ActError> {
         let record = self.record_import_refused(import, Some(generation), problem)?;
         self.state().refuse(import, problem, record)?;
-        self.clear_quarantine(import);
-        self.sweep();
         Ok(record)
     }
 
@@ -282,17 +290,6 @@ impl Core {
             &subject,
             json!({ "import": import, "code": problem.code, "class": problem.class }),
         ))
-    }
-
-    /// Removes what lies in quarantine of an import; what cannot be removed is removed next time.
-    pub(crate) fn clear_quarantine(&self, import: ImportId) {
-        let folder = self.config.paths.quarantine().join(import.to_string());
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(import = import.0, kind = ?error.kind(), "quarantine not cleared");
-            }
-            _ => {}
-        }
     }
 
     /// Removes from the shelf what no import and no promotion holds. A failed sweep loses nothing;
@@ -341,31 +338,6 @@ impl Core {
             }
         }
         Ok((keep, pinned))
-    }
-
-    /// Marks an import as being received over one connection; `None` if another one does not let go
-    /// of it. The caller does not hold the right to act, which the other may need to end.
-    pub(crate) fn begin_receiving(&self, import: ImportId) -> Option<Receiving<'_>> {
-        let receiving = self.receiving.lock().expect(UNPOISONED);
-        let (mut receiving, _timed_out) = self
-            .let_go
-            .wait_timeout_while(receiving, LET_GO, |receiving| receiving.contains(&import))
-            .expect(UNPOISONED);
-        receiving.insert(import).then_some(Receiving { core: self, import })
-    }
-}
-
-/// An import that one connection receives.
-#[derive(Debug)]
-pub(crate) struct Receiving<'a> {
-    core: &'a Core,
-    pub(crate) import: ImportId,
-}
-
-impl Drop for Receiving<'_> {
-    fn drop(&mut self) {
-        self.core.receiving.lock().expect(UNPOISONED).remove(&self.import);
-        self.core.let_go.notify_all();
     }
 }
 

@@ -106,8 +106,10 @@ pub(crate) enum ActError {
     /// The release is on the shelf already.
     #[error("import {import} brought this release already; it is {state}")]
     AlreadyHeld { import: ImportId, state: ImportState },
-    /// Another connection receives the same import.
-    #[error("import {import} is being received over another connection; let it finish")]
+    /// Another connection receives the same import, or it is on its way to the shelf.
+    #[error(
+        "import {import} is being received or taken to the shelf; try again when that has ended"
+    )]
     Receiving { import: ImportId },
     /// A message came out of order.
     #[error("a message of an import came out of order")]

@@ -16,11 +16,12 @@ use serde_json::json;
 use crate::{
     adopt,
     arriving::Arriving,
-    core::{Core, Receiving, is_refusal, vector_text},
+    core::{Core, is_refusal, vector_text},
     error::ActError,
     inventory::{self, Filler},
     look::Look,
     parked, preflight,
+    quarantine::Quarantine,
 };
 
 /// Two users share a quarantine folder by its group.
@@ -75,7 +76,7 @@ pub(crate) fn enrol(
 /// An import that a connection receives, between its messages.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
-    receiving: Receiving<'a>,
+    quarantine: Quarantine<'a>,
     verified: Verified<Manifest>,
     index: Arriving,
     planned: bool,
@@ -124,16 +125,25 @@ pub(crate) fn offer<'a>(
         None => begin(core, offer, &summary)?,
     };
     drop(act);
-    let receiving = core.begin_receiving(import).ok_or(ActError::Receiving { import })?;
+    let quarantine = core.begin_receiving(import).ok_or(ActError::Receiving { import })?;
+    // Whoever had it until now may have brought the import to its end.
+    if !may_go_on(core.state().import(import)?.state) {
+        return Err(ActError::Receiving { import });
+    }
     let seen = seen(Some(import), summary, head.verified.get());
     let session = Session {
-        receiving,
+        quarantine,
         verified: head.verified,
         index: Arriving::default(),
         planned: false,
         filler: None,
     };
     Ok((seen, Some(Talk::Import(Box::new(session)))))
+}
+
+/// Whether a volume of an import that stands there is taken once more.
+const fn may_go_on(state: ImportState) -> bool {
+    matches!(state, ImportState::Receiving | ImportState::Received | ImportState::Evaluating)
 }
 
 fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
@@ -161,8 +171,7 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     if offer.purpose != Purpose::Inspect
         && let Some(there) = state.import_of(generation)?
     {
-        use ImportState::{Evaluating, Received, Receiving};
-        if !matches!(there.state, Receiving | Received | Evaluating) {
+        if !may_go_on(there.state) {
             return Err(ActError::AlreadyHeld { import: there.import, state: there.state });
         }
     }
@@ -287,7 +296,7 @@ pub(crate) fn seen(import: Option<ImportId>, summary: Summary, manifest: &Manife
 impl Session<'_> {
     /// The import.
     pub(crate) const fn import(&self) -> ImportId {
-        self.receiving.import
+        self.quarantine.import
     }
 
     fn generation(&self) -> GenerationId {
@@ -304,7 +313,7 @@ impl Session<'_> {
             Ok(Some(index)) => index,
             Err(error @ ActError::Bundle(_)) => {
                 let _act = core.act();
-                self.refuse(core, &error.problem())?;
+                self.refuse(&error.problem())?;
                 return Err(error);
             }
             Err(error) => return Err(error),
@@ -367,7 +376,7 @@ impl Session<'_> {
             return Err(ActError::Order);
         }
         self.received(core, complete)?;
-        let adopted = adopt::adopt(core, self.import());
+        let adopted = adopt::adopt(core, &self.quarantine);
         // The worker evaluates what was adopted, and goes on with what a fault held up.
         core.wake();
         adopted.map(|()| self.generation())
@@ -406,7 +415,7 @@ impl Session<'_> {
             return Ok(());
         }
         if !resumable {
-            return self.refuse(core, problem);
+            return self.refuse(problem);
         }
         let number = core.state().next(Series::Refusal)?;
         core.recordd.append(&Core::entry(
@@ -419,8 +428,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn refuse(&self, core: &Core, problem: &Problem) -> Result<(), ActError> {
-        core.refuse_import(self.import(), self.generation(), problem).map(drop)
+    fn refuse(&self, problem: &Problem) -> Result<(), ActError> {
+        self.quarantine.refuse(self.generation(), problem).map(drop)
     }
 }
 

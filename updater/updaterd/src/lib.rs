@@ -21,6 +21,7 @@ mod orphan;
 mod parked;
 mod peers;
 mod preflight;
+mod quarantine;
 mod serve;
 mod slots;
 mod status;

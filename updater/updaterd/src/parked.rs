@@ -58,8 +58,12 @@ pub(crate) fn refuse_overtaken(
         Ok(waiting) => waiting,
         Err(error) => return Some(Err(error)),
     };
-    let overtaken = waiting.iter().find(|parked| parked.generation == generation)?;
-    Some(core.refuse_import(overtaken.import, generation, &error.problem()))
+    let import = waiting.iter().find(|parked| parked.generation == generation)?.import;
+    // Not under a connection that still receives it.
+    let Some(quarantine) = core.try_quarantine(import) else {
+        return Some(Err(ActError::Receiving { import }));
+    };
+    Some(quarantine.refuse(generation, &error.problem()))
 }
 
 /// Notes that a volume is copied and others hold the rest.

@@ -79,6 +79,7 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         switch::settle(core)?;
         if !memory.restored {
             slots::restore(core)?;
+            core.clear_leftovers();
             memory.restored = true;
         }
     }

@@ -6,6 +6,7 @@ mod kill;
 mod parked;
 mod preflight;
 mod support;
+mod turns;
 
 use std::{fs, sync::atomic::Ordering};
 

@@ -6,7 +6,7 @@ pub(crate) mod inspector;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -67,6 +67,43 @@ pub(crate) struct Script {
     pub(crate) faulty: AtomicBool,
     /// Refuses to load.
     pub(crate) refuses: AtomicBool,
+}
+
+/// An import on its way, as intaked has it.
+pub(crate) struct Receiving {
+    connection: Connection,
+    pub(crate) import: ImportId,
+    plan: Plan,
+    /// Its quarantine.
+    pub(crate) folder: PathBuf,
+}
+
+impl Receiving {
+    pub(crate) fn copy(&self, bundle: &Bundle) {
+        for (number, (planned, (_, content))) in
+            self.plan.files.iter().zip(&bundle.files).enumerate()
+        {
+            if !planned.present {
+                fs::write(self.folder.join(Plan::part_name(number)), content).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn complete(&self, bundle: &Bundle) -> Result<ImportId, Problem> {
+        let complete = handover::Request::Complete(Complete {
+            volume: Digest::of(b"volume"),
+            read_bytes: ByteCount(1),
+            resumed_chunks: 0,
+        });
+        match self.connection.ask(&complete).unwrap() {
+            handover::Answer::Adopted { generation } => {
+                assert_eq!(generation, bundle.generation());
+                Ok(self.import)
+            }
+            handover::Answer::Problem(problem) => Err(problem),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// The whole appliance, as far as supply goes.
@@ -192,17 +229,14 @@ impl World {
 
     pub(crate) fn ask(&self, request: &supply::Request) -> Reply<Answer> {
         let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
+        connection.set_timeout(Some(PATIENCE));
         connection.ask(request).unwrap()
     }
 
-    /// Plays intaked: offers, plans, copies and completes. `spoil` may change what was copied.
-    pub(crate) fn import_spoilt(
-        &self,
-        bundle: &Bundle,
-        version: u64,
-        spoil: impl FnOnce(&Path),
-    ) -> Result<ImportId, Problem> {
+    /// Plays intaked as far as the plan.
+    pub(crate) fn begin(&self, bundle: &Bundle, version: u64) -> Result<Receiving, Problem> {
         let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
+        connection.set_timeout(Some(PATIENCE));
         let offer = handover::Request::Offer(bundle.offer(version, false));
         let seen = match connection.ask(&offer).unwrap() {
             handover::Answer::Seen(seen) => *seen,
@@ -216,25 +250,20 @@ impl World {
             other => panic!("{other:?}"),
         };
         let folder = self.config.paths.quarantine().join(&plan.folder);
-        for (number, (planned, (_, content))) in plan.files.iter().zip(&bundle.files).enumerate() {
-            if !planned.present {
-                fs::write(folder.join(Plan::part_name(number)), content).unwrap();
-            }
-        }
-        spoil(&folder);
-        let complete = handover::Request::Complete(Complete {
-            volume: Digest::of(b"volume"),
-            read_bytes: ByteCount(1),
-            resumed_chunks: 0,
-        });
-        match connection.ask(&complete).unwrap() {
-            handover::Answer::Adopted { generation } => {
-                assert_eq!(generation, bundle.generation());
-                Ok(seen.import.unwrap())
-            }
-            handover::Answer::Problem(problem) => Err(problem),
-            other => panic!("{other:?}"),
-        }
+        Ok(Receiving { connection, import: seen.import.unwrap(), plan, folder })
+    }
+
+    /// Plays intaked: offers, plans, copies and completes. `spoil` may change what was copied.
+    pub(crate) fn import_spoilt(
+        &self,
+        bundle: &Bundle,
+        version: u64,
+        spoil: impl FnOnce(&Path),
+    ) -> Result<ImportId, Problem> {
+        let receiving = self.begin(bundle, version)?;
+        receiving.copy(bundle);
+        spoil(&receiving.folder);
+        receiving.complete(bundle)
     }
 
     pub(crate) fn import(&self, bundle: &Bundle, version: u64) -> Result<ImportId, Problem> {
