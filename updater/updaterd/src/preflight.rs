@@ -84,6 +84,8 @@ struct Here {
     /// Bytes that the release still needs are written so often before the first copy goes.
     copies: u64,
     free_bytes: u64,
+    /// What the file system gives files of.
+    block_bytes: u64,
     inodes: Option<u64>,
     memory_bytes: Option<u64>,
     /// Memory of accelerators; nothing is known of one that is there.
@@ -104,6 +106,7 @@ pub(crate) fn worksheet(
         // while.
         copies: if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 },
         free_bytes: about.blocks_available().saturating_mul(about.fragment_size()),
+        block_bytes: about.fragment_size(),
         // File systems without a table of inodes say zero.
         inodes: (about.files() > 0).then(|| about.files_available()),
         memory_bytes: sysinfo().ok().map(|about| about.ram_total()),
@@ -115,7 +118,8 @@ pub(crate) fn worksheet(
 
 fn terms(update: &Update, release: &Release, present: u64, here: Here) -> Vec<Term> {
     // What the publisher says it needs, if that is more than its files.
-    let new = release.index.plain_bytes.max(release.requires.disk_bytes).saturating_sub(present);
+    let on_disk = blocks(release, here.block_bytes);
+    let new = on_disk.max(release.requires.disk_bytes).saturating_sub(present);
     let files = u64::try_from(release.files.len()).unwrap_or(u64::MAX);
     let weights = weights(release);
     let needs = &release.requires;
@@ -171,6 +175,15 @@ fn bytes(name: &str, needed: u64, reserve: u64, there: Option<u64>) -> Term {
 fn words(name: &str, needed: Vec<String>, holds: impl Fn(&str) -> bool) -> Term {
     let missing = needed.iter().filter(|word| !holds(word)).cloned().collect();
     Term { name: name.to_owned(), measure: Measure::Words { needed, missing } }
+}
+
+/// What the files and the evidence of a release take of a file system that gives whole blocks. A
+/// thousand small documents take far more than they hold.
+fn blocks(release: &Release, block: u64) -> u64 {
+    let whole = |bytes: u64| bytes.checked_next_multiple_of(block.max(1)).unwrap_or(u64::MAX);
+    let files = release.files.iter().map(|file| whole(file.size));
+    let evidence = release.attestations.iter().map(|attached| whole(attached.length));
+    files.chain(evidence).fold(0, u64::saturating_add)
 }
 
 /// Bytes of the files that an engine maps.
@@ -310,6 +323,7 @@ mod tests {
         let mut here = Here {
             copies: 2,
             free_bytes: 2 * 1000 + 5,
+            block_bytes: 1,
             inodes: Some(3 * 100 + 64),
             memory_bytes: Some(1000 + 200),
             accelerator_bytes: Some(70),
@@ -334,6 +348,19 @@ mod tests {
         assert_eq!(refusing(|here| here.copies = u64::MAX), ["disk"]);
         assert_eq!(refusing(|here| here.active_bytes = u64::MAX), ["ram-while-judged"]);
         assert!(refusing(|here| here.inodes = None).is_empty(), "a file system without a table");
+    }
+
+    #[test]
+    fn files_take_whole_blocks_of_the_disk() {
+        // 99 of 10 bytes and one of 1000, twice, less what is here.
+        let enough = 2 * (100 * 4096 - 990) + 5;
+        let with =
+            |free: u64| move |here: &mut Here| (here.block_bytes, here.free_bytes) = (4096, free);
+        assert!(refusing(with(enough)).is_empty());
+        assert_eq!(refusing(with(enough - 1)), ["disk"]);
+        // A file system that does not say, and one whose blocks are beyond all reason.
+        assert_eq!(blocks(&release(), 0), 1990);
+        assert_eq!(blocks(&release(), u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What does not fit is refused before its first chunk is read, and the worksheet shows why.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use cloister_bundle::{Release, Runtime, handover};
 use cloister_config::Role;
 use cloister_daemon::Connection;
 use cloister_domain::ImportId;
-use cloister_wire::{fit::Term, supply::ImportState};
+use cloister_wire::{
+    fit::{Measure, Term},
+    supply::ImportState,
+};
 
 use super::support::{World, bundle::Bundle};
 
@@ -84,4 +87,43 @@ fn what_fits_goes_on() {
         }];
     });
     assert!(lacking(&worksheet(&world, &bundle)).is_empty());
+}
+
+/// Blocks that files below `folder` have on the disk, in bytes, by their inodes.
+fn on_disk(folder: &Path, found: &mut BTreeMap<u64, u64>) {
+    let Ok(listing) = fs::read_dir(folder) else { return };
+    for entry in listing.map(Result::unwrap) {
+        let about = entry.metadata().unwrap();
+        if about.is_dir() {
+            on_disk(&entry.path(), found);
+        } else {
+            found.insert(about.ino(), about.blocks() * 512);
+        }
+    }
+}
+
+#[test]
+fn the_worksheet_asks_for_what_the_files_take_on_the_disk() {
+    let world = World::with("evaluation_required = false");
+    world.enrol();
+    let bundle = Bundle::documents(1, 49);
+    let fit = worksheet(&world, &bundle);
+    let term = fit.iter().find(|term| term.name == "disk").unwrap();
+    let Measure::Amount { needed, .. } = term.measure else { panic!("{term:?}") };
+    let taken = || {
+        let mut found = BTreeMap::new();
+        on_disk(&world.config.paths.quarantine(), &mut found);
+        on_disk(&world.config.paths.shelf().join("objects"), &mut found);
+        (found.len(), found.into_values().sum::<u64>())
+    };
+    // At its largest, while it lies in quarantine, and as a candidate.
+    let import = world.import_spoilt(&bundle, 1, |_folder| {
+        let (files, bytes) = taken();
+        assert_eq!(files, 50);
+        assert!(bytes <= needed, "{bytes} bytes on the disk, {needed} asked for");
+    });
+    import.unwrap();
+    let (files, bytes) = taken();
+    assert_eq!(files, 50);
+    assert!(bytes <= needed, "{bytes} bytes on the disk, {needed} asked for");
 }

@@ -122,6 +122,15 @@ impl Bundle {
         Self::made(counter, vec![("model/weights.txt", b"0.5".to_vec())], PUBLISHER, change)
     }
 
+    /// A release of a model and so many small documents, without an evaluation set.
+    pub(crate) fn documents(counter: u64, count: usize) -> Self {
+        let names: Vec<String> =
+            (0..count).map(|number| format!("documents/{number:04}.txt")).collect();
+        let documents = names.iter().map(|name| (name.as_str(), name.clone().into_bytes()));
+        let model = [("model/weights.txt", b"0.5".to_vec())];
+        Self::of(counter, documents.chain(model).collect(), PUBLISHER)
+    }
+
     fn of(counter: u64, files: Vec<(&str, Vec<u8>)>, signer: u8) -> Self {
         Self::made(counter, files, signer, |_release| {})
     }
