@@ -37,9 +37,24 @@ mod tests {
         unsafe { libc::sched_getscheduler(0) }
     }
 
+    /// What the kernel schedules a thread by that `work` starts.
+    fn policy_of_a_thread() -> i32 {
+        thread::scope(|scope| scope.spawn(policy).join().expect("no panic"))
+    }
+
     #[test]
     fn the_work_is_idle_and_who_waits_for_it_is_not() {
         assert_eq!(at_idle_weight(policy), libc::SCHED_IDLE);
-        assert_eq!(policy(), libc::SCHED_OTHER);
+        assert_eq!(at_idle_weight(policy_of_a_thread), libc::SCHED_IDLE, "and what it starts");
+        assert_eq!((policy(), policy_of_a_thread()), (libc::SCHED_OTHER, libc::SCHED_OTHER));
+    }
+
+    #[test]
+    fn who_waits_keeps_its_weight_when_the_work_fails_or_panics() {
+        let failed: Result<(), i32> = at_idle_weight(|| Err(policy()));
+        assert_eq!((failed, policy()), (Err(libc::SCHED_IDLE), libc::SCHED_OTHER));
+        let panics = || at_idle_weight(|| panic!("the work"));
+        std::panic::catch_unwind(panics).expect_err("the panic comes through");
+        assert_eq!((policy(), policy_of_a_thread()), (libc::SCHED_OTHER, libc::SCHED_OTHER));
     }
 }

@@ -80,6 +80,24 @@ fn an_artefact_is_judged_and_the_process_ends_well() {
     }
 }
 
+#[test]
+fn the_process_runs_when_nobody_else_does() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.txt");
+    fs::write(&path, "Pumps.").unwrap();
+    let (mut child, connection) = start(INSPECTD, home.path(), "");
+    let file = File::open(&path).unwrap();
+    ask::<_, Answer>(&connection, &question("a.txt"), file.as_fd(), 30).unwrap();
+    // It may have ended, and is known to the kernel until it is waited for. The 41st word is the
+    // policy (proc_pid_stat(5)); the second, in brackets, is the program.
+    let about =
+        files::read_limited(Path::new(&format!("/proc/{}/stat", child.id())), 4096).unwrap();
+    let about = String::from_utf8(about).unwrap();
+    let words: Vec<&str> = about.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    assert_eq!(words[38], "5", "SCHED_IDLE");
+    assert!(child.wait().unwrap().success());
+}
+
 /// A file with one tensor of 4 GiB, of which the disk holds only the header.
 fn long_weights(path: &Path) {
     let header = r#"{"a":{"dtype":"F32","shape":[16384,65536],"data_offsets":[0,4294967296]}}"#;

@@ -21,10 +21,10 @@ use super::support::{World, bundle::Bundle, wait_until};
 const CALLS: [&str; 6] = ["fsync", "fdatasync", "rename", "symlink", "connect", "sendto"];
 
 /// The updater as a process of its own.
-struct Updaterd(Child);
+pub(crate) struct Updaterd(Child);
 
 impl Updaterd {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let state = &world.config.paths.state;
         let text = format!(
             "[paths]\nstate = {state:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n",
@@ -42,6 +42,10 @@ impl Updaterd {
         wait_until(|| Connection::connect(&socket).is_ok()).expect("updaterd serves");
         Self(child)
     }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Updaterd {
@@ -54,20 +58,25 @@ impl Drop for Updaterd {
 }
 
 /// A tracer that kills the updater at call number `at` of kind `call` of any of its threads.
-struct Killer {
+pub(crate) struct Killer {
     child: Child,
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Killer {
     fn attach(updaterd: &Updaterd, call: &str, at: u32) -> Self {
+        Self::signal(updaterd, call, "KILL", at)
+    }
+
+    /// With another signal than that which kills.
+    pub(crate) fn signal(updaterd: &Updaterd, call: &str, signal: &str, at: u32) -> Self {
         let mut child = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e"])
             .arg(format!("trace={call}"))
             .arg("-e")
-            .arg(format!("inject={call}:signal=KILL:when={at}"))
+            .arg(format!("inject={call}:signal={signal}:when={at}"))
             .arg("-p")
-            .arg(updaterd.0.id().to_string())
+            .arg(updaterd.pid().to_string())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

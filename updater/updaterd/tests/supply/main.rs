@@ -7,6 +7,7 @@ mod parked;
 mod preflight;
 mod support;
 mod turns;
+mod weight;
 
 use std::{fs, sync::atomic::Ordering};
 
