@@ -161,6 +161,44 @@ fn a_sweep_keeps_what_is_kept_active_or_in_a_slot_and_pinned_objects() {
     assert_eq!(again, cloister_shelf::Swept::default());
 }
 
+/// Everything below `folder` that is an empty folder.
+fn empty_folders(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    if entries.is_empty() {
+        return vec![folder.to_owned()];
+    }
+    let folders = entries.iter().filter(|path| path.is_dir() && !path.is_symlink());
+    folders.flat_map(|path| empty_folders(path)).collect()
+}
+
+#[test]
+fn a_sweep_leaves_no_empty_folder_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, parts) = (place.path().join("shelf"), place.path().join("parts"));
+    fs::create_dir(&parts).unwrap();
+    let shelf = Shelf::open(&root).unwrap();
+    // Objects whose digests begin alike share a folder, so enough of them fill some folders twice.
+    let contents: Vec<String> = (0..40).map(|number| format!("content {number}")).collect();
+    let shelved: Vec<Shelved> = contents
+        .iter()
+        .map(|content| shelve(&shelf, &parts, content, content.as_bytes()))
+        .collect();
+    fs::remove_dir_all(&parts).unwrap();
+    let keep: BTreeSet<GenerationId> = shelved.iter().take(3).map(Shelved::id).collect();
+    shelf.sweep(&keep, &BTreeSet::new()).unwrap();
+    assert_eq!(empty_folders(&root), [root.join("slots")]);
+    let fans = fs::read_dir(root.join("objects")).unwrap().count();
+    assert!((1..=3).contains(&fans), "{fans} folders for three objects");
+    shelf.sweep(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+    let mut left = empty_folders(&root);
+    left.sort();
+    assert_eq!(left, ["generations", "objects", "slots"].map(|name| root.join(name)));
+    // The folders come back with what is put there.
+    fs::create_dir(&parts).unwrap();
+    shelve(&shelf, &parts, "again", b"content 0");
+}
+
 #[test]
 fn a_second_writer_is_refused() {
     let place = tempfile::tempdir().unwrap();
