@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use cloister_flows::{Scene, assert_refused};
-use cloister_stage::{facility::Outcome, stick::Stick};
+use cloister_stage::{facility::Outcome, stick::Stick, tamper};
 use serde_json::Value;
 use std::{
     fs::File,
@@ -63,6 +63,39 @@ fn volumes_over_several_sticks_in_any_order_become_one_release() -> Result<()> {
     assert_eq!(accepted, 1);
     // The same release once more is held already, whichever of its volumes comes.
     assert_refused(&scene.facility.import(&volumes[0])?, "bundle.already-held");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_volume_beside_good_ones_is_named_and_they_are_read() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let good = volumes(&scene)?;
+    // In the order of names it is read after the first and before the last.
+    let aside = scene.path().join("aside");
+    std::fs::create_dir(&aside)?;
+    let damaged = aside.join(good[1].file_name().context("a name")?);
+    tamper::flip_a_bit(&good[1], &damaged, 300_000)?;
+    let mut files = good.clone();
+    files[1] = damaged;
+    let stick = Stick::plug_in(scene.path(), "damaged", &files)?;
+    let outcome = scene.facility.import(stick.folder())?;
+    assert_refused(&outcome, "bundle.digest");
+    let said = outcome.said.last().context("nothing said")?.to_string();
+    assert!(said.contains("volume 2: "), "{said}");
+    let status = scene.facility.cloister(&["status"])?;
+    let import = &status.done()?["imports"][0];
+    assert_eq!(import["state"], "receiving", "{import}");
+
+    // A cut copy of the one that is missing stands before a good one.
+    let cut = scene.path().join("a-cut-copy.clb");
+    std::fs::copy(&good[1], &cut)?;
+    let file = File::options().write(true).open(&cut)?;
+    file.set_len(file.metadata()?.len() / 2)?;
+    let stick = Stick::plug_in(scene.path(), "again", &[cut, good[1].clone()])?;
+    let outcome = scene.facility.import(stick.folder())?;
+    assert_eq!(outcome.done()?["state"], "awaiting-approval");
+    let refused = scene.events()?.iter().filter(|event| *event == "import-refused").count();
+    assert_eq!(refused, 0, "nothing was refused for good");
     Ok(())
 }
 

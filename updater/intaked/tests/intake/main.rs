@@ -1,6 +1,7 @@
 //! intaked between a client, a medium and updaterd.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+mod damaged;
 mod journal;
 mod support;
 mod volumes;

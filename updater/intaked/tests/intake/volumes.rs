@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Writes a stick of these files.
-fn stick(folder: &tempfile::TempDir, name: &str, files: &[(&str, Vec<u8>)]) -> PathBuf {
+pub(crate) fn stick(folder: &tempfile::TempDir, name: &str, files: &[(&str, Vec<u8>)]) -> PathBuf {
     let stick = folder.path().join(name);
     fs::create_dir(&stick).unwrap();
     for (name, bytes) in files {
