@@ -228,11 +228,62 @@ fn media_below(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::{Arguments, Verb};
 
     #[test]
     fn a_name_cannot_forge_a_line() {
         assert_eq!(shown("a b\té.clb"), "a b\\té.clb");
         assert_eq!(shown("a\nb\u{1b}[0m\\"), "a\\nb\\u{1b}[0m\\\\");
+    }
+
+    /// How many volumes the words of `./x volume` ask for; `None` if they are not taken.
+    fn volumes(words: &[&str]) -> Option<u32> {
+        let words = ["x", "volume", "out"].iter().chain(words);
+        match Arguments::try_parse_from(words).ok()?.verb {
+            Verb::Volume(wish) => Some(wish.volumes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sample_has_one_volume_to_999() {
+        assert_eq!(volumes(&[]), Some(1));
+        for (asked, wanted) in [
+            ("1", Some(1)),
+            ("999", Some(999)),
+            ("0", None),
+            ("1000", None),
+            ("-1", None),
+            ("4294967297", None),
+            ("two", None),
+            ("", None),
+        ] {
+            assert_eq!(volumes(&[&format!("--volumes={asked}")]), wanted, "{asked}");
+        }
+    }
+
+    #[test]
+    fn files_are_judged_alone_and_sets_as_the_folders_that_they_lie_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["b/1.clb", "b/2.clb", "a/deep/x.clb", "a/note.txt", "c/note.txt", "top.clb"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("below")).expect("made");
+            fs::write(path, name).expect("written");
+        }
+        let below = |paths: Vec<PathBuf>| -> Vec<String> {
+            let strip = |path: &PathBuf| path.strip_prefix(folder.path()).map(Path::to_owned);
+            let names = paths.iter().map(|path| strip(path).expect("below"));
+            names.map(|name| name.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(below(media_below(folder.path()).expect("media")), ["", "a/deep", "b"]);
+        let files = below(files_below(folder.path()).expect("files"));
+        assert_eq!(
+            files,
+            ["a/deep/x.clb", "a/note.txt", "b/1.clb", "b/2.clb", "c/note.txt", "top.clb"]
+        );
+        media_below(&folder.path().join("c")).expect_err("no volume, no medium");
     }
 }
