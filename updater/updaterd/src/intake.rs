@@ -170,10 +170,9 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     }
     if offer.purpose != Purpose::Inspect
         && let Some(there) = state.import_of(generation)?
+        && !may_go_on(there.state)
     {
-        if !may_go_on(there.state) {
-            return Err(ActError::AlreadyHeld { import: there.import, state: there.state });
-        }
+        return Err(ActError::AlreadyHeld { import: there.import, state: there.state });
     }
     drop(state);
     let max = core.config.update.import_bytes_max;
