@@ -79,9 +79,11 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         switch::settle(core)?;
         if !memory.restored {
             slots::restore(core)?;
-            core.clear_leftovers();
-            memory.restored = true;
         }
+    }
+    if !memory.restored {
+        memory.restored = true;
+        core.clear_leftovers();
     }
     let received = core.state().imports_in(ImportState::Received)?;
     for import in received {
