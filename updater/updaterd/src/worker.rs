@@ -85,20 +85,22 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         memory.restored = true;
         core.clear_leftovers();
     }
+    // What holds one release up does not hold up the others.
+    let mut held_up = Ok(());
     let received = core.state().imports_in(ImportState::Received)?;
     for import in received {
         match adopt::adopt_if_free(core, import.import) {
             Err(error) if crate::core::is_refusal(&error) => {
                 tracing::info!(import = import.import.0, "refused");
             }
-            other => other?,
+            other => held_up = held_up.and(other),
         }
     }
     let waiting = core.state().imports_in(ImportState::Evaluating)?;
     for import in waiting {
-        evaluate(core, memory, import.import)?;
+        held_up = held_up.and(evaluate(core, memory, import.import));
     }
-    Ok(())
+    held_up
 }
 
 fn evaluate(core: &Core, memory: &mut Memory, import: ImportId) -> Result<(), ActError> {

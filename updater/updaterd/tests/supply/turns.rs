@@ -114,6 +114,19 @@ fn what_a_connection_receives_again_is_adopted_when_it_lets_go_and_not_before() 
 }
 
 #[test]
+fn what_holds_one_release_up_does_not_hold_up_another() {
+    let mut world = World::enrolled();
+    world.stop_engine(Slot::A);
+    let first = world.import(&Bundle::new(1, "0.5"), 1).unwrap();
+    let second = received(&world, &Bundle::new(2, "0.5"), 2);
+    world.start_engine(Slot::A);
+    world.until(first, ImportState::AwaitingApproval);
+    assert_eq!(world.review(second).state, ImportState::Received, "there is still no inspector");
+    world.inspector.absent.store(false, Ordering::SeqCst);
+    world.until(second, ImportState::AwaitingApproval);
+}
+
+#[test]
 fn who_waited_for_an_import_that_was_refused_meanwhile_does_not_go_on_with_it() {
     let world = World::enrolled();
     let bundle = Bundle::new(1, "0.5");
