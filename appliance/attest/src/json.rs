@@ -20,15 +20,17 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Nesting that the readers of this workspace allow.
 pub const DEPTH_MAX: usize = 32;
 
-/// Values that one text may hold. Text is short and its tree is not: an object takes some 700 bytes even
-/// if it holds one key, everything else some 50. This many take about 15 MB; a list of 100 000 files needs
-/// fewer characters than it has, and the largest texts that are read here hold half as many.
+/// What the values of one text may count for. Text is short and its tree is not: an object takes some 700
+/// bytes even if it holds one key, a text of one letter some 80, everything else some 40. This much takes
+/// about 10 MB; the largest manifest counts for four fifths of it.
 const SIZE_MAX: u32 = 1 << 18;
 /// What an object that is not empty counts for, beside what it holds.
 const OBJECT_SIZE: u32 = 12;
+/// What a text counts for, and a key, beside the value that it is or names.
+const TEXT_SIZE: u32 = 2;
 
 /// Reads one JSON value and nothing else: UTF-8, no key twice, integers of at most 53 bits only,
-/// nested at most `depth_max` deep, and so few values that its tree takes about 15 MB at most.
+/// nested at most `depth_max` deep, and so few values that its tree takes about 10 MB at most.
 ///
 /// # Errors
 /// The `Json…` variants of [`AttestError`].
@@ -137,10 +139,12 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.count(TEXT_SIZE)?;
         Ok(Value::String(value.to_owned()))
     }
 
     fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        self.count(TEXT_SIZE)?;
         Ok(Value::String(value))
     }
 
@@ -157,9 +161,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if map.is_empty() {
-                self.count(OBJECT_SIZE)?;
-            }
+            self.count(if map.is_empty() { OBJECT_SIZE + TEXT_SIZE } else { TEXT_SIZE })?;
             if map.contains_key(&key) {
                 return Err(self.refuse(Finding::DuplicateKey));
             }
@@ -325,9 +327,11 @@ mod tests {
         let fits = usize::try_from(SIZE_MAX).expect("it fits") - 1;
         assert!(parse_strict(many("0", fits).as_bytes(), 4).is_ok());
         assert_eq!(refusal(&many("0", fits + 1)), size);
-        // One value, twelve for the object, one within it.
-        assert!(parse_strict(many(r#"{"":0}"#, fits / 14).as_bytes(), 4).is_ok());
-        assert_eq!(refusal(&many(r#"{"":0}"#, fits / 14 + 1)), size);
+        // One value, twelve for the object, two for its key, one within it.
+        assert!(parse_strict(many(r#"{"":0}"#, fits / 16).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many(r#"{"":0}"#, fits / 16 + 1)), size);
+        assert!(parse_strict(many(r#""""#, fits / 3).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many(r#""""#, fits / 3 + 1)), size);
         assert_eq!(refusal(&many("[[]]", fits / 2 + 1)), size);
     }
 

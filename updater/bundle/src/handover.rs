@@ -12,7 +12,7 @@
 //! The requests' JSON tags are disjoint from those of `cloister_wire::supply::Request`, so one
 //! socket takes both.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{Engine as _, display::Base64Display, prelude::BASE64_STANDARD};
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 pub use cloister_wire::intake::Missing;
 use cloister_wire::{
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Blob {
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
+        serializer.collect_str(&Base64Display::new(&self.0, &BASE64_STANDARD))
     }
 }
 

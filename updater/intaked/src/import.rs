@@ -36,13 +36,13 @@ pub(crate) struct Turn<'a> {
     pub(crate) parts: MutexGuard<'a, Option<Parts>>,
 }
 
-/// Offers the head of a volume that was read.
-pub(crate) fn offer(head: &Head, medium: &Medium, purpose: Purpose) -> Request {
+/// Offers the head of a volume that was read. It is given away: its metadata may be large.
+pub(crate) fn offer(head: Head, medium: &Medium, purpose: Purpose) -> Request {
     Request::Offer(Offer {
         purpose,
-        head: Blob(head.head.clone()),
-        meta: Blob(head.meta.clone()),
-        manifest: Blob(head.manifest.clone()),
+        head: Blob(head.head),
+        meta: Blob(head.meta),
+        manifest: Blob(head.manifest),
         filesystem: medium.filesystem.to_owned(),
         read_only: medium.read_only,
     })
@@ -194,12 +194,12 @@ impl Volume<'_, '_> {
         place: Place,
     ) -> Result<Copied, IntakeError> {
         let head = source.head(place)?;
-        let seen = self.updaterd.offer(&offer(&head, medium, Purpose::Import))?;
+        // Only where the chunks are is still needed when the head is handed over.
+        let place = head.volume.clone();
+        let seen = self.updaterd.offer(&offer(head, medium, Purpose::Import))?;
         if self.tell_seen {
             self.tell(&Event::Seen(seen.summary.clone()))?;
         }
-        // The head was handed over; only where the chunks are is still needed.
-        let Head { volume: place, .. } = head;
         let attestations: Vec<Vec<u8>> = seen
             .attestations
             .iter()

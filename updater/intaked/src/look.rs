@@ -5,7 +5,7 @@ use std::fs::File;
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, Manifest,
+    BundleError, Manifest, VolumeHead,
     handover::{FILL_CHUNKS_MAX, Missing, Plan, Purpose, Seen},
 };
 use cloister_config::Config;
@@ -43,7 +43,7 @@ pub(crate) fn inspect(
                 let shown = source
                     .head(place)
                     .map_err(IntakeError::from)
-                    .and_then(|head| show(config, medium, client, &head));
+                    .and_then(|head| show(config, medium, client, head));
                 verdict = verdict.and(shown);
             }
             (_, Err(error)) => unreadable = unreadable.and(Err(error)),
@@ -75,7 +75,7 @@ fn show(
     config: &Config,
     medium: &Medium,
     client: &Connection,
-    head: &Head,
+    head: Head,
 ) -> Result<(), IntakeError> {
     // What cannot be read says nothing; updaterd names what is wrong with it.
     if let Ok(said) = said(&head.manifest) {
@@ -131,11 +131,12 @@ pub(crate) fn check(
         }
         let head = source.head(place)?;
         let updaterd = Updaterd::connect(config)?;
-        let seen = updaterd.offer(&offer(&head, medium, Purpose::Check))?;
+        let volume = head.volume.clone();
+        let seen = updaterd.offer(&offer(head, medium, Purpose::Check))?;
         if outlook.is_none() {
             tell(client, &Event::Seen(seen.summary.clone()))?;
         }
-        let next = Outlook::after(outlook.take(), config, &updaterd, seen, &head, &mut source)?;
+        let next = Outlook::after(outlook.take(), config, &updaterd, seen, &volume, &mut source)?;
         tell(client, &Event::Forecast(next.forecast))?;
         outlook = Some(next);
     }
@@ -159,7 +160,7 @@ impl Outlook {
         config: &Config,
         updaterd: &Updaterd,
         seen: Seen,
-        head: &Head,
+        volume: &VolumeHead,
         source: &mut Source<Reader<'_>>,
     ) -> Result<Self, IntakeError> {
         for expected in &seen.attestations {
@@ -167,7 +168,7 @@ impl Outlook {
         }
         let aside = read_index(source, seen.index, config)?;
         let index = open_index(aside, seen.index, &seen.files)?;
-        let carried = source.carried(head.volume.chunks)?;
+        let carried = source.carried(volume.chunks)?;
         let carried = carried.as_ref();
         let (mut parts, needed_bytes) = match before {
             Some(before) => (before.parts, before.needed_bytes),
@@ -182,21 +183,21 @@ impl Outlook {
                 (parts, ByteCount(index.plain_bytes().saturating_sub(held)))
             }
         };
-        let wanted = parts.wanted(&index, &head.volume, carried)?;
-        let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(&head.volume, bits));
+        let wanted = parts.wanted(&index, volume, carried)?;
+        let left_out = carried.map_or_else(Vec::new, |bits| parts.left_out(volume, bits));
         let filled = on_the_shelf(updaterd, index.file(), seen.index.bytes, &left_out)?;
-        parts.suppose(&head.volume, carried);
+        parts.suppose(volume, carried);
         parts.suppose_filled(&index, &left_out, &filled)?;
         let count = |chunks: &[u64]| u64::try_from(chunks.len()).expect("a count fits 64 bits");
         let forecast = Forecast {
-            volume: head.volume.volume,
-            chunks: head.volume.chunks,
+            volume: volume.volume,
+            chunks: volume.chunks,
             read_chunks: wanted.chunks,
             read_bytes: wanted.stored_bytes,
             left_out_chunks: count(&left_out),
             filled_chunks: count(&filled),
         };
-        let missing = parts.missing(&index, &head.volume)?;
+        let missing = parts.missing(&index, volume)?;
         Ok(Self { import: seen.import, forecast, parts, missing, needed_bytes })
     }
 }

@@ -129,9 +129,18 @@ pub enum VerifyError {
         /// The version held.
         held: u64,
     },
+    /// The medium's number is lower than one that was taken in, under the same keys.
+    #[error("the medium has number {offered}, and number {held} was here already; get the latest")]
+    Sequence {
+        /// The number offered.
+        offered: u64,
+        /// The highest that was accepted.
+        held: u64,
+    },
     /// A file has the version of one that is held, and other bytes.
     #[error(
-        "{file} has the version that is held and another content; get the medium written again"
+        "{file} has the version that is held and another content: the medium is of another facility, \
+         or that version was written twice"
     )]
     OtherContent {
         /// Which one.
@@ -223,6 +232,7 @@ impl Coded for VerifyError {
             | Self::UnknownSigner { .. }
             | Self::RootChain { .. }
             | Self::Stale { .. }
+            | Self::Sequence { .. }
             | Self::Mixed { .. }
             | Self::OtherContent { .. }
             | Self::Expired { .. }
@@ -254,6 +264,7 @@ impl Coded for VerifyError {
             Self::UnknownSigner { .. } => "bundle.signature.unknown-signer",
             Self::RootChain { .. } => "bundle.trust.root-chain",
             Self::Stale { .. } => "bundle.trust.stale",
+            Self::Sequence { .. } => "bundle.trust.sequence",
             Self::Mixed { .. } => "bundle.trust.mixed",
             Self::OtherContent { .. } => "bundle.trust.other-content",
             Self::Expired { .. } => "bundle.trust.expired",

@@ -66,7 +66,7 @@ pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyEr
     };
     if sequence < held.sequence {
         let (offered, held) = (sequence, held.sequence);
-        return Err(VerifyError::Stale { role, offered, held });
+        return Err(VerifyError::Sequence { offered, held });
     }
     if let Some((issued, floor)) = issued.as_ref().zip(held.time_floor.as_ref()) {
         let ahead = issued.days().saturating_sub(floor.days());

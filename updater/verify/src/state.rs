@@ -251,10 +251,28 @@ impl TrustState {
             let Some(text) = file(&name) else { break };
             next.take_root(text)?;
         }
+        next.check_roots_reached(files.keys().copied())?;
         next.set.set_now(next.stored.vector.time_floor.clone());
         next.take_importers(&file)?;
         next.set.set_now(None);
         Ok(next)
+    }
+
+    /// A root behind a gap may be what the officers decided last: it is not passed over in silence.
+    fn check_roots_reached<'a>(
+        &self,
+        mut names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), VerifyError> {
+        let expected = self.root_version().saturating_add(1);
+        let version = |name: &str| name.strip_suffix(".root.json")?.parse::<u64>().ok();
+        // The chain goes on behind as many steps as one medium may bring.
+        if names.clone().any(|name| version(name) == Some(expected)) {
+            return Ok(());
+        }
+        match names.find_map(|name| version(name).filter(|found| *found > expected)) {
+            Some(found) => Err(VerifyError::RootChain { expected, found }),
+            None => Ok(()),
+        }
     }
 
     /// A version has one content: other bytes under a version that is held are damage or a lie.

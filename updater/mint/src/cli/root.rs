@@ -216,8 +216,9 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
             write_draft(&draft, &path, out)
         }
         Command::Show { file } => {
-            write!(out, "{}", Draft::read(&file)?.describe()?)?;
-            show_root(&Digest::of(&files::read_limited(&file, 1 << 20)?), out)
+            // What officers compare stands last, since that is what they read to each other.
+            show_root(&Digest::of(&files::read_limited(&file, 1 << 20)?), out)?;
+            Ok(write!(out, "{}", Draft::read(&file)?.describe()?)?)
         }
         Command::Sign { draft, key, confirm, previous, out: path } => {
             let mut draft = Draft::read(&draft)?;

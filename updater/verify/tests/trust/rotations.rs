@@ -35,6 +35,29 @@ fn roots_follow_each_other_signed_by_both() {
 }
 
 #[test]
+fn a_root_behind_a_gap_is_not_passed_over_in_silence() {
+    let state = enrolled(&root(1)).unwrap();
+    let offered = |versions: &[u64]| {
+        let name =
+            |version: &u64| (format!("{version}.root.json"), signed(&root(*version), &[1, 2]));
+        let files: Vec<(String, Vec<u8>)> = versions.iter().map(name).collect();
+        state.refresh(&pack(&files)).map(|newer| newer.root_version())
+    };
+    assert_eq!(offered(&[1, 2, 3]), Ok(3));
+    assert_eq!(offered(&[1]), Ok(1));
+    for (versions, expected, found) in
+        [(&[1, 2, 4][..], 3, 4), (&[1, 3], 2, 3), (&[1, (1 << 53) - 1], 2, (1 << 53) - 1)]
+    {
+        let gap = Err(VerifyError::RootChain { expected, found });
+        assert_eq!(offered(versions), gap, "{versions:?}");
+    }
+    // What lies behind is an older medium's.
+    let later = state.refresh(&pack(&[("2.root.json".to_owned(), signed(&root(2), &[1, 2]))]));
+    let older = pack(&[("1.root.json".to_owned(), signed(&root(1), &[1, 2]))]);
+    assert_eq!(later.unwrap().refresh(&older).map(|held| held.root_version()), Ok(2));
+}
+
+#[test]
 fn new_importer_keys_start_their_versions_anew() {
     // A thief of the importer's key pushed the versions up; a new root takes the key away.
     let state = enrolled(&root(1)).unwrap();

@@ -93,7 +93,7 @@ fn sticks_are_numbered_and_the_number_never_falls() {
     let later = state.refresh(&stick(2, json!({"sequence": 7})).bytes()).unwrap();
     assert_eq!(later.stored().vector.sequence, 7);
     let fallen = later.refresh(&stick(3, json!({"sequence": 6})).bytes());
-    let stale = VerifyError::Stale { role: RoleName::Timestamp, offered: 6, held: 7 };
+    let stale = VerifyError::Sequence { offered: 6, held: 7 };
     assert_eq!(fallen, Err(stale));
     for wrong in [json!({"sequence": "7"}), json!({"issued": "2030"}), json!({"issued": 7})] {
         let refused = later.refresh(&stick(3, wrong).bytes()).unwrap_err();
