@@ -23,11 +23,11 @@ pub const DEPTH_MAX: usize = 32;
 /// What the values of one text may count for. Text is short and its tree is not: an object takes some 700
 /// bytes even if it holds one key, a text of one letter some 80, everything else some 40. This much takes
 /// about 10 MB; the largest manifest counts for four fifths of it.
-const SIZE_MAX: u32 = 1 << 18;
+const SIZE_MAX: u32 = 1 << 17;
 /// What an object that is not empty counts for, beside what it holds.
-const OBJECT_SIZE: u32 = 12;
+const OBJECT_SIZE: u32 = 6;
 /// What a text counts for, and a key, beside the value that it is or names.
-const TEXT_SIZE: u32 = 2;
+const TEXT_SIZE: u32 = 1;
 
 /// Reads one JSON value and nothing else: UTF-8, no key twice, integers of at most 53 bits only,
 /// nested at most `depth_max` deep, and so few values that its tree takes about 10 MB at most.
@@ -327,11 +327,11 @@ mod tests {
         let fits = usize::try_from(SIZE_MAX).expect("it fits") - 1;
         assert!(parse_strict(many("0", fits).as_bytes(), 4).is_ok());
         assert_eq!(refusal(&many("0", fits + 1)), size);
-        // One value, twelve for the object, two for its key, one within it.
-        assert!(parse_strict(many(r#"{"":0}"#, fits / 16).as_bytes(), 4).is_ok());
-        assert_eq!(refusal(&many(r#"{"":0}"#, fits / 16 + 1)), size);
-        assert!(parse_strict(many(r#""""#, fits / 3).as_bytes(), 4).is_ok());
-        assert_eq!(refusal(&many(r#""""#, fits / 3 + 1)), size);
+        // One value, six for the object, one for its key, one within it.
+        assert!(parse_strict(many(r#"{"":0}"#, fits / 9).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many(r#"{"":0}"#, fits / 9 + 1)), size);
+        assert!(parse_strict(many(r#""""#, fits / 2).as_bytes(), 4).is_ok());
+        assert_eq!(refusal(&many(r#""""#, fits / 2 + 1)), size);
         assert_eq!(refusal(&many("[[]]", fits / 2 + 1)), size);
     }
 

@@ -196,7 +196,7 @@ impl Volume<'_, '_> {
         let head = source.head(place)?;
         // Only where the chunks are is still needed when the head is handed over.
         let place = head.volume.clone();
-        let seen = self.updaterd.offer(&offer(head, medium, Purpose::Import))?;
+        let seen = self.updaterd.offer(offer(head, medium, Purpose::Import))?;
         if self.tell_seen {
             self.tell(&Event::Seen(seen.summary.clone()))?;
         }

@@ -81,7 +81,7 @@ fn show(
     if let Ok(said) = said(&head.manifest) {
         tell(client, &Event::Says(said))?;
     }
-    let seen = Updaterd::connect(config)?.offer(&offer(head, medium, Purpose::Inspect))?;
+    let seen = Updaterd::connect(config)?.offer(offer(head, medium, Purpose::Inspect))?;
     tell(client, &Event::Seen(seen.summary))
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn check(
         let head = source.head(place)?;
         let updaterd = Updaterd::connect(config)?;
         let volume = head.volume.clone();
-        let seen = updaterd.offer(&offer(head, medium, Purpose::Check))?;
+        let seen = updaterd.offer(offer(head, medium, Purpose::Check))?;
         if outlook.is_none() {
             tell(client, &Event::Seen(seen.summary.clone()))?;
         }

@@ -48,6 +48,10 @@ impl Updaterd {
 
     pub(crate) fn ask(&self, request: &Request) -> Result<Answer, IntakeError> {
         self.tell(request)?;
+        self.answer()
+    }
+
+    fn answer(&self) -> Result<Answer, IntakeError> {
         match self.0.expect().map_err(IntakeError::Updaterd)? {
             Answer::Problem(problem) => Err(IntakeError::Refused(problem)),
             answer => Ok(answer),
@@ -62,8 +66,11 @@ impl Updaterd {
         }
     }
 
-    pub(crate) fn offer(&self, offer: &Request) -> Result<Seen, IntakeError> {
-        match self.ask(offer)? {
+    pub(crate) fn offer(&self, offer: Request) -> Result<Seen, IntakeError> {
+        self.tell(&offer)?;
+        // Whoever judges it may need the memory.
+        drop(offer);
+        match self.answer()? {
             Answer::Seen(seen) => Ok(*seen),
             _ => Err(IntakeError::OutOfTurn),
         }

@@ -44,6 +44,7 @@ pub(super) fn cases(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     signers(base, sink, &targets)?;
     signatures(base, sink)?;
     texts(base, sink)?;
+    wide(base, sink);
     roots(base, sink)
 }
 
@@ -412,6 +413,28 @@ fn texts(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
 }
 
 /// Roots that claim to follow the enrolled one.
+/// Metadata of nobody, as large as it may be, of which a tree takes many times the text.
+fn wide(base: &Base, sink: &mut Sink<'_>) {
+    const CODES: &[&str] = &["attest.json.", "bundle.trust."];
+    for (name, item) in [("texts", r#""a""#), ("nulls", "null"), ("numbers", "0"), ("lists", "[]")]
+    {
+        let file = |bytes: usize| {
+            let items = vec![item; bytes / (item.len() + 1)].join(",");
+            format!(r#"{{"signed":[{items}],"signatures":[]}}"#).into_bytes()
+        };
+        for (size, root) in [("small", 100_000), ("half", 520_000), ("large", 1_040_000)] {
+            let meta = [
+                ("2.root.json", file(root)),
+                ("snapshot.json", b"{}".to_vec()),
+                ("targets.json", file(4_100_000 - root)),
+                ("timestamp.json", b"{}".to_vec()),
+            ];
+            let meta: Members = meta.map(|(name, text)| (name.to_owned(), text)).into();
+            sink.give(&format!("metadata/wide/{name}-{size}"), &base.with_meta(&meta), CODES);
+        }
+    }
+}
+
 fn roots(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     let [one, two, three] = OFFICERS;
     let held = base.signed("1.root.json")?;
