@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     core::{Core, is_refusal},
     error::ActError,
-    inspect,
+    inspect, inventory,
     quarantine::Quarantine,
 };
 
@@ -83,11 +83,14 @@ fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError
         release.files.iter().map(|file| file.path.as_str()).zip(files).collect();
     // What lies on the shelf cannot change any more, and nothing uses it yet.
     let findings = inspect::look(core, import, &files, &evidence)?;
+    let place = core.config.paths.quarantine().join(import.to_string());
+    let index = inventory::received_index(&place, release);
 
     let _act = core.act();
     // Once more, so that what was revoked meanwhile does not become a candidate.
     core.trust()?.judge(envelope)?;
     inspect::record(core, import, generation, findings)?;
+    inventory::keep_index(core, generation, release, index)?;
     core.shelf.shelve(generation, envelope, &files, &evidence)?;
     let record = core.recordd.append(&Core::entry(
         Event::ImportAccepted,

@@ -1,10 +1,14 @@
 //! Enrolment, and the way of a bundle from a stick's head into quarantine.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, FileEntry, Manifest, VolumeHead,
+    BundleError, FileEntry, Manifest, Table, VolumeHead,
     handover::{Complete, Expected, Offer, Plan, PlannedFile, Purpose, Seen},
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
@@ -80,6 +84,8 @@ pub(crate) struct Session<'a> {
     verified: Verified<Manifest>,
     index: Arriving,
     planned: bool,
+    /// The index, until a thin volume is filled in by it.
+    table: Option<Table<File>>,
     filler: Option<Filler>,
 }
 
@@ -136,6 +142,7 @@ pub(crate) fn offer<'a>(
         verified: head.verified,
         index: Arriving::default(),
         planned: false,
+        table: None,
         filler: None,
     };
     Ok((seen, Some(Talk::Import(Box::new(session)))))
@@ -317,9 +324,10 @@ impl Session<'_> {
             }
             Err(error) => return Err(error),
         };
-        inventory::keep_index(core, self.generation(), &index)?;
-        self.planned = true;
-        self.plan(core).map(Some)
+        let plan = self.plan(core)?;
+        inventory::receive_index(&core.config.paths.quarantine().join(&plan.folder), &index)?;
+        (self.planned, self.table) = (true, Some(index));
+        Ok(Some(plan))
     }
 
     fn plan(&self, core: &Core) -> Result<Plan, ActError> {
@@ -338,9 +346,9 @@ impl Session<'_> {
         if !self.planned {
             return Err(ActError::Order);
         }
-        if self.filler.is_none() {
+        if let Some(index) = self.table.take() {
             let place = core.config.paths.quarantine().join(self.import().to_string());
-            self.filler = Some(Filler::new(core, self.verified.get(), &place)?);
+            self.filler = Some(Filler::new(core, index, &place)?);
         }
         self.filler.as_ref().map_or(Err(ActError::Order), |filler| filler.fill(core, chunks))
     }

@@ -1,26 +1,26 @@
 //! What the shelf holds, chunk by chunk: told to the connected side in a receipt, and used to fill in
 //! what a thin bundle leaves out.
 //!
-//! The signed index of every release that is received is kept beside the shelf, for as long as its
-//! generation stays. It says where in which object a content id lies; nothing is believed of it but
+//! The signed index of a release comes with it from quarantine to the shelf and is kept beside that for as
+//! long as the generation stays. It says where in which object a content id lies; nothing is believed of it but
 //! the place: bytes are hashed again wherever they go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Seek as _},
+    io::{self, Read as _, Seek as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_bundle::{
-    Chunk, Manifest, Table,
+    Chunk, Manifest, Release, Table,
     handover::{FILL_CHUNKS_MAX, Plan},
     receipt::{ContentIds, INVENTORY, SUBJECT},
 };
 use cloister_daemon::files::copy_atomic;
-use cloister_domain::{ByteCount, Digest, GenerationId};
+use cloister_domain::{ByteCount, Digest, GenerationId, Hasher};
 use cloister_shelf::{Object, Shelved};
 use cloister_wire::{
     inventory::{PAGE_IDS, Page},
@@ -46,17 +46,49 @@ pub(crate) fn prepare(paths: &cloister_config::Paths) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(paths.state.join("indexes"))
 }
 
-/// Keeps the verified index of a release that is being received.
+/// The name of the index in the quarantine of an import.
+const RECEIVED: &str = "index";
+
+/// Puts the verified index of a release into its `quarantine`, for when all of it is there.
+pub(crate) fn receive_index(quarantine: &Path, index: &Table<File>) -> Result<(), ActError> {
+    let mut aside = index.file();
+    aside.rewind().map_err(|source| ActError::Quarantine { act: "read", source })?;
+    Ok(copy_atomic(&quarantine.join(RECEIVED), &mut aside, 0o600)?)
+}
+
+/// The index in `quarantine`, if it is still the signed one: others may write there. Without it the
+/// release is as good, and a thin one cannot build on it.
+pub(crate) fn received_index(quarantine: &Path, release: &Release) -> Option<File> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(quarantine.join(RECEIVED))
+        .ok()?;
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 64 << 10]);
+    let mut rest = (&file).take(release.index.length);
+    loop {
+        match rest.read(&mut piece).ok()? {
+            0 => break,
+            count => hasher.update(piece.get(..count)?),
+        }
+    }
+    file.rewind().ok()?;
+    (hasher.finish() == release.index.sha256).then_some(file)
+}
+
+/// Keeps the index of a release that goes to the shelf. The caller holds the right to act.
 pub(crate) fn keep_index(
     core: &Core,
     generation: GenerationId,
-    index: &Table<File>,
+    release: &Release,
+    index: Option<File>,
 ) -> Result<(), ActError> {
-    let mut aside = index.file();
-    aside.rewind().map_err(|source| ActError::Quarantine { act: "read", source })?;
-    // Nobody sweeps meanwhile.
-    let _act = core.act();
-    Ok(copy_atomic(&folder(core).join(generation.to_string()), &mut aside, 0o600)?)
+    let Some(index) = index else {
+        tracing::warn!("the index of a release was lost; none can be built on it");
+        return Ok(());
+    };
+    let mut bytes = index.take(release.index.length);
+    Ok(copy_atomic(&folder(core).join(generation.to_string()), &mut bytes, 0o600)?)
 }
 
 /// Removes the indexes of generations that are not in `keep`; what cannot be removed is removed next
@@ -213,13 +245,12 @@ pub(crate) struct Filler {
 }
 
 impl Filler {
-    /// For the release of `manifest`, whose import lies in `quarantine`.
+    /// For the release of `index`, whose import lies in `quarantine`.
     pub(crate) fn new(
         core: &Core,
-        manifest: &Manifest,
+        index: Table<File>,
         quarantine: &Path,
     ) -> Result<Self, ActError> {
-        let index = kept(core, manifest.generation(), manifest)?.ok_or(ActError::Order)?;
         Ok(Self { found: Found::of(core, index)?, quarantine: quarantine.to_owned() })
     }
 

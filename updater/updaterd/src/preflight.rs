@@ -177,13 +177,14 @@ fn words(name: &str, needed: Vec<String>, holds: impl Fn(&str) -> bool) -> Term 
     Term { name: name.to_owned(), measure: Measure::Words { needed, missing } }
 }
 
-/// What the files and the evidence of a release take of a file system that gives whole blocks. A
+/// What the files, the evidence and the index of a release take of a file system that gives whole blocks. A
 /// thousand small documents take far more than they hold.
 fn blocks(release: &Release, block: u64) -> u64 {
     let whole = |bytes: u64| bytes.checked_next_multiple_of(block.max(1)).unwrap_or(u64::MAX);
     let files = release.files.iter().map(|file| whole(file.size));
     let evidence = release.attestations.iter().map(|attached| whole(attached.length));
-    files.chain(evidence).fold(0, u64::saturating_add)
+    let index = std::iter::once(whole(release.index.length));
+    files.chain(evidence).chain(index).fold(0, u64::saturating_add)
 }
 
 /// Bytes of the files that an engine maps.

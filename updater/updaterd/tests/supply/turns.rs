@@ -212,3 +212,23 @@ fn what_a_crash_left_in_quarantine_goes_with_the_next_start() {
     wait_until(|| !is_there(&world, over)).expect("what is on the shelf needs no quarantine");
     assert!(is_there(&world, waits), "what waits for volumes stays");
 }
+
+#[test]
+fn an_index_goes_to_the_shelf_with_its_release_and_not_before() {
+    let world = World::enrolled();
+    let kept = || fs::read_dir(world.config.paths.state.join("indexes")).unwrap().count();
+    let bundle = Bundle::new(1, "0.5");
+    let receiving = world.begin(&bundle, 1).unwrap();
+    assert_eq!(fs::read(receiving.folder.join("index")).unwrap(), bundle.index);
+    assert_eq!(kept(), 0, "nothing outside of quarantine");
+    drop(receiving);
+    world.until(world.import(&bundle, 1).unwrap(), ImportState::AwaitingApproval);
+    assert_eq!(kept(), 1);
+    // One that somebody else wrote to its place is not kept; the release is as good.
+    let second = Bundle::new(2, "0.5");
+    let receiving = world.begin(&second, 2).unwrap();
+    receiving.copy(&second);
+    fs::write(receiving.folder.join("index"), &bundle.index).unwrap();
+    world.until(receiving.complete(&second).unwrap(), ImportState::AwaitingApproval);
+    assert_eq!(kept(), 1);
+}
