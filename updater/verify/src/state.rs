@@ -269,7 +269,8 @@ impl TrustState {
         if names.clone().any(|name| version(name) == Some(expected)) {
             return Ok(());
         }
-        match names.find_map(|name| version(name).filter(|found| *found > expected)) {
+        let held = self.root_version();
+        match names.find_map(|name| version(name).filter(|found| *found > held)) {
             Some(found) => Err(VerifyError::RootChain { expected, found }),
             None => Ok(()),
         }
