@@ -82,16 +82,16 @@ pub struct Accepted {
 
 /// What an artefact is. A closed list: whoever asks records it, and the process that says it has read
 /// what nobody vouches for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Weights in GGUF.
+    /// Weights in GGUF, version 3.
     Gguf,
     /// Weights in safetensors.
     Safetensors,
-    /// A tokenizer.
+    /// A `tokenizer.json` that the appliance's own tokenizer takes.
     Tokenizer,
-    /// A message format as data.
+    /// A message format as data, `template.json`.
     Template,
     /// A JSON document.
     Json,
@@ -114,6 +114,12 @@ impl Kind {
             Self::JsonLines => "json-lines",
             Self::Text => "text",
         }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

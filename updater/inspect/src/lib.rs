@@ -25,7 +25,7 @@ mod pickle;
 mod refusal;
 mod weights;
 
-pub use kind::Kind;
+pub use cloister_wire::inspect::Kind;
 pub use refusal::{Fault, Foreign, Refusal, Weights};
 
 use content::Content;
@@ -77,7 +77,7 @@ pub fn inspect(name: &str, source: &mut dyn Source) -> Result<Accepted, Refusal>
     let front = read(source, 0, bytes.min(FRONT_BYTES))?;
     let content = content::of(&front, bytes)?;
     drop(front);
-    let kind = Kind::of_name(name)?;
+    let kind = kind::of_name(name)?;
     if !content.fits(kind) {
         return Err(Refusal::Name { content: content.name(), kind });
     }

@@ -14,7 +14,7 @@ use cloister_domain::ByteCount;
 use cloister_inspect::{Refusal, Source};
 use cloister_wire::{
     Problem,
-    inspect::{Accepted, Answer, Kind, Question, clock_seconds_max, seconds_max},
+    inspect::{Accepted, Answer, Question, clock_seconds_max, seconds_max},
 };
 
 pub use scan::scan;
@@ -46,21 +46,8 @@ fn look(name: &str, file: &File) -> Result<Accepted, Problem> {
     let judged =
         Artefact::of(file).and_then(|mut source| cloister_inspect::inspect(name, &mut source));
     match judged {
-        Ok(accepted) => Ok(Accepted { kind: told(accepted.kind), tensors: accepted.tensors }),
+        Ok(accepted) => Ok(Accepted { kind: accepted.kind, tensors: accepted.tensors }),
         Err(refusal) => Err(Problem::of(&refusal)),
-    }
-}
-
-const fn told(kind: cloister_inspect::Kind) -> Kind {
-    use cloister_inspect::Kind as Found;
-    match kind {
-        Found::Gguf => Kind::Gguf,
-        Found::Safetensors => Kind::Safetensors,
-        Found::Tokenizer => Kind::Tokenizer,
-        Found::Template => Kind::Template,
-        Found::Json => Kind::Json,
-        Found::JsonLines => Kind::JsonLines,
-        Found::Text => Kind::Text,
     }
 }
 
