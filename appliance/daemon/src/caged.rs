@@ -1,8 +1,9 @@
 //! Processes that answer one question about one file and end: both ends of the conversation.
 //!
 //! The asker sends the question and the file; the process says that it has started, with its cage
-//! shut, and then answers. Each is started by the service manager for one connection, which is its
-//! standard input.
+//! shut, and then answers. The service manager starts a program for one connection, which is its
+//! standard input: a [`scanner`] has its conversation there, while over that of a [`program`] come
+//! conversations ([`Connection::open_conversation`]), each with a process of its own.
 
 use std::{
     fs::File,
@@ -21,12 +22,13 @@ use cloister_wire::{
     Problem,
     inspect::{Ended, Started},
 };
+use nix::unistd::dup2_stdin;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use crate::cell::Cell;
 use crate::{
-    Connection, FrameError, StartError, arguments::Arguments, clock::Stopwatch, idle, log, pen,
-    process, read_config, serve,
+    Connection, FrameError, StartError, arguments::Arguments, births, clock::Stopwatch, idle, log,
+    pen, process, read_config, serve,
 };
 
 /// How long a process may take to start, and its peer to send its question.
@@ -111,10 +113,10 @@ fn ask_within<Q: Serialize, A: DeserializeOwned>(
     })
 }
 
-/// The whole of the program's `main`: takes the question and the file, takes idle weight unless a
-/// service manager forbids it, decides with `cell` how small the
-/// cage is for a file of that size, shuts it, and sends what `judge` finds, given the file and a way to
-/// ask for the largest resident size so far.
+/// The whole of the program's `main`: for each conversation that comes, a process takes the question and
+/// the file, takes idle weight unless a service manager forbids it, decides with `cell` how small the cage
+/// is for a file of that size, shuts it, and sends what `judge` finds, given the file and a way to ask for
+/// the largest resident size so far.
 pub fn program<Q: DeserializeOwned, A: Serialize>(
     role: Role,
     cell: impl FnOnce(ByteCount) -> Cell,
@@ -122,14 +124,14 @@ pub fn program<Q: DeserializeOwned, A: Serialize>(
 ) -> ExitCode {
     ended(
         role,
-        converse(
-            role,
-            |_config, bytes, socket| {
+        begin(role).and_then(|(_config, line)| {
+            let Some(conversation) = births::each(line)? else { return Ok(()) };
+            let shut = |bytes, socket| {
                 idle::enter().unwrap_or_default();
                 cell(bytes).shut(socket)
-            },
-            |_config, question, file, peak| judge(question, file, peak),
-        ),
+            };
+            converse(&conversation, shut, judge)
+        }),
     )
 }
 
@@ -139,10 +141,14 @@ pub fn scanner<Q: DeserializeOwned, A: Serialize>(
     role: Role,
     judge: impl FnOnce(&Config, &Q, &File) -> A,
 ) -> ExitCode {
-    let shut = |config: &Config, _bytes, _socket| {
-        pen::shut(config.update.scanner_memory_bytes, config.update.scanner_s)
-    };
-    ended(role, converse(role, shut, |config, question, file, _peak| judge(config, question, file)))
+    ended(
+        role,
+        begin(role).and_then(|(config, conversation)| {
+            let update = &config.update;
+            let shut = |_bytes, _socket| pen::shut(update.scanner_memory_bytes, update.scanner_s);
+            converse(&conversation, shut, |question, file, _peak| judge(&config, question, file))
+        }),
+    )
 }
 
 fn ended(role: Role, outcome: Result<(), ProgramError>) -> ExitCode {
@@ -159,7 +165,7 @@ fn ended(role: Role, outcome: Result<(), ProgramError>) -> ExitCode {
 
 /// What ends the program without an answer.
 #[derive(Debug, thiserror::Error)]
-enum ProgramError {
+pub(crate) enum ProgramError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -178,11 +184,8 @@ impl ProgramError {
     }
 }
 
-fn converse<Q: DeserializeOwned, A: Serialize>(
-    role: Role,
-    shut: impl FnOnce(&Config, ByteCount, RawFd) -> Result<&'static str, StartError>,
-    judge: impl FnOnce(&Config, &Q, &File, &Peak) -> A,
-) -> Result<(), ProgramError> {
+/// Reads the configuration and takes the connection, if its other end may ask.
+fn begin(role: Role) -> Result<(Config, Connection), ProgramError> {
     let arguments = Arguments::parse(role, std::env::args_os().skip(1))?;
     let config = read_config(&arguments)?;
     log::install(config.log.level)?;
@@ -191,13 +194,22 @@ fn converse<Q: DeserializeOwned, A: Serialize>(
     let connection = standard_input().map_err(system("take the connection"))?;
     connection.set_timeout(Some(START_LIMIT));
     admit(role, &config, &connection)?;
+    Ok((config, connection))
+}
+
+fn converse<Q: DeserializeOwned, A: Serialize>(
+    connection: &Connection,
+    shut: impl FnOnce(ByteCount, RawFd) -> Result<&'static str, StartError>,
+    judge: impl FnOnce(&Q, &File, &Peak) -> A,
+) -> Result<(), ProgramError> {
+    connection.set_timeout(Some(START_LIMIT));
     let peak = Peak::open().map_err(system("look at its own memory"))?;
     let question: Q = connection.expect()?;
     let file = File::from(connection.take()?);
     let bytes = file.metadata().map_err(system("examine the file"))?.len();
-    shut(&config, ByteCount(bytes), connection.stream().as_raw_fd())?;
+    shut(ByteCount(bytes), connection.stream().as_raw_fd())?;
     connection.write(&Started::Started)?;
-    connection.write(&judge(&config, &question, &file, &peak))?;
+    connection.write(&judge(&question, &file, &peak))?;
     Ok(())
 }
 
@@ -205,9 +217,10 @@ fn system(act: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { act, source }
 }
 
-/// The connection that the service manager accepted.
+/// The connection that the service manager accepted; nothing else is left where it was.
 fn standard_input() -> io::Result<Connection> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    dup2_stdin(File::open("/dev/null")?)?;
     Connection::over(UnixStream::from(socket))
 }
 

@@ -151,6 +151,11 @@ impl Connection {
         self
     }
 
+    /// `other`, waiting no longer than this one.
+    pub(crate) fn stopping_with(&self, other: Self) -> Self {
+        Self { stop: self.stop.clone(), ..other }
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub const fn peer(&self) -> Peer {

@@ -23,6 +23,7 @@
 //! ```
 
 mod arguments;
+mod births;
 #[cfg(test)]
 mod bpf;
 mod cage;

@@ -1,8 +1,12 @@
-//! Files that travel over a connection, each as one byte with a descriptor (unix(7), `SCM_RIGHTS`).
+//! Files and conversations that travel over a connection, each as one byte with a descriptor (unix(7),
+//! `SCM_RIGHTS`).
 
 use std::{
     io::{IoSlice, IoSliceMut},
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
 };
 
 use nix::{
@@ -65,6 +69,31 @@ impl Connection {
             Err(_none_or_many) => Err(FrameError::Descriptor),
         }
     }
+
+    /// Begins a conversation of its own with whoever takes it at the other end.
+    ///
+    /// # Errors
+    /// As [`Connection::pass`].
+    pub fn open_conversation(&self) -> Result<Self, FrameError> {
+        let (here, there) = UnixStream::pair().map_err(FrameError::Broken)?;
+        self.pass(there.as_fd())?;
+        let conversation = Self::over(here).map_err(FrameError::Broken)?;
+        Ok(self.stopping_with(conversation))
+    }
+
+    /// Takes the conversation that the other end begins next, or none if it is done.
+    ///
+    /// # Errors
+    /// As [`Connection::take`]; [`FrameError::Broken`] if what comes is no socket of this kind.
+    pub fn next_conversation(&self) -> Result<Option<Self>, FrameError> {
+        match self.take() {
+            Ok(socket) => {
+                Self::over(UnixStream::from(socket)).map(Some).map_err(FrameError::Broken)
+            }
+            Err(FrameError::CutOff) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +101,6 @@ mod tests {
     use std::{
         fs::File,
         io::{Read as _, Seek as _, Write as _},
-        os::{fd::AsFd as _, unix::net::UnixStream},
     };
 
     use cloister_domain::Coded as _;
@@ -110,6 +138,26 @@ mod tests {
         let (here, there) = pair();
         drop(here);
         assert_eq!(there.take().expect_err("nobody").code(), "socket.cut-off");
+    }
+
+    #[test]
+    fn a_conversation_begins_within_another_and_goes_on_without_it() {
+        let (here, there) = pair();
+        let asker = here.open_conversation().expect("begun");
+        let answerer = there.next_conversation().expect("taken").expect("there is one");
+        drop(here);
+        assert!(there.next_conversation().expect("done").is_none());
+        asker.write("asked").expect("written");
+        assert_eq!(answerer.expect::<String>().expect("read"), "asked");
+        drop(asker);
+        assert!(answerer.is_closed());
+    }
+
+    #[test]
+    fn a_file_is_no_conversation() {
+        let (here, there) = pair();
+        here.pass(tempfile::tempfile().expect("a file").as_fd()).expect("passed");
+        assert_eq!(there.next_conversation().expect_err("a file").code(), "socket.broken");
     }
 
     #[test]

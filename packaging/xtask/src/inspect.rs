@@ -98,10 +98,10 @@ fn judge(path: &Path, config: &Path) -> Result<Judged> {
         .context("starting cloister-inspectd")?;
     let name = path.file_name().context("no name")?.to_string_lossy().into_owned();
     let seconds = clock_seconds_max(ByteCount(before.len()));
-    let connection = Connection::over(here)?;
+    let line = Connection::over(here)?;
+    let connection = line.open_conversation()?;
     let answer = ask::<_, Answer>(&connection, &Question { name }, file.as_fd(), seconds);
-    drop(connection);
-    // It has answered or its connection is closed; what is left of it is not waited for.
+    // It has answered, or ended over the file; what is left of it is not waited for.
     child.kill().unwrap_or_default();
     child.wait()?;
     let after = file.metadata()?;

@@ -1,4 +1,4 @@
-//! The two programs as they are: each started for one connection, caged, asked about one file.
+//! The two programs as they are: each started for one connection; what is asked about a file is caged.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::{
@@ -58,8 +58,9 @@ fn question(name: &str) -> Question {
 }
 
 #[test]
-fn an_artefact_is_judged_and_the_process_ends_well() {
+fn artefacts_are_judged_one_after_the_other_and_the_program_ends_well() {
     let home = tempfile::tempdir().unwrap();
+    let (mut child, line) = start(INSPECTD, home.path(), "");
     for (name, content, expected) in [
         ("a.txt", &b"Pumps."[..], "text"),
         ("model.gguf", b"\x80\x02cos\nsystem\n.", "inspect.pickle"),
@@ -67,35 +68,26 @@ fn an_artefact_is_judged_and_the_process_ends_well() {
     ] {
         let path = home.path().join(name);
         fs::write(&path, content).unwrap();
-        let (mut child, connection) = start(INSPECTD, home.path(), "");
         let file = File::open(&path).unwrap();
-        let answer: Answer = ask(&connection, &question(name), file.as_fd(), 30).unwrap();
+        let conversation = line.open_conversation().unwrap();
+        let answer: Answer = ask(&conversation, &question(name), file.as_fd(), 30).unwrap();
         assert!(answer.peak_bytes.0 > 0, "it knows its own size");
         let said = match answer.verdict {
             Ok(accepted) => accepted.kind.name().to_owned(),
             Err(problem) => problem.code,
         };
         assert_eq!(said, expected);
-        assert!(child.wait().unwrap().success(), "{name}");
     }
+    drop(line);
+    assert!(child.wait().unwrap().success());
 }
 
-#[test]
-fn the_process_runs_when_nobody_else_does() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("a.txt");
-    fs::write(&path, "Pumps.").unwrap();
-    let (mut child, connection) = start(INSPECTD, home.path(), "");
-    let file = File::open(&path).unwrap();
-    ask::<_, Answer>(&connection, &question("a.txt"), file.as_fd(), 30).unwrap();
-    // It may have ended, and is known to the kernel until it is waited for. The 41st word is the
-    // policy (proc_pid_stat(5)); the second, in brackets, is the program.
-    let about =
-        files::read_limited(Path::new(&format!("/proc/{}/stat", child.id())), 4096).unwrap();
-    let about = String::from_utf8(about).unwrap();
-    let words: Vec<&str> = about.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    assert_eq!(words[38], "5", "SCHED_IDLE");
-    assert!(child.wait().unwrap().success());
+/// The process that `child` started for the conversation that it has now.
+fn born(child: &Child) -> u32 {
+    let id = child.id();
+    let path = format!("/proc/{id}/task/{id}/children");
+    let born = String::from_utf8(files::read_limited(Path::new(&path), 4096).unwrap()).unwrap();
+    born.trim().parse().unwrap()
 }
 
 /// A file with one tensor of 4 GiB, of which the disk holds only the header.
@@ -113,22 +105,50 @@ fn a_process_that_is_killed_over_a_file_and_one_without_a_file_are_told_apart() 
     let path = home.path().join("long.safetensors");
     long_weights(&path);
     let file = File::open(&path).unwrap();
-    let (mut child, connection) = start(INSPECTD, home.path(), "");
-    let asked = thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::park_timeout(Duration::from_millis(150));
-            child.kill().unwrap();
-        });
-        ask::<_, Answer>(&connection, &question("long.safetensors"), file.as_fd(), 60)
+    let about = question("long.safetensors");
+    let (mut child, line) = start(INSPECTD, home.path(), "");
+    let asked_while = |act: &mut (dyn FnMut() + Send)| {
+        let conversation = line.open_conversation().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::park_timeout(Duration::from_millis(150));
+                act();
+            });
+            ask::<_, Answer>(&conversation, &about, file.as_fd(), 60)
+        })
+    };
+    let mut killed = 0;
+    let asked = asked_while(&mut || {
+        killed = born(&child);
+        kill(killed);
+    });
+    assert_eq!(asked.unwrap_err().code(), "inspect.crashed");
+    // The others are judged as if nothing had been.
+    let good = home.path().join("a.txt");
+    fs::write(&good, "Pumps.").unwrap();
+    let conversation = line.open_conversation().unwrap();
+    let good = File::open(&good).unwrap();
+    let answer: Answer = ask(&conversation, &question("a.txt"), good.as_fd(), 30).unwrap();
+    assert!(answer.verdict.is_ok());
+    // Who looks at a file ends with the program that started it.
+    let asked = asked_while(&mut || {
+        killed = born(&child);
+        child.kill().unwrap();
     });
     assert_eq!(asked.unwrap_err().code(), "inspect.crashed");
     child.wait().unwrap();
-    // A folder is no artefact, and a process that is gone was never asked.
-    let (mut child, connection) = start(INSPECTD, home.path(), "");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let asked = ask::<_, Answer>(&connection, &question("x.txt"), file.as_fd(), 60);
+    assert!(!Path::new(&format!("/proc/{killed}/fd/0")).exists(), "nobody is left behind");
+    // A program that is gone was never asked.
+    let conversation = line.open_conversation();
+    let asked = conversation
+        .map_err(AskError::Start)
+        .and_then(|conversation| ask::<_, Answer>(&conversation, &about, file.as_fd(), 60));
     assert!(matches!(asked, Err(AskError::Start(_))));
+}
+
+fn kill(pid: u32) {
+    use nix::{sys::signal, unistd::Pid};
+    signal::kill(Pid::from_raw(pid.try_into().unwrap()), signal::Signal::SIGKILL).unwrap();
 }
 
 #[test]
@@ -185,14 +205,18 @@ fn an_inspector_is_shut_in_before_it_looks() {
     let path = home.path().join("long.safetensors");
     long_weights(&path);
     let file = File::open(&path).unwrap();
-    let (mut child, connection) = start(INSPECTD, home.path(), "");
+    let (mut child, line) = start(INSPECTD, home.path(), "");
+    let connection = line.open_conversation().unwrap();
     connection.write(&question("long.safetensors")).unwrap();
     connection.pass(file.as_fd()).unwrap();
     assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
-    let filter = about(child.id(), "status", "Seccomp:");
-    let memory = about(child.id(), "limits", "Max address space");
-    let cores = about(child.id(), "limits", "Max core file size");
-    let time = about(child.id(), "limits", "Max cpu time");
+    let pid = born(&child);
+    let filter = about(pid, "status", "Seccomp:");
+    let memory = about(pid, "limits", "Max address space");
+    let cores = about(pid, "limits", "Max core file size");
+    let time = about(pid, "limits", "Max cpu time");
+    // The second word, in brackets, is the program; the 41st is the policy (proc_pid_stat(5)).
+    let policy = about(pid, "stat", "").split_off(40);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(filter, ["2"], "a filter of system calls");
@@ -200,6 +224,32 @@ fn an_inspector_is_shut_in_before_it_looks() {
     assert_eq!(cores[..2], ["0", "0"]);
     // Half a minute, and a second for every 32 MiB of the 4 GiB.
     assert_eq!(time[..2], ["158", "158"]);
+    assert_eq!(policy[0], "5", "SCHED_IDLE: it runs when nobody else does");
+}
+
+#[test]
+fn who_looks_at_a_file_holds_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("long.safetensors");
+    long_weights(&path);
+    let file = File::open(&path).unwrap();
+    let (mut child, line) = start(INSPECTD, home.path(), "");
+    let connection = line.open_conversation().unwrap();
+    connection.write(&question("long.safetensors")).unwrap();
+    connection.pass(file.as_fd()).unwrap();
+    assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    let folder = format!("/proc/{}/fd", born(&child));
+    let held = fs::read_dir(folder).unwrap().map(|entry| {
+        let target = fs::read_link(entry.unwrap().path()).unwrap();
+        target.to_string_lossy().split(':').next().unwrap().to_owned()
+    });
+    let mut held: Vec<String> = held.collect();
+    held.sort();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let sockets = held.iter().filter(|name| *name == "socket").count();
+    let journal = usize::from(Path::new("/run/systemd/journal/socket").exists());
+    assert!((1..=1 + journal).contains(&sockets), "its own conversation: {held:?}");
 }
 
 /// What the scanner in `script` says about `content`.

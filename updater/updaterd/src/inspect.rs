@@ -3,16 +3,13 @@
 
 use std::{
     os::fd::AsFd as _,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
 use cloister_config::Role;
 use cloister_daemon::{
-    Connection,
+    Connection, FrameError,
     caged::{self, AskError},
 };
 use cloister_domain::{Class, GenerationId, ImportId};
@@ -93,32 +90,54 @@ pub(crate) fn record(
 /// The findings in the order of the files.
 fn look_at_all(core: &Core, all: &[(&str, Object)]) -> Result<Vec<Finding>, ActError> {
     let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<Result<Finding, ActError>>> = Mutex::default();
-    thread::scope(|scope| {
-        for _worker in 0..WORKERS.min(all.len()) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((name, object)) = all.get(number) else { return };
-                    let finding = look_at(core, number, name, object);
-                    let failed = finding.is_err();
-                    found.lock().expect("no holder of this lock panics").push(finding);
-                    if failed {
-                        return;
-                    }
-                }
-            });
+    let mut found = thread::scope(|scope| {
+        let start = |_number| scope.spawn(|| look_at_some(core, &next, all));
+        let workers: Vec<_> = (0..WORKERS.min(all.len())).map(start).collect();
+        let mut found = Vec::with_capacity(all.len());
+        for worker in workers {
+            found.append(&mut worker.join().expect("a panic ends the process")?);
         }
-    });
-    let found = found.into_inner().expect("no holder of this lock panics");
-    let mut found = found.into_iter().collect::<Result<Vec<Finding>, ActError>>()?;
+        Ok::<_, ActError>(found)
+    })?;
     found.sort_by_key(|finding| finding.inspected.file);
     Ok(found)
 }
 
-fn look_at(core: &Core, number: usize, name: &str, object: &Object) -> Result<Finding, ActError> {
+/// Looks at one file after another, as long as there is a `next` one: each in a process of its own, which
+/// the same inspector starts for all of them.
+fn look_at_some(
+    core: &Core,
+    next: &AtomicUsize,
+    all: &[(&str, Object)],
+) -> Result<Vec<Finding>, ActError> {
+    let inspector = connected(core, Role::Inspectd)?;
+    let mut found = Vec::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some((name, object)) = all.get(number) else { return Ok(found) };
+        found.push(look_at(core, &inspector, number, name, object)?);
+    }
+}
+
+/// A connection to who looks at files.
+fn connected(core: &Core, role: Role) -> Result<Connection, ActError> {
+    let connection = Connection::connect(&core.config.paths.socket(role));
+    connection.map_err(unavailable).map(|connection| connection.until(&core.stop))
+}
+
+const fn unavailable(cause: FrameError) -> ActError {
+    ActError::Inspector(AskError::Start(cause))
+}
+
+fn look_at(
+    core: &Core,
+    inspector: &Connection,
+    number: usize,
+    name: &str,
+    object: &Object,
+) -> Result<Finding, ActError> {
     let question = Question { name: name.to_owned() };
-    let judged = judged(core, &question, object)?;
+    let judged = judged(core, inspector, &question, object)?;
     let (kind, problem) = match judged {
         Ok(accepted) => (Some(accepted.kind.name().to_owned()), None),
         Err(problem) if problem.class == Class::Fault => return Err(ActError::Told(problem)),
@@ -137,13 +156,12 @@ fn look_at(core: &Core, number: usize, name: &str, object: &Object) -> Result<Fi
 /// Asks a process of its own.
 fn judged(
     core: &Core,
+    inspector: &Connection,
     question: &Question,
     object: &Object,
 ) -> Result<Result<cloister_wire::inspect::Accepted, Problem>, ActError> {
-    let unavailable = |cause| ActError::Inspector(AskError::Start(cause));
     let file = core.shelf.open_object(object)?;
-    let socket = core.config.paths.socket(Role::Inspectd);
-    let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
+    let connection = inspector.open_conversation().map_err(unavailable)?;
     let seconds = clock_seconds_max(object.bytes());
     match caged::ask::<_, Answer>(&connection, question, file.as_fd(), seconds) {
         Ok(answer) => Ok(answer.believed()),
@@ -165,10 +183,8 @@ fn scanned(
     if object.bytes() > update.scanner_bytes_max {
         return Ok((Scan::TooLarge, None));
     }
-    let unavailable = |cause| ActError::Inspector(AskError::Start(cause));
     let file = core.shelf.open_object(object)?;
-    let socket = core.config.paths.socket(Role::Scand);
-    let connection = Connection::connect(&socket).map_err(unavailable)?.until(&core.stop);
+    let connection = connected(core, Role::Scand)?;
     let scan = match caged::ask(&connection, question, file.as_fd(), update.scanner_s) {
         Ok(scan) => scan,
         Err(AskError::Ended(_)) => Scan::Failed,

@@ -62,7 +62,11 @@ pub(crate) fn start(config: &Config, faults: &Arc<Faults>) -> Running {
     let running = Running::start(daemon, move |daemon| {
         let listener = daemon.listener().unwrap();
         let limits = Limits { connections_max: 16 };
-        let answer = |connection: Connection| converse(&connection, &faults, daemon.stop());
+        let answer = |connection: Connection| {
+            while let Ok(Some(conversation)) = connection.next_conversation() {
+                converse(&conversation, &faults, daemon.stop());
+            }
+        };
         daemon.serve(listener, limits, answer).unwrap();
     });
     wait_for_socket(&config.paths.socket(Role::Inspectd));
