@@ -1,5 +1,7 @@
 //! Trust metadata, byte for byte as it was received, and the vector of versions that ratchet.
 
+use std::sync::Arc;
+
 use cloister_domain::{Digest, RecordIndex};
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -10,8 +12,8 @@ use crate::{State, StateError, index, signed};
 pub struct TrustFile {
     /// Its name as TUF gives it: `1.root.json`, `timestamp.json`, …
     pub name: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+    /// Its bytes; shared with whoever judged them.
+    pub bytes: Arc<[u8]>,
 }
 
 /// What is trusted now.
@@ -46,7 +48,10 @@ impl State {
             )
             .map_err(&failed)?;
         let files = statement
-            .query_map([], |row| Ok(TrustFile { name: row.get(0)?, bytes: row.get(1)? }))
+            .query_map([], |row| {
+                let bytes: Vec<u8> = row.get(1)?;
+                Ok(TrustFile { name: row.get(0)?, bytes: bytes.into() })
+            })
             .and_then(Iterator::collect)
             .map_err(&failed)?;
         Ok(Some(Trust { vector, files, record: index(record)? }))
@@ -78,7 +83,9 @@ impl State {
         vector: &str,
         record: RecordIndex,
     ) -> Result<(), StateError> {
-        if self.trust()?.is_none() {
+        let enrolled = "SELECT EXISTS (SELECT 1 FROM trust)";
+        let enrolled = self.connection.query_row(enrolled, [], |row| row.get(0));
+        if !enrolled.map_err(StateError::sqlite("read the trust metadata"))? {
             return Err(StateError::NotEnrolled);
         }
         self.store_trust(files, vector, record)
@@ -137,7 +144,12 @@ fn store_file(
         .execute(
             "INSERT INTO trust_files (name, sha256, bytes, record) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO NOTHING",
-            params![file.name, Digest::of(&file.bytes).to_string(), file.bytes, signed(record.0)?],
+            params![
+                file.name,
+                Digest::of(&file.bytes).to_string(),
+                &*file.bytes,
+                signed(record.0)?
+            ],
         )
         .map_err(StateError::sqlite("store trust metadata"))?;
     Ok(())

@@ -63,7 +63,7 @@ fn all_is_there(state: &State) {
     let trust = state.trust().unwrap().unwrap();
     assert_eq!((trust.vector.as_str(), trust.record), (r#"{"root":1}"#, RecordIndex(9)));
     let files: Vec<(&str, &[u8])> =
-        trust.files.iter().map(|file| (file.name.as_str(), file.bytes.as_slice())).collect();
+        trust.files.iter().map(|file| (file.name.as_str(), &*file.bytes)).collect();
     assert_eq!(files, [("root.json", &b"root"[..]), ("targets.json", b"new")]);
     assert_eq!(state.counter("demo").unwrap(), Some((2, two)));
 

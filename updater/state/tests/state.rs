@@ -241,8 +241,7 @@ fn only_one_activation_is_under_way_and_one_that_returned_promotes_nothing() {
 fn trust_metadata_is_kept_byte_for_byte_and_enrolled_once() {
     let place = tempfile::tempdir().unwrap();
     let mut state = open(place.path());
-    let file =
-        |name: &str, bytes: &[u8]| TrustFile { name: name.to_owned(), bytes: bytes.to_vec() };
+    let file = |name: &str, bytes: &[u8]| TrustFile { name: name.to_owned(), bytes: bytes.into() };
     let early = state.advance_trust(&[], "{}", RecordIndex(0));
     assert!(matches!(early, Err(StateError::NotEnrolled)));
     let root = file("1.root.json", b"{ \"spaces\" :1}");

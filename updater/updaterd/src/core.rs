@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
+    sync::{Arc, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
 };
 
 use cloister_config::Config;
@@ -192,7 +192,7 @@ impl Core {
             .stored()
             .files
             .iter()
-            .map(|(name, bytes)| TrustFile { name: name.clone(), bytes: bytes.clone() })
+            .map(|(name, bytes)| TrustFile { name: name.clone(), bytes: Arc::clone(bytes) })
             .collect();
         self.state().advance_trust(&files, &vector, record)?;
         self.take_trust(newer.clone());
@@ -355,7 +355,7 @@ pub(crate) fn vector_text(trust: &TrustState) -> String {
 fn stored(held: cloister_state::Trust) -> Result<Stored, VerifyError> {
     let vector: Vector =
         serde_json::from_str(&held.vector).map_err(|_quotes| VerifyError::Corrupt)?;
-    let files: BTreeMap<String, Vec<u8>> =
+    let files: BTreeMap<String, Arc<[u8]>> =
         held.files.into_iter().map(|file| (file.name, file.bytes)).collect();
     Ok(Stored { files, vector })
 }

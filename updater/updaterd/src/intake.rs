@@ -71,7 +71,7 @@ pub(crate) fn enrol(
     if record != RecordIndex(0) {
         return Err(ActError::NotFirst);
     }
-    let file = TrustFile { name: String::from("root.json"), bytes: root.as_bytes().to_vec() };
+    let file = TrustFile { name: String::from("root.json"), bytes: root.as_bytes().into() };
     core.state().enrol(&file, &vector_text(&trust), record)?;
     core.take_trust(trust);
     Ok((digest, record))

@@ -100,7 +100,7 @@ pub struct Stored {
     /// `root.json`, `timestamp.json`, `snapshot.json`, `targets.json`: those that are held. While a root
     /// has made the importer's void, `N.revoked.json`: what the last list took back, kept under root N.
     /// Files with other names are passed over.
-    pub files: BTreeMap<String, Vec<u8>>,
+    pub files: BTreeMap<String, Arc<[u8]>>,
     /// The ratchets.
     pub vector: Vector,
 }
@@ -143,7 +143,7 @@ pub fn enrol(root_text: &[u8], confirmed: Digest) -> Result<TrustState, VerifyEr
         sequence: 0,
         void: [0; 3],
     };
-    let files = BTreeMap::from([("root.json".to_owned(), root_text.to_vec())]);
+    let files = BTreeMap::from([("root.json".to_owned(), root_text.into())]);
     Ok(TrustState { stored: Stored { files, vector }, set, revoked: Revoked::default() })
 }
 
@@ -161,7 +161,7 @@ impl TrustState {
     /// # Errors
     /// [`VerifyError::Corrupt`] if files and vector disagree, else as for received metadata.
     pub fn load(mut stored: Stored) -> Result<Self, VerifyError> {
-        let file = |name: &str| stored.files.get(name).map(Vec::as_slice);
+        let file = |name: &str| stored.files.get(name).map(AsRef::as_ref);
         let root = file("root.json").ok_or(VerifyError::Corrupt)?;
         let mut set = TrustedSet::new(root, Arc::new(Strict), None)?;
         facility::check_root(set.root())?;
@@ -278,7 +278,7 @@ impl TrustState {
 
     /// A version has one content: other bytes under a version that is held are damage or a lie.
     fn check_same(&self, file: &'static str, offered: Option<&[u8]>) -> Result<(), VerifyError> {
-        let held = self.stored.files.get(file).map(Vec::as_slice);
+        let held = self.stored.files.get(file).map(AsRef::as_ref);
         match offered.zip(held) {
             Some((offered, held)) if offered != held => Err(VerifyError::OtherContent { file }),
             _ => Ok(()),
@@ -303,15 +303,17 @@ impl TrustState {
         (vector.root, vector.root_sha256) = (self.set.root().version(), self.set.root().sha256());
         // The officers' word needs no bound: they could replace every key.
         vector.time_floor = vector.time_floor.take().max(stated);
-        self.stored.files.insert("root.json".to_owned(), text.to_vec());
+        self.stored.files.insert("root.json".to_owned(), text.into());
         Ok(())
     }
 
     /// What the importer's last list takes back, as text.
-    fn taken_back(&self) -> Option<Vec<u8>> {
+    fn taken_back(&self) -> Option<Arc<[u8]>> {
         let kept = || self.stored.files.get(&kept_list(self.root_version())).cloned();
         match self.set.targets() {
-            Some(targets) => targets.extra("revoked").map(|list| list.to_string().into_bytes()),
+            Some(targets) => {
+                targets.extra("revoked").map(|list| list.to_string().into_bytes().into())
+            }
             None => kept(),
         }
     }
@@ -319,7 +321,7 @@ impl TrustState {
     /// Nothing of the importer's is held any more but what it took back: that stays so until another
     /// list comes, or whoever withholds it would bring back what was revoked. A role that keeps its keys
     /// keeps its version as the least that may come, or an older list could be sent again.
-    fn forget(&mut self, taken_back: Option<Vec<u8>>, same_keys: [bool; 3]) {
+    fn forget(&mut self, taken_back: Option<Arc<[u8]>>, same_keys: [bool; 3]) {
         let vector = &mut self.stored.vector;
         let held = [vector.timestamp, vector.snapshot, vector.targets];
         for ((least, held), same) in vector.void.iter_mut().zip(held).zip(same_keys) {
@@ -388,7 +390,7 @@ impl TrustState {
         for (name, text) in
             [("timestamp.json", timestamp), ("snapshot.json", snapshot), ("targets.json", targets)]
         {
-            self.stored.files.insert(name.to_owned(), text.to_vec());
+            self.stored.files.insert(name.to_owned(), text.into());
         }
         let vector = &mut self.stored.vector;
         (vector.timestamp, vector.snapshot, vector.targets) =
@@ -436,7 +438,7 @@ fn kept_list(root_version: u64) -> String {
 /// Takes files that were accepted before; gives what they take back.
 fn take_again(
     set: &mut TrustedSet,
-    files: &BTreeMap<String, Vec<u8>>,
+    files: &BTreeMap<String, Arc<[u8]>>,
 ) -> Result<Revoked, VerifyError> {
     let file = |name: &str| files.get(name).ok_or(VerifyError::Corrupt);
     set.update_timestamp(file("timestamp.json")?)?;

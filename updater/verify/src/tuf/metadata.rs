@@ -1,8 +1,10 @@
 //! What all TUF metadata has in common: the envelope, its version, and its signatures.
 
+use std::sync::Arc;
+
 use cloister_attest::json;
 use cloister_domain::{Digest, Principal};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::keys::{Authority, KEY_ID_BYTES_MAX};
 use crate::{Instant, RoleName, VerifyError};
@@ -25,8 +27,8 @@ struct Signature {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
     role: RoleName,
-    signed: Map<String, Value>,
-    message: Vec<u8>,
+    /// An object; shared, since a list may be long and whoever judges has a copy of what is held.
+    signed: Arc<Value>,
     signatures: Vec<Signature>,
     /// The version; from 1.
     pub(crate) version: u64,
@@ -49,9 +51,8 @@ impl Metadata {
         let mut value = json::parse_strict(text, json::DEPTH_MAX).map_err(malformed)?;
         let wrong = |field| VerifyError::Field { role, field };
         let signatures = signatures(&value).ok_or(wrong("signatures"))?;
-        let signed = value.get_mut("signed").map(Value::take).ok_or(wrong("signed"))?;
-        let message = json::canonical_tuf(&signed).map_err(malformed)?;
-        let Value::Object(signed) = signed else { return Err(wrong("signed")) };
+        let signed = value.get_mut("signed").map(Value::take);
+        let signed = signed.filter(Value::is_object).ok_or(wrong("signed"))?;
         let field =
             |field: &'static str| signed.get(field).and_then(Value::as_str).ok_or(wrong(field));
         if field("_type")? != role.file_type() {
@@ -68,7 +69,7 @@ impl Metadata {
         let version = signed.get("version").and_then(Value::as_u64).filter(|version| *version > 0);
         let version = version.ok_or(wrong("version"))?;
         let sha256 = Digest::of(text);
-        Ok(Self { role, signed, message, signatures, version, expires, sha256 })
+        Ok(Self { role, signed: Arc::new(signed), signatures, version, expires, sha256 })
     }
 
     /// A field of the signed part.
@@ -99,7 +100,9 @@ impl Metadata {
         // DSSE's nameless signatures do not exist here (section 4.2.1).
         let named = self.signatures.iter().filter(|one| !one.keyid.is_empty());
         let named = named.map(|one| (one.keyid.as_str(), one.sig.as_slice()));
-        authority.signed(&self.message, named, self.role).map(drop)
+        let message = json::canonical_tuf(&self.signed)
+            .map_err(|cause| VerifyError::Metadata { role: self.role, cause })?;
+        authority.signed(&message, named, self.role).map(drop)
     }
 }
 

@@ -317,7 +317,7 @@ fn the_state_returns_from_what_was_stored() {
     assert_eq!(TrustState::load(begun.stored().clone()).as_ref(), Ok(&begun));
     assert_eq!(begun.root_digest(), begun.stored().vector.root_sha256);
     let mut other = stored;
-    other.files.insert("root.json".to_owned(), signed(&root(1), &[2, 3]));
+    other.files.insert("root.json".to_owned(), signed(&root(1), &[2, 3]).into());
     assert_eq!(TrustState::load(other), Err(VerifyError::Corrupt));
 }
 

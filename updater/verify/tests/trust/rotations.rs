@@ -155,7 +155,7 @@ fn a_list_that_the_new_root_would_not_accept_is_forgotten() {
 fn files_that_are_not_the_states_are_passed_over() {
     let loaded = |state: &TrustState, extra: &[(&str, &[u8])]| {
         let mut stored = state.stored().clone();
-        stored.files.extend(extra.iter().map(|(name, text)| ((*name).to_owned(), text.to_vec())));
+        stored.files.extend(extra.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())));
         TrustState::load(stored)
     };
     let held = with(vec![(1, release(1, PUBLISHER))]);
