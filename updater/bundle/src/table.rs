@@ -58,6 +58,13 @@ impl<F: FileExt> Table<F> {
         self.of(0..self.sums.chunks)
     }
 
+    /// The chunks of these numbers, as far as there are any.
+    #[must_use]
+    pub fn chunks_in(&self, numbers: Range<u64>) -> Chunks<'_, F> {
+        let end = numbers.end.min(self.sums.chunks);
+        self.of(numbers.start.min(end)..end)
+    }
+
     /// The chunks of the volume that `head` describes.
     ///
     /// # Errors
@@ -218,6 +225,24 @@ mod tests {
 
     fn all(chunks: Chunks<'_, Bytes>) -> Vec<Chunk> {
         chunks.collect::<Result<_, _>>().expect("readable")
+    }
+
+    #[test]
+    fn of_a_range_come_the_chunks_that_there_are() {
+        let (index, files) = release(600);
+        let table = open(index.encode(), &files).expect("covered");
+        for (range, expected) in [
+            (0..600, 0..600),
+            (0..0, 0..0),
+            (3..5, 3..5),
+            (500..550, 500..550),
+            (599..9000, 599..600),
+            (600..601, 0..0),
+            (9000..u64::MAX, 0..0),
+        ] {
+            let found = all(table.chunks_in(range.clone()));
+            assert_eq!(found, index.chunks().get(expected).expect("inside"), "{range:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ use crate::{
     arriving::Arriving,
     core::{Core, is_refusal, vector_text},
     error::ActError,
-    inventory::{self, Filler},
+    filler::Filler,
+    inventory,
     look::Look,
     parked, preflight,
     quarantine::Quarantine,
@@ -348,9 +349,9 @@ impl Session<'_> {
         }
         if let Some(index) = self.table.take() {
             let place = core.config.paths.quarantine().join(self.import().to_string());
-            self.filler = Some(Filler::new(core, index, &place)?);
+            self.filler = Some(Filler::new(index, &place));
         }
-        self.filler.as_ref().map_or(Err(ActError::Order), |filler| filler.fill(core, chunks))
+        self.filler.as_mut().map_or(Err(ActError::Order), |filler| filler.fill(core, chunks))
     }
 
     /// A volume is copied, and others hold the rest: the import waits for them.

@@ -1,27 +1,25 @@
-//! What the shelf holds, chunk by chunk: told to the connected side in a receipt, and used to fill in
-//! what a thin bundle leaves out.
+//! What the shelf holds, chunk by chunk: told to the connected side in a receipt.
 //!
 //! The signed index of a release comes with it from quarantine to the shelf and is kept beside that for as
 //! long as the generation stays. It says where in which object a content id lies; nothing is believed of it but
 //! the place: bytes are hashed again wherever they go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_bundle::{
-    Chunk, Manifest, Release, Table,
-    handover::{FILL_CHUNKS_MAX, Plan},
+    Manifest, Release, Table,
     receipt::{ContentIds, INVENTORY, SUBJECT},
 };
 use cloister_daemon::files::copy_atomic;
-use cloister_domain::{ByteCount, Digest, GenerationId, Hasher};
-use cloister_shelf::{Object, Shelved};
+use cloister_domain::{Digest, GenerationId, Hasher};
+use cloister_shelf::Shelved;
 use cloister_wire::{
     inventory::{PAGE_IDS, Page},
     record::Event,
@@ -122,7 +120,10 @@ fn kept(
 }
 
 /// A generation on the shelf: its manifest, and its index where it is kept.
-fn indexed(core: &Core, shelved: &Shelved) -> Result<Option<(Manifest, Table<File>)>, ActError> {
+pub(crate) fn indexed(
+    core: &Core,
+    shelved: &Shelved,
+) -> Result<Option<(Manifest, Table<File>)>, ActError> {
     let manifest = intake::manifest(&shelved.manifest()?)?;
     let index = kept(core, shelved.id(), &manifest)?;
     Ok(index.map(|index| (manifest, index)))
@@ -156,137 +157,4 @@ pub(crate) fn page(core: &Core, from: u64) -> Result<Page, ActError> {
     let some = ids.as_slice().iter().skip(first).take(PAGE_IDS);
     let bytes: Vec<u8> = some.flat_map(|id| *id.as_bytes()).collect();
     Ok(Page { envelope, count, base64: BASE64_STANDARD.encode(bytes) })
-}
-
-/// Where on the shelf bytes lie.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    object: Digest,
-    object_bytes: ByteCount,
-    offset: u64,
-    bytes: u64,
-}
-
-/// Where the chunks of a release lie on the shelf already.
-#[derive(Debug)]
-pub(crate) struct Found {
-    index: Table<File>,
-    places: BTreeMap<Digest, Place>,
-}
-
-impl Found {
-    /// Those of `index`.
-    pub(crate) fn of(core: &Core, index: Table<File>) -> Result<Self, ActError> {
-        let content = |chunk: Result<Chunk, _>| chunk.map(|chunk| chunk.content);
-        let wanted: BTreeSet<Digest> =
-            index.chunks().map(content).collect::<Result<_, _>>().map_err(of_table)?;
-        let mut places = BTreeMap::new();
-        for shelved in core.shelf.list()? {
-            let Some((manifest, theirs)) = indexed(core, &shelved)? else { continue };
-            for chunk in theirs.chunks() {
-                let chunk = chunk.map_err(of_table)?;
-                if !wanted.contains(&chunk.content) {
-                    continue;
-                }
-                let file = usize::try_from(chunk.file).ok();
-                let file = file.and_then(|file| manifest.release().files.get(file));
-                let Some(file) = file else { continue };
-                places.insert(
-                    chunk.content,
-                    Place {
-                        object: file.sha256,
-                        object_bytes: ByteCount(file.size),
-                        offset: chunk.offset,
-                        bytes: chunk.plain_bytes,
-                    },
-                );
-            }
-        }
-        Ok(Self { index, places })
-    }
-
-    /// Those of `chunks` that lie on the shelf, as far as their objects' sizes tell; nothing is hashed.
-    pub(crate) fn there(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
-        let mut there = Vec::new();
-        for (number, chunk) in self.named(chunks)? {
-            if self.place(core, &chunk)?.is_some() {
-                there.push(number);
-            }
-        }
-        Ok(there)
-    }
-
-    /// The chunks of these numbers.
-    fn named(&self, chunks: &[u64]) -> Result<Vec<(u64, Chunk)>, ActError> {
-        if chunks.len() > FILL_CHUNKS_MAX {
-            return Err(ActError::Order);
-        }
-        let named = |number: &u64| {
-            let chunk = self.index.chunk(*number).map_err(of_table)?;
-            chunk.map(|chunk| (*number, chunk)).ok_or(ActError::Order)
-        };
-        chunks.iter().map(named).collect()
-    }
-
-    /// Where a chunk lies, and in which object.
-    fn place(&self, core: &Core, chunk: &Chunk) -> Result<Option<(Place, Object)>, ActError> {
-        let Some(place) = self.places.get(&chunk.content) else { return Ok(None) };
-        let object = core.shelf.object(place.object, place.object_bytes)?;
-        let object = object.filter(|_object| place.bytes == chunk.plain_bytes);
-        Ok(object.map(|object| (*place, object)))
-    }
-}
-
-/// Finds on the shelf what a thin volume leaves out, for one session.
-#[derive(Debug)]
-pub(crate) struct Filler {
-    found: Found,
-    quarantine: PathBuf,
-}
-
-impl Filler {
-    /// For the release of `index`, whose import lies in `quarantine`.
-    pub(crate) fn new(
-        core: &Core,
-        index: Table<File>,
-        quarantine: &Path,
-    ) -> Result<Self, ActError> {
-        Ok(Self { found: Found::of(core, index)?, quarantine: quarantine.to_owned() })
-    }
-
-    /// Writes those of `chunks` that the shelf has to their places in quarantine; says which.
-    pub(crate) fn fill(&self, core: &Core, chunks: &[u64]) -> Result<Vec<u64>, ActError> {
-        let mut buffer = Vec::new();
-        let mut filled = Vec::new();
-        for (number, chunk) in self.found.named(chunks)? {
-            if self.read(core, &chunk, &mut buffer)? {
-                self.write(&chunk, &buffer)
-                    .map_err(|source| ActError::Quarantine { act: "filled", source })?;
-                filled.push(number);
-            }
-        }
-        Ok(filled)
-    }
-
-    /// Reads a chunk off the shelf and hashes it; false where it is not there as it should be.
-    fn read(&self, core: &Core, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<bool, ActError> {
-        let Some((place, object)) = self.found.place(core, chunk)? else { return Ok(false) };
-        let Ok(bytes) = usize::try_from(place.bytes) else { return Ok(false) };
-        buffer.resize(bytes, 0);
-        let file = core.shelf.open_object(&object)?;
-        let read = file.read_exact_at(buffer, place.offset);
-        Ok(read.is_ok() && Digest::of(buffer) == chunk.content)
-    }
-
-    /// Into a file that intaked made: it stays intaked's, so that the shelf will copy it and not take
-    /// a file over that another may hold open.
-    fn write(&self, chunk: &Chunk, plain: &[u8]) -> io::Result<()> {
-        let number = usize::try_from(chunk.file).map_err(io::Error::other)?;
-        let part: File = OpenOptions::new()
-            .write(true)
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
-            .open(self.quarantine.join(Plan::part_name(number)))?;
-        part.write_all_at(plain, chunk.offset)?;
-        part.sync_data()
-    }
 }

@@ -13,6 +13,7 @@ mod core;
 mod error;
 mod evaluate;
 mod exam;
+mod filler;
 mod inspect;
 mod intake;
 mod inventory;

@@ -6,7 +6,7 @@ use cloister_bundle::{
     handover::{Answer, Request},
 };
 
-use crate::{arriving::Arriving, core::Core, error::ActError, inventory::Found};
+use crate::{arriving::Arriving, core::Core, error::ActError, filler::Found};
 
 /// A volume that was offered to be checked, between the messages of its connection.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ impl Look {
     /// Takes the parts of the index, each answered by `More`; then says which of the chunks of a `Fill`
     /// the shelf has, in a `Filled`.
     pub(crate) fn answer(&mut self, core: &Core, request: &Request) -> Result<Answer, ActError> {
-        match (request, &self.found) {
+        match (request, &mut self.found) {
             (Request::Index { part }, None) => {
                 if let Some(index) = self.index.take(core, &part.0, self.manifest.release())? {
-                    self.found = Some(Found::of(core, index)?);
+                    self.found = Some(Found::of(index));
                 }
                 Ok(Answer::More)
             }
