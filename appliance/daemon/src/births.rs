@@ -2,37 +2,55 @@
 //! of its own, and that other one ends with it. The first process reads nothing of what is said there.
 #![expect(unsafe_code, reason = "no safe wrapper of fork is possible for every caller")]
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, IntoRawFd as _},
+};
 
 use nix::{
     errno::Errno,
-    sys::{prctl, signal::Signal, wait::waitpid},
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
     unistd::{ForkResult, Pid, fork, getpid, getppid},
 };
 
 use crate::{Connection, StartError, caged::ProgramError};
 
 /// Returns in a process of its own with each conversation that comes over `line`, one after the other,
-/// and with `None` in this process when no more come. Whoever is born ends when this process does.
+/// and with `None` in this process when no more come. Whoever is born ends when this process does, and
+/// when the other end of `line` does.
 pub(crate) fn each(line: Connection) -> Result<Option<Connection>, ProgramError> {
     // The other end says when no more come.
     line.set_timeout(None);
     alone()?;
     let own = getpid();
     while let Some(conversation) = line.next_conversation()? {
+        let (ended, lives) = io::pipe().map_err(system("make a pipe"))?;
         match born()? {
             None => {
                 // Whoever looks at an artefact cannot reach the others.
                 drop(line);
+                let _open_as_long_as_it_lives = lives.into_raw_fd();
                 return Ok(bound_to(own)?.then_some(conversation));
             }
             Some(child) => {
-                drop(conversation);
+                drop((conversation, lives));
+                if line.closes_before(ended.as_fd()) {
+                    // Nobody waits for its answer. It is known to the kernel until it is buried.
+                    kill(child, Signal::SIGKILL).map_err(StartError::system("end a process"))?;
+                }
                 buried(child)?;
             }
         }
     }
     Ok(None)
+}
+
+fn system(act: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { act, source }
 }
 
 /// A copy of a process with several threads has one, and whatever the others had locked for ever.
@@ -43,7 +61,7 @@ fn alone() -> Result<(), StartError> {
         Ok(_several) => io::ErrorKind::ResourceBusy.into(),
         Err(source) => source,
     };
-    Err(StartError::System { act: "say that the process has one thread", source })
+    Err(system("say that the process has one thread")(source))
 }
 
 /// The process that was born; `None` in that process.

@@ -3,7 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::Shutdown,
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
     sync::Mutex,
     time::Duration,
@@ -12,6 +15,7 @@ use std::{
 use cloister_domain::{Class, Coded};
 use cloister_wire::{FRAME_BYTES_MAX, Problem};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{getsockopt, sockopt},
 };
@@ -19,6 +23,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use crate::{Stop, clock::Stopwatch, stop::Woken};
+
+/// POLLRDHUP (Linux, asm-generic/poll.h), which nix does not name.
+const HUNG_UP: PollFlags = PollFlags::from_bits_retain(0x2000);
 
 /// Who is at the other end, as the kernel knows it (SO_PEERCRED): the process that connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,12 +275,26 @@ impl Connection {
     /// read the answer, so work on it can end. A peer that closed its sending half counts as gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        // POLLRDHUP (Linux, asm-generic/poll.h), which nix does not name.
-        let hung_up = PollFlags::from_bits_retain(0x2000);
-        let mut set = [PollFd::new(self.stream.as_fd(), hung_up)];
+        let mut set = [PollFd::new(self.stream.as_fd(), HUNG_UP)];
         match poll(&mut set, PollTimeout::ZERO) {
             Ok(count) => count > 0,
             Err(_interrupted) => false,
+        }
+    }
+
+    /// Waits until the other end has closed the connection, or `other` is readable or at its end; says
+    /// whether it was the connection.
+    pub(crate) fn closes_before(&self, other: BorrowedFd<'_>) -> bool {
+        let waited =
+            [PollFd::new(self.stream.as_fd(), HUNG_UP), PollFd::new(other, PollFlags::POLLIN)];
+        loop {
+            let mut set = waited.clone();
+            match poll(&mut set, PollTimeout::NONE) {
+                // A flag that nix does not name is none that it says no to.
+                Ok(_) => return set.first().is_some_and(|line| line.any() != Some(false)),
+                Err(Errno::EINTR) => {}
+                Err(errno) => panic!("poll of own descriptors: {errno}"),
+            }
         }
     }
 

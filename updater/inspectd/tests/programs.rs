@@ -228,6 +228,22 @@ fn an_inspector_is_shut_in_before_it_looks() {
 }
 
 #[test]
+fn who_looks_at_a_file_ends_when_nobody_waits_for_the_answer() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("long.safetensors");
+    long_weights(&path);
+    let file = File::open(&path).unwrap();
+    let (mut child, line) = start(INSPECTD, home.path(), "");
+    let connection = line.open_conversation().unwrap();
+    connection.write(&question("long.safetensors")).unwrap();
+    connection.pass(file.as_fd()).unwrap();
+    assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    drop(line);
+    assert!(child.wait().unwrap().success());
+    assert!(connection.read::<Answer>().unwrap().is_none(), "it did not come to an answer");
+}
+
+#[test]
 fn who_looks_at_a_file_holds_nothing_else() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("long.safetensors");
