@@ -412,7 +412,6 @@ fn texts(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Roots that claim to follow the enrolled one.
 /// Metadata of nobody, as large as it may be, of which a tree takes many times the text.
 fn wide(base: &Base, sink: &mut Sink<'_>) {
     const CODES: &[&str] = &["attest.json.", "bundle.trust."];
@@ -435,6 +434,7 @@ fn wide(base: &Base, sink: &mut Sink<'_>) {
     }
 }
 
+/// Roots that claim to follow the enrolled one.
 fn roots(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     let [one, two, three] = OFFICERS;
     let held = base.signed("1.root.json")?;

@@ -58,7 +58,8 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
 }
 
 /// Headers that promise 2 GiB of a name or of attributes, members that promise more than they may,
-/// links, nothing but zeros, a valid volume cut off or followed by something.
+/// trust metadata as wide as it may be, links, nothing but zeros, a valid volume cut off or followed by
+/// something.
 fn archives(folder: &Path, valid: &Path) -> Result<Vec<PathBuf>> {
     const HUGE: u64 = 2 << 30;
     fs::create_dir_all(folder)?;
@@ -76,16 +77,6 @@ fn archives(folder: &Path, valid: &Path) -> Result<Vec<PathBuf>> {
         Ok(())
     };
     let head = &bytes[..1024];
-    let header = |kind: EntryType, name: &str, size: u64| {
-        let mut header = Header::new_ustar();
-        header.set_path(name).expect("a short name");
-        header.set_entry_type(kind);
-        header.set_size(size);
-        header.set_mode(0o444);
-        header.set_mtime(0);
-        header.set_cksum();
-        *header.as_bytes()
-    };
     put("pax.clb", &[&header(EntryType::XHeader, "clb/00-head", HUGE)], HUGE)?;
     put("pax-behind-head.clb", &[head, &header(EntryType::XHeader, "x", HUGE)], HUGE)?;
     put("global.clb", &[head, &header(EntryType::XGlobalHeader, "g", HUGE)], HUGE)?;
@@ -94,6 +85,9 @@ fn archives(folder: &Path, valid: &Path) -> Result<Vec<PathBuf>> {
     let nested = vec![b'['; 4 << 20];
     let largest = header(EntryType::Regular, "clb/10-meta", 4 << 20);
     put("nested-meta.clb", &[head, &largest, &nested], 0)?;
+    let wide = wide();
+    let exact = header(EntryType::Regular, "clb/10-meta", wide.len() as u64);
+    put("wide-meta.clb", &[head, &exact, &wide], 0)?;
     put("zeros.clb", &[], HUGE)?;
     put("cut.clb", &[&bytes[..bytes.len() / 2]], 0)?;
     put("followed.clb", &[&bytes, b"more"], HUGE)?;
@@ -101,4 +95,38 @@ fn archives(folder: &Path, valid: &Path) -> Result<Vec<PathBuf>> {
     tamper::symlink_inside(valid, &link)?;
     made.push(link);
     Ok(made)
+}
+
+fn header(kind: EntryType, name: &str, size: u64) -> [u8; 512] {
+    let mut header = Header::new_ustar();
+    header.set_path(name).expect("a short name");
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o444);
+    header.set_mtime(0);
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+/// Trust metadata that nobody signed, of which a tree takes many times the text: a root and a list, each
+/// near the longest that is read, of nothing but short texts.
+fn wide() -> Vec<u8> {
+    let texts = |bytes: usize| {
+        let texts = vec![r#""a""#; bytes / 4].join(",");
+        format!(r#"{{"signed":[{texts}],"signatures":[]}}"#).into_bytes()
+    };
+    let files = [
+        ("2.root.json", texts(1_040_000)),
+        ("snapshot.json", b"{}".to_vec()),
+        ("targets.json", texts(2_900_000)),
+        ("timestamp.json", b"{}".to_vec()),
+    ];
+    let mut packed = Vec::new();
+    for (name, text) in files {
+        packed.extend(header(EntryType::Regular, name, text.len() as u64));
+        packed.extend(&text);
+        packed.resize(packed.len().next_multiple_of(512), 0);
+    }
+    packed.extend([0; 1024]);
+    packed
 }
