@@ -40,8 +40,8 @@ const MARKS: [(usize, &[u8], &str, Option<&str>); 7] = [
 ];
 /// As much of a device as holds all marks.
 const MARKS_BYTES: usize = 40 << 10;
-/// What a volume begins with (docs/formats/bundle.md).
-const VOLUME: &[u8] = b"clb/00-head\0";
+/// What a volume begins with, and a sealed one (docs/formats/bundle.md).
+const VOLUMES: [&[u8]; 2] = [b"clb/00-head\0", b"age-encryption.org/v1\n"];
 
 /// A stick whose files can be read; it is let go when this is dropped.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn folder_of(config: &Config, device: &Path) -> Result<PathBuf, Failure> {
 
 fn begins_with_a_volume(device: &Path) -> Result<bool, Failure> {
     let start = read_start(device).map_err(|error| failure("read", &error))?;
-    Ok(start.starts_with(VOLUME))
+    Ok(VOLUMES.iter().any(|mark| start.starts_with(mark)))
 }
 
 fn read_start(device: &Path) -> io::Result<Vec<u8>> {

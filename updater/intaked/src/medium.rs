@@ -17,6 +17,7 @@ use std::{
 use cloister_bundle::{container::Member, limits::VOLUMES_MAX};
 use cloister_domain::{ByteCount, Sensitive, printable};
 use cloister_quarantine::Ending;
+use cloister_sealed::INTRO;
 use cloister_wire::intake::{ForeignName, Medium as Told};
 use nix::{
     dir::Dir,
@@ -138,12 +139,13 @@ fn refused(errno: nix::Error) -> IntakeError {
     }
 }
 
-/// Whether a device's first bytes are the name of a volume's first member: one hint between a volume
-/// that was written to the device and a file system.
+/// Whether a device's first bytes are the name of a volume's first member, or how a seal begins: one hint
+/// between a volume that was written to the device and a file system.
 fn begins_with_a_volume(device: &File) -> bool {
-    let name = Member::Head.name();
-    let mut start = vec![0; name.len()];
-    device.read_exact_at(&mut start, 0).is_ok() && start == name.as_bytes()
+    [Member::Head.name().as_bytes(), INTRO].iter().any(|mark| {
+        let mut start = vec![0; mark.len()];
+        device.read_exact_at(&mut start, 0).is_ok() && start == *mark
+    })
 }
 
 /// What is called `*.clb` in a folder, by name, and the names of what else is there.

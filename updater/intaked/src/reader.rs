@@ -8,7 +8,7 @@ use std::{
 
 use cloister_config::Config;
 use cloister_daemon::credentials;
-use cloister_quarantine::QuarantineError;
+use cloister_quarantine::{Ending, QuarantineError};
 use cloister_sealed::{INTRO, Identity, Opened, is_sealed};
 
 use crate::IntakeError;
@@ -24,14 +24,22 @@ pub(crate) enum Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Looks how `file` begins, and opens it if it is sealed.
-    pub(crate) fn open(file: &'a File, identities: &[Identity]) -> Result<Self, QuarantineError> {
+    pub(crate) fn open(
+        file: &'a File,
+        ending: Ending,
+        identities: &[Identity],
+    ) -> Result<Self, QuarantineError> {
         let mut start = [0; INTRO.len()];
         // A file that is too short for a seal is too short for a volume too, and is told so.
         let sealed = file.read_exact_at(&mut start, 0).is_ok() && is_sealed(&start);
-        match sealed {
-            true => Ok(Self::Sealed(Box::new(Opened::new(file, identities)?))),
-            false => Ok(Self::Plain(file)),
+        if !sealed {
+            return Ok(Self::Plain(file));
         }
+        let opened = match ending {
+            Ending::File => Opened::new(file, identities),
+            Ending::Device => Opened::on_device(file, identities),
+        };
+        Ok(Self::Sealed(Box::new(opened?)))
     }
 }
 

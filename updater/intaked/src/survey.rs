@@ -49,7 +49,7 @@ fn begun<'a>(
     identities: &[Identity],
 ) -> Result<(Source<Reader<'a>>, Opening), IntakeError> {
     let file = volume.file.as_ref().map_err(|Unopened| IntakeError::Entry)?;
-    let mut source = Source::new(Reader::open(file, identities)?, volume.ending);
+    let mut source = Source::new(Reader::open(file, volume.ending, identities)?, volume.ending);
     let opening = source.opening()?;
     Ok((source, opening))
 }

@@ -15,6 +15,8 @@ use crate::{
 /// Plain bytes of a block.
 const BLOCK_BYTES: usize = 64 << 10;
 const WIDTH: u64 = 64 << 10;
+/// What the plain bytes of a volume are a multiple of (tar's records).
+const RECORD_BYTES: usize = 512;
 /// Bytes of a block's tag, and of the payload's own nonce.
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 16;
@@ -29,6 +31,8 @@ pub struct Opened<R> {
     cipher: ChaCha20Poly1305,
     /// Where the first block begins in the file.
     begin: u64,
+    /// Whether the file goes on behind what was sealed, who knows where.
+    goes_on: bool,
     /// The next byte that is read.
     position: u64,
     block: Zeroizing<Vec<u8>>,
@@ -61,7 +65,16 @@ impl<R: Read + Seek> Opened<R> {
         let begin = end.saturating_add(16);
         let cipher = payload_cipher(&key, &nonce);
         let block = Zeroizing::new(Vec::new());
-        Ok(Self { inner, cipher, begin, position: 0, block, held: None })
+        Ok(Self { inner, cipher, begin, goes_on: false, position: 0, block, held: None })
+    }
+
+    /// The same on a device that is longer than what was written to it, which must be a volume: its plain
+    /// bytes are whole records of 512, so the last block has one of 128 lengths, and its tag tells which.
+    ///
+    /// # Errors
+    /// As [`Opened::new`].
+    pub fn on_device(inner: R, identities: &[Identity]) -> Result<Self, SealedError> {
+        Self::new(inner, identities).map(|opened| Self { goes_on: true, ..opened })
     }
 
     /// Reads and decrypts block `number`.
@@ -74,29 +87,35 @@ impl<R: Read + Seek> Opened<R> {
         self.block.clear();
         self.inner.by_ref().take(stride).read_to_end(&mut self.block)?;
         let plain_bytes = self.block.len().checked_sub(TAG_BYTES).ok_or_else(damaged)?;
-        let tag = self.block.split_off(plain_bytes);
-        let tag = <[u8; TAG_BYTES]>::try_from(tag).map_err(|_length| damaged())?;
         // Only the last block may be short, and it may be empty only if it is the first.
         let lasts: &[bool] = match plain_bytes {
             BLOCK_BYTES => &[false, true],
             0 if number > 0 => &[],
             _ => &[true],
         };
-        for last in lasts {
-            // Nothing is decrypted before the tag is right.
-            let nonce = block_nonce(number, *last);
-            let opened = self.cipher.decrypt_inout_detached(
-                &nonce,
-                b"",
-                self.block.as_mut_slice().into(),
-                &tag.into(),
-            );
-            if opened.is_ok() {
-                self.held = Some((number, *last));
-                return Ok(());
-            }
+        let shorter = if self.goes_on { RECORD_BYTES..plain_bytes } else { 0..0 };
+        let whole = lasts.iter().map(|last| (plain_bytes, *last));
+        let mut ends = whole.chain(shorter.step_by(RECORD_BYTES).map(|bytes| (bytes, true)));
+        if ends.any(|(plain_bytes, last)| self.opens(number, plain_bytes, last)) {
+            Ok(())
+        } else {
+            Err(damaged())
         }
-        Err(damaged())
+    }
+
+    /// Whether the block is `number`, with so many plain bytes, and the last or not; then it is held.
+    /// Nothing is decrypted before the tag is right.
+    fn opens(&mut self, number: u64, plain_bytes: usize, last: bool) -> bool {
+        let Some((text, rest)) = self.block.split_at_mut_checked(plain_bytes) else { return false };
+        let Some(tag) = rest.first_chunk::<TAG_BYTES>() else { return false };
+        let nonce = block_nonce(number, last);
+        let opened = self.cipher.decrypt_inout_detached(&nonce, b"", text.into(), &(*tag).into());
+        if opened.is_err() {
+            return false;
+        }
+        self.block.truncate(plain_bytes);
+        self.held = Some((number, last));
+        true
     }
 }
 
@@ -128,8 +147,11 @@ impl<R: Read + Seek> Read for Opened<R> {
 }
 
 impl<R: Read + Seek> Opened<R> {
-    /// Behind the last block nothing may follow. The file stands there.
+    /// Behind the last block nothing may follow, but on a device. The file stands there.
     fn end(&mut self, block: u64) -> io::Result<usize> {
+        if self.goes_on {
+            return Ok(0);
+        }
         let mut more = [0];
         match self.inner.read(&mut more)? {
             0 => Ok(0),

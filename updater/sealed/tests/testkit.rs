@@ -134,6 +134,35 @@ fn what_is_cut_moved_or_changed_is_refused() {
 }
 
 #[test]
+fn on_a_device_the_last_block_is_found_whatever_follows() {
+    let opened = |file: &[u8]| {
+        let mut opened = Opened::on_device(Cursor::new(file), &[identity(1)]).unwrap();
+        let mut read = Vec::new();
+        opened.read_to_end(&mut read).map(|_| read)
+    };
+    for records in [1, 2, 127, 128, 129, 255, 256, 391] {
+        let text = plain(records * 512);
+        let file = sealed(&text, &[identity(1).recipient()]);
+        for behind in [vec![], vec![0; 100], vec![b'x'; 600], vec![0; 200_000]] {
+            let device = [&file[..], &behind].concat();
+            assert_eq!(opened(&device).unwrap(), text, "{records} and {}", behind.len());
+            let as_file = outcome(&device, &[identity(1)]).0;
+            assert_eq!(as_file == "success", behind.is_empty(), "a file has nothing behind it");
+            // What would be the end of a shorter one is not: a bit is wrong, or something is missing.
+            let mut flipped = device.clone();
+            flipped[file.len() - 20] ^= 1;
+            assert!(opened(&flipped).is_err());
+            let mut cut = device.clone();
+            cut.drain(file.len() - 528..file.len() - 16);
+            assert!(opened(&cut).is_err());
+        }
+    }
+    // Nothing but whole records was sealed as a volume.
+    let file = sealed(&plain(700), &[identity(1).recipient()]);
+    assert!(opened(&[&file[..], &[0; 100]].concat()).is_err());
+}
+
+#[test]
 fn seeking_reads_the_same_bytes() {
     let text = plain(200_000);
     let file = sealed(&text, &[identity(1).recipient()]);

@@ -1,6 +1,11 @@
 //! A release on several sticks, and what else a stick holds.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use cloister_domain::ImportId;
 use cloister_sealed::{Chance, Identity, seal};
@@ -192,5 +197,47 @@ fn a_sealed_volume_is_read_as_any_other_by_whom_it_is_for() {
         // A sealed volume and an open one complete each other.
         assert_eq!(code(&import(config, &sticks[4])), "intake.volume.more");
         assert!(matches!(import(config, &sticks[5]).last(), Some(Event::Received { .. })));
+    });
+}
+
+/// What `act` comes to with a device of the bytes of `image`; `None` where this machine gives no device.
+fn on_a_device<T>(image: &Path, act: impl FnOnce(&Path) -> T) -> Option<T> {
+    let attach = ["--find", "--show", "--read-only"];
+    let made = Command::new("losetup").args(attach).arg(image).output().ok()?;
+    let device = PathBuf::from(String::from_utf8(made.stdout).unwrap().trim());
+    if !made.status.success() {
+        return None;
+    }
+    let outcome = act(&device);
+    assert!(Command::new("losetup").arg("--detach").arg(&device).status().unwrap().success());
+    Some(outcome)
+}
+
+#[test]
+fn a_sealed_volume_on_a_bare_device_is_read_to_its_end_and_no_further() {
+    let release = Release::of("some words that nobody else may read ");
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Identity::from_random([7; 32]);
+    let key = folder.path().join("identity");
+    fs::write(&key, ours.to_file().expose()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let good = sealed(&release.volume(), &ours);
+    let mut changed = good.clone();
+    let at = changed.len() - 20;
+    changed[at] ^= 1;
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        let import_of = |bytes: &[u8]| {
+            // An earlier use of the stick left something behind it, to a device's whole sectors.
+            let mut image = [bytes, &[b'x'; 100_000]].concat();
+            image.resize(image.len().next_multiple_of(4096), b'x');
+            let path = folder.path().join("stick.img");
+            fs::write(&path, image).unwrap();
+            on_a_device(&path, |device| import(config, device))
+        };
+        let Some(refused) = import_of(&changed) else { return };
+        assert_eq!(code(&refused), "sealed.payload");
+        let events = import_of(&good).unwrap();
+        assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
     });
 }
