@@ -246,12 +246,16 @@ impl Folder {
         written.insert("snapshot.json".to_owned(), text);
         let mut next = above("timestamp", version, meta);
         let stated = &timestamp["x-cloister"];
-        let number = stated["sequence"].as_u64().unwrap_or(0) + u64::from(next_stick);
+        let number = |field: &str| stated[field].as_u64();
+        let last = number("sequence").or(number("sequence_last")).unwrap_or(0);
         let before = stated["issued"].as_str().and_then(|text| text.parse().ok());
         // The stated time never falls, or an enclave would learn nothing from it.
         let issued = importer.issued.clone().max(before);
-        if number > 0 {
-            next["x-cloister"]["sequence"] = number.into();
+        // A number belongs to one stick. What is signed between two sticks only hands it on.
+        if next_stick {
+            next["x-cloister"]["sequence"] = (last + 1).into();
+        } else if last > 0 {
+            next["x-cloister"]["sequence_last"] = last.into();
         }
         if let Some(issued) = issued {
             next["x-cloister"]["issued"] = String::from(issued).into();

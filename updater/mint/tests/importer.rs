@@ -116,10 +116,23 @@ fn each_stick_has_a_number_and_a_time_that_never_falls() {
     assert_eq!(stamp("2030-01-01T00:00:00Z"), (1, "2030-01-01T00:00:00Z".to_owned()));
     assert_eq!(stamp("2029-01-01T00:00:00Z"), (2, "2030-01-01T00:00:00Z".to_owned()));
     assert_eq!(stamp("2030-06-01T00:00:00Z"), (3, "2030-06-01T00:00:00Z".to_owned()));
+    #[expect(clippy::disallowed_methods, reason = "a file that the test itself had written")]
+    let first = std::fs::read(folder.first_root()).unwrap();
+    let third = folder.meta().unwrap();
     // Listing a release is no stick.
     let keys = [key(4), key(5), key(STATION)];
     folder.admit(&release(1), &Importer::new(&keys, EXPIRES)).unwrap();
-    assert_eq!(appliance(&folder).stored().vector.sequence, 3);
+    let admit = |counter: u64| {
+        folder.admit(&release(counter), &Importer::new(&keys, EXPIRES)).unwrap();
+        appliance(&folder).stored().vector.sequence
+    };
+    assert_eq!((admit(2), admit(3)), (0, 0), "no number of a stick is on it");
+    // Whoever read the third stick takes what was listed since, and the fourth as the next.
+    let held = enrol(&first, Digest::of(&first)).unwrap().refresh(&third).unwrap();
+    let listed = held.refresh(&folder.meta().unwrap()).unwrap();
+    assert_eq!(listed.stored().vector.sequence, 3);
+    assert_eq!(stamp("2030-06-01T00:00:00Z").0, 4);
+    assert_eq!(listed.refresh(&folder.meta().unwrap()).unwrap().stored().vector.sequence, 4);
     // A stick with the officers' time.
     let next = Roles { issued: Some("2033-01-01T00:00:00Z".parse().unwrap()), ..roles() };
     folder.rotate_root(&next, &[key(1), key(3)]).unwrap();

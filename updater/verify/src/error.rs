@@ -137,6 +137,15 @@ pub enum VerifyError {
         /// The highest that was accepted.
         held: u64,
     },
+    /// The medium's number is the last one's, and its timestamp is a newer one.
+    #[error(
+        "number {number} was here already, on a medium with an older timestamp: each has a number of \
+         its own; have this one stamped again"
+    )]
+    SequenceUsed {
+        /// The number of both.
+        number: u64,
+    },
     /// A file has the version of one that is held, and other bytes.
     #[error(
         "{file} has the version that is held and another content: the medium is of another facility, \
@@ -233,6 +242,7 @@ impl Coded for VerifyError {
             | Self::RootChain { .. }
             | Self::Stale { .. }
             | Self::Sequence { .. }
+            | Self::SequenceUsed { .. }
             | Self::Mixed { .. }
             | Self::OtherContent { .. }
             | Self::Expired { .. }
@@ -265,6 +275,7 @@ impl Coded for VerifyError {
             Self::RootChain { .. } => "bundle.trust.root-chain",
             Self::Stale { .. } => "bundle.trust.stale",
             Self::Sequence { .. } => "bundle.trust.sequence",
+            Self::SequenceUsed { .. } => "bundle.trust.sequence.used",
             Self::Mixed { .. } => "bundle.trust.mixed",
             Self::OtherContent { .. } => "bundle.trust.other-content",
             Self::Expired { .. } => "bundle.trust.expired",

@@ -54,19 +54,21 @@ pub(crate) struct Stated {
     pub(crate) sequence: u64,
 }
 
-/// Reads `x-cloister.issued` and `x-cloister.sequence` of the timestamp just taken.
+/// Reads `x-cloister` of the timestamp just taken; `held` is what was there before it.
 pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyError> {
     let role = RoleName::Timestamp;
     let timestamp = set.timestamp().ok_or(VerifyError::Missing { role })?;
     let wrong = VerifyError::Field { role, field: "x-cloister" };
     let issued = timestamp.extra("issued").map(|value| instant(value).ok_or(wrong)).transpose()?;
-    let sequence = match timestamp.extra("sequence") {
-        None => held.sequence,
-        Some(value) => value.as_u64().ok_or(wrong)?,
+    let number = |field| match timestamp.extra(field) {
+        None => Ok(None),
+        Some(value) => value.as_u64().filter(|number| *number > 0).map(Some).ok_or(wrong),
     };
-    if sequence < held.sequence {
-        let (offered, held) = (sequence, held.sequence);
-        return Err(VerifyError::Sequence { offered, held });
+    // For whoever writes the next stick, and nothing to an appliance.
+    number("sequence_last")?;
+    let sequence = number("sequence")?;
+    if let Some(offered) = sequence {
+        check_number(offered, timestamp.metadata.version, held)?;
     }
     if let Some((issued, floor)) = issued.as_ref().zip(held.time_floor.as_ref()) {
         let ahead = issued.days().saturating_sub(floor.days());
@@ -75,7 +77,22 @@ pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyEr
             return Err(VerifyError::TimeStep { days, max: STEP_DAYS_MAX });
         }
     }
+    let sequence = sequence.unwrap_or(held.sequence);
     Ok(Stated { time: issued.max(held.time_floor.clone()), sequence })
+}
+
+/// Each stick has its own number: a newer timestamp that states one states a greater one. Only while a
+/// root has made the files void may the timestamp that was last come again, with its number.
+fn check_number(offered: u64, version: u64, held: &Vector) -> Result<(), VerifyError> {
+    let [last, ..] = held.void;
+    let again = held.timestamp == 0 && version == last;
+    if offered < held.sequence {
+        return Err(VerifyError::Sequence { offered, held: held.sequence });
+    }
+    if offered == held.sequence && !again {
+        return Err(VerifyError::SequenceUsed { number: offered });
+    }
+    Ok(())
 }
 
 /// The time that the officers vouch for: `x-cloister.issued` of the root.

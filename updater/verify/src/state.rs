@@ -253,7 +253,10 @@ impl TrustState {
         }
         next.check_roots_reached(files.keys().copied())?;
         next.set.set_now(next.stored.vector.time_floor.clone());
-        next.take_importers(&file)?;
+        let versioned = next.take_importers(&file)? && !next.root().consistent_snapshot();
+        if versioned && files.keys().any(|name| is_versioned(name)) {
+            return Err(BundleError::Meta.into());
+        }
         next.set.set_now(None);
         Ok(next)
     }
@@ -337,13 +340,14 @@ impl TrustState {
         }
     }
 
-    /// Takes timestamp, snapshot and targets if the timestamp is newer than the one held.
+    /// Takes timestamp, snapshot and targets if the timestamp is newer than the one held; says whether
+    /// the stick is no older than what is held.
     fn take_importers<'a>(
         &mut self,
         file: &impl Fn(&str) -> Option<&'a [u8]>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<bool, VerifyError> {
         let Some(timestamp) = file("timestamp.json") else {
-            return self.set.root_in_time();
+            return self.set.root_in_time().map(|()| true);
         };
         let held = self.stored.vector.clone();
         match self.set.update_timestamp(timestamp) {
@@ -351,10 +355,11 @@ impl TrustState {
             Ok(false) => {
                 return ["timestamp.json", "snapshot.json", "targets.json"]
                     .into_iter()
-                    .try_for_each(|name| self.check_same(name, self.current(name, file)));
+                    .try_for_each(|name| self.check_same(name, self.current(name, file)))
+                    .map(|()| true);
             }
             // The stick is older than what is held, which stays.
-            Err(VerifyError::Stale { role: RoleName::Timestamp, .. }) => return Ok(()),
+            Err(VerifyError::Stale { role: RoleName::Timestamp, .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
         let Stated { time, sequence } = facility::stated(&self.set, &held)?;
@@ -397,7 +402,7 @@ impl TrustState {
             (timestamp_version, snapshot_version, targets_version);
         (vector.time_floor, vector.sequence) = (time, sequence);
         vector.void = [0; 3];
-        Ok(())
+        Ok(true)
     }
 
     /// The file called `name`, or by its version where the root says so (section 6.2).
@@ -427,6 +432,12 @@ fn is_meta_name(name: &str) -> bool {
     let plain =
         version.parse::<u64>().is_ok_and(|number| number > 0 && number.to_string() == version);
     plain && matches!(name, "root.json" | "snapshot.json" | "targets.json")
+}
+
+/// Whether a name that trust metadata may hold is that of a snapshot or targets with their version,
+/// which is read only where the root says so (section 6.2).
+fn is_versioned(name: &str) -> bool {
+    name.ends_with(".snapshot.json") || name.ends_with(".targets.json")
 }
 
 /// The name under which revocations are kept that no list holds any more. Each root has its own, so

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use cloister_attest::{AnyKey, AttestError, dsse::Envelope, json};
+use cloister_attest::{Algorithm, AnyKey, AttestError, dsse::Envelope, json};
 use cloister_domain::{Digest, Principal};
 use serde_json::Value;
 
@@ -199,7 +199,15 @@ impl Authority {
         let keyids = names("keyids", value.get("keyids").ok_or(wrong("keyids"))?)?;
         let demanded = match value.get("x-algorithms") {
             None => BTreeSet::new(),
-            Some(list) => names("x-algorithms", list)?,
+            Some(list) => {
+                // An empty list demands nothing, and a word that is not known what nobody can bring.
+                let known = |word: &String| Algorithm::of_word(word).is_some();
+                let words = names("x-algorithms", list)?;
+                if words.is_empty() || !words.iter().all(known) {
+                    return Err(wrong("x-algorithms"));
+                }
+                words
+            }
         };
         let holders = keyids
             .into_iter()

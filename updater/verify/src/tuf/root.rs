@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     keys::{Algorithms, Authority, Persons, keys},
-    metadata::{Metadata, persons},
+    metadata::{Metadata, is_known, persons},
 };
 use crate::{Instant, RoleName, VerifyError};
 
@@ -59,6 +59,10 @@ impl Root {
             Authority::parse(value, &keys, role)
         };
         let approvers = extra.and_then(|extra| extra.get("approvers"));
+        let fields = ["keyids", "threshold", "x-algorithms"];
+        if !approvers.is_none_or(|approvers| is_known(approvers, &fields)) {
+            return Err(metadata.wrong("x-cloister"));
+        }
         let approvers = approvers
             .map(|value| Authority::parse(value, &keys, RoleName::Approver))
             .transpose()?;

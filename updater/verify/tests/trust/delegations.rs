@@ -84,7 +84,7 @@ fn a_delegation_that_is_not_understood_is_refused() {
     assert_eq!(broken(&|one| one["terminating"] = Value::Null), "bundle.trust.field");
     assert_eq!(broken(&|one| one["threshold"] = 0.into()), "bundle.trust.threshold");
     assert_eq!(broken(&|one| one["threshold"] = 2.into()), "bundle.trust.threshold");
-    assert_eq!(broken(&|one| one["x-algorithms"] = json!(["none"])), "bundle.trust.threshold");
+    assert_eq!(broken(&|one| one["x-algorithms"] = json!(["none"])), "bundle.trust.field");
     let twice = delegating(json!([good, good]), Vec::new());
     let refusal = enrolled(&root(1)).unwrap().refresh(&twice.bytes()).unwrap_err();
     assert_eq!(refusal.code(), "bundle.trust.field");

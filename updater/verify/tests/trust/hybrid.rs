@@ -14,7 +14,8 @@ use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view};
 use serde_json::{Value, json};
 
 use crate::support::{
-    IMPORTER, Meta, PUBLISHER, enrolled, id, key, manifest, pack, role, root, signed as signed_file,
+    IMPORTER, Meta, PUBLISHER, enrolled, id, key, manifest, pack, role, root,
+    signed as signed_file, with,
 };
 
 const BOTH: [&str; 2] = ["ed25519", "ml-dsa-65"];
@@ -40,7 +41,9 @@ fn demanding(
     publisher["name"] = "publisher".into();
     publisher["terminating"] = true.into();
     publisher["paths"] = json!(["demo/*"]);
-    publisher["x-algorithms"] = json!(algorithms);
+    if !algorithms.is_empty() {
+        publisher["x-algorithms"] = json!(algorithms);
+    }
     let mut meta = Meta::new(1, vec![(1, envelope.to_vec())]);
     meta.publisher = publisher;
     meta.keys_extra = json!({ keyid.clone(): object });
@@ -104,11 +107,47 @@ fn both_halves_are_one_persons() {
     // Nor can an algorithm be demanded of which the person has no key.
     let refusal = demanding(["pub", "pub"], &["ed25519", "ml-dsa-87"], &text).unwrap_err();
     assert_eq!(refusal.code(), "bundle.trust.threshold");
-    let refusal = demanding(["pub", "pub"], &["ed25519", "none"], &text).unwrap_err();
-    assert_eq!(refusal.code(), "bundle.trust.threshold");
     // Where nothing is demanded, either half speaks for the person, once.
     let state = demanding(["pub", "pub"], &[], &text).unwrap();
     assert_eq!(state.judge(&text).unwrap().signers().len(), 1);
+}
+
+#[test]
+fn a_demand_names_algorithms_that_are_known_each_once() {
+    let meta = Meta::new(1, Vec::new()).bytes();
+    for wrong in [
+        json!([]),
+        json!(null),
+        json!("ed25519"),
+        json!({}),
+        json!([7]),
+        json!(["none"]),
+        json!(["ed25519", "none"]),
+        json!(["Ed25519"]),
+        json!(["ed25519", "ed25519"]),
+    ] {
+        let field = |role| Err(VerifyError::Field { role, field: "x-algorithms" });
+        for (name, role) in [
+            ("root", RoleName::Root),
+            ("timestamp", RoleName::Timestamp),
+            ("snapshot", RoleName::Snapshot),
+            ("targets", RoleName::Targets),
+        ] {
+            let mut root = root(1);
+            root["roles"][name]["x-algorithms"] = wrong.clone();
+            assert_eq!(enrolled(&root).map(drop), field(role), "{wrong}");
+            let wider = json!(["ed25519"]);
+            root["roles"][name]["x-algorithms"] = wider;
+            assert!(enrolled(&root).unwrap().refresh(&meta).is_ok());
+        }
+        let mut root = root(1);
+        root["x-cloister"]["approvers"]["x-algorithms"] = wrong.clone();
+        assert_eq!(enrolled(&root).map(drop), field(RoleName::Approver), "{wrong}");
+        let mut meta = Meta::new(1, Vec::new());
+        meta.publisher["x-algorithms"] = wrong.clone();
+        let refused = with(Vec::new()).refresh(&Meta { version: 2, ..meta }.bytes());
+        assert_eq!(refused.map(drop), field(RoleName::Publisher), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the importer's files say together: versions that move apart, versioned names, and lists.
 
+use cloister_bundle::BundleError;
 use cloister_domain::Digest;
 use cloister_verify::{RoleName, VerifyError};
 use serde_json::json;
@@ -64,6 +65,33 @@ fn files_are_called_by_their_versions_where_the_root_says_so() {
         let bytes = named(snapshot, targets);
         assert_eq!(consistent.refresh(&bytes).map(drop), by_version, "{snapshot} {targets}");
         assert_eq!(plain.refresh(&bytes).map(drop), without, "{snapshot} {targets}");
+    }
+}
+
+#[test]
+fn a_file_that_nobody_would_read_is_refused() {
+    let plain = enrolled(&root(1)).unwrap();
+    let mut consistent = root(1);
+    consistent["consistent_snapshot"] = true.into();
+    let consistent = enrolled(&consistent).unwrap();
+    let meta = Meta::new(3, Vec::new());
+    let held = plain.refresh(&meta.bytes()).unwrap();
+    let newer = held.refresh(&Meta::new(4, Vec::new()).bytes()).unwrap();
+    let superfluous = VerifyError::from(BundleError::Meta);
+    for more in ["2.snapshot.json", "3.snapshot.json", "9.snapshot.json", "2.targets.json"] {
+        let mut files = meta.files();
+        files.push((more.to_owned(), b"whatever".to_vec()));
+        files.sort();
+        let alone = pack(&[(more.to_owned(), b"whatever".to_vec())]);
+        assert_eq!(plain.refresh(&pack(&files)), Err(superfluous), "{more}");
+        assert_eq!(plain.refresh(&alone), Err(superfluous), "{more}");
+        assert_eq!(held.refresh(&pack(&files)), Err(superfluous), "{more}");
+        // A stick that is older than what is held changes nothing, whatever it brings.
+        assert_eq!(newer.refresh(&pack(&files)).as_ref(), Ok(&newer), "{more}");
+        // A repository whose names have versions keeps those that went before.
+        if more != "3.snapshot.json" {
+            assert!(consistent.refresh(&pack(&files)).is_ok(), "{more}");
+        }
     }
 }
 

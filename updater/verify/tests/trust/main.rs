@@ -89,6 +89,44 @@ fn what_a_facility_adds_is_an_object_or_absent() {
 }
 
 #[test]
+fn a_facilitys_field_that_is_not_known_is_refused() {
+    let wrong = |role| Err(VerifyError::Field { role, field: "x-cloister" });
+    for name in ["more", "x-more", "Persons", "person", "revoked", "sequence", ""] {
+        let mut part = root(1);
+        part["x-cloister"][name] = json!({});
+        assert_eq!(enrolled(&part).map(drop), wrong(RoleName::Root), "{name}");
+        let mut part = root(1);
+        part["x-cloister"]["approvers"][name] = 1.into();
+        assert_eq!(enrolled(&part).map(drop), wrong(RoleName::Root), "{name}");
+    }
+    let state = enrolled(&root(1)).unwrap();
+    let refresh = |change: &dyn Fn(&mut Meta)| {
+        let mut meta = Meta::new(1, Vec::new());
+        change(&mut meta);
+        state.refresh(&meta.bytes()).map(drop)
+    };
+    assert_eq!(refresh(&|meta| meta.targets_extra = json!({})), Ok(()));
+    assert_eq!(refresh(&|meta| meta.targets_extra = json!({"revoked": {}})), Ok(()));
+    assert_eq!(refresh(&|meta| meta.snapshot_extra = json!({})), Ok(()));
+    for name in ["Revoked", "revocations", "persons", "issued"] {
+        let other = json!({"revoked": {}, name: {}});
+        let refused = refresh(&|meta| meta.targets_extra = other.clone());
+        assert_eq!(refused, wrong(RoleName::Targets), "{name}");
+        let other = json!({"issued": "2030-01-01T00:00:00Z", name: "2030-01-01T00:00:00Z"});
+        let refused = refresh(&|meta| meta.timestamp_extra = other.clone());
+        let expected = if name == "issued" { Ok(()) } else { wrong(RoleName::Timestamp) };
+        assert_eq!(refused, expected, "{name}");
+        let refused = refresh(&|meta| meta.snapshot_extra = json!({name: 1}));
+        assert_eq!(refused, wrong(RoleName::Snapshot), "{name}");
+    }
+    // Fields of TUF's that others add are theirs.
+    let mut part = root(1);
+    part["x-other"] = json!({"more": 1});
+    part["roles"]["root"]["x-other"] = 1.into();
+    assert!(enrolled(&part).is_ok());
+}
+
+#[test]
 fn a_key_named_twice_or_misnamed_is_refused() {
     let mut twice = root(1);
     let mut object = key(1).public().to_object();

@@ -74,6 +74,8 @@ pub(crate) struct Meta {
     /// `x-cloister` of targets and of timestamp, where it is not null.
     pub(crate) targets_extra: Value,
     pub(crate) timestamp_extra: Value,
+    /// `x-cloister` of the snapshot, where it is not null.
+    pub(crate) snapshot_extra: Value,
     /// Delegations instead of the one to `publisher`.
     pub(crate) roles: Option<Value>,
     /// Delegated files that the snapshot lists, with their versions.
@@ -104,6 +106,7 @@ impl Meta {
             extra: Vec::new(),
             targets_extra: Value::Null,
             timestamp_extra: Value::Null,
+            snapshot_extra: Value::Null,
             roles: None,
             delegated: Vec::new(),
             keys_extra: json!({}),
@@ -146,6 +149,9 @@ impl Meta {
         snapshot["meta"] = json!({"targets.json": entry});
         for (name, version) in &self.delegated {
             snapshot["meta"][format!("{name}.json")] = json!({"version": version});
+        }
+        if !self.snapshot_extra.is_null() {
+            snapshot["x-cloister"] = self.snapshot_extra.clone();
         }
         let snapshot = signed(&snapshot);
         let mut timestamp = head("timestamp", of_timestamp);

@@ -2,9 +2,12 @@
 
 use cloister_domain::Coded as _;
 use cloister_verify::{RoleName, TrustState, VerifyError};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{Meta, PUBLISHER, enrolled, pack, release, root, signed};
+use crate::support::{
+    IMPORTER, Meta, PUBLISHER, STRANGER, enrolled, keys, pack, release, role, root, signed,
+};
 
 fn stick(version: u64, extra: Value) -> Meta {
     let mut meta = Meta::new(version, Vec::new());
@@ -95,9 +98,98 @@ fn sticks_are_numbered_and_the_number_never_falls() {
     let fallen = later.refresh(&stick(3, json!({"sequence": 6})).bytes());
     let stale = VerifyError::Sequence { offered: 6, held: 7 };
     assert_eq!(fallen, Err(stale));
-    for wrong in [json!({"sequence": "7"}), json!({"issued": "2030"}), json!({"issued": 7})] {
+    assert_eq!(stale.code(), "bundle.trust.sequence");
+    // The very stick again, the one before it, and one that another stick's number was given to.
+    assert_eq!(later.refresh(&stick(2, json!({"sequence": 7})).bytes()).as_ref(), Ok(&later));
+    assert_eq!(later.refresh(&stick(1, json!({"sequence": 4})).bytes()).as_ref(), Ok(&later));
+    let used = VerifyError::SequenceUsed { number: 7 };
+    assert_eq!(later.refresh(&stick(3, json!({"sequence": 7})).bytes()), Err(used));
+    assert_eq!(used.code(), "bundle.trust.sequence.used");
+    // One that states no number is not counted, and gives none free.
+    for none in [Value::Null, json!({}), json!({"sequence_last": 7})] {
+        let without = later.refresh(&stick(3, none).bytes()).unwrap();
+        assert_eq!(without.stored().vector.sequence, 7);
+        assert_eq!(without.refresh(&stick(4, json!({"sequence": 7})).bytes()), Err(used));
+        assert!(without.refresh(&stick(4, json!({"sequence": 8})).bytes()).is_ok());
+    }
+    for wrong in [
+        json!({"sequence": "7"}),
+        json!({"sequence": 0}),
+        json!({"sequence": -8}),
+        json!({"sequence_last": "7"}),
+        json!({"issued": "2030"}),
+        json!({"issued": 7}),
+        json!({"sequence": 8, "x-more": 1}),
+        json!({"Sequence": 8}),
+        json!([]),
+    ] {
         let refused = later.refresh(&stick(3, wrong).bytes()).unwrap_err();
         assert_eq!(refused.code(), "bundle.trust.field");
+    }
+}
+
+#[test]
+fn a_root_that_voids_the_files_leaves_the_last_stick_its_number() {
+    let state = enrolled(&root(1)).unwrap();
+    let state = state.refresh(&stick(5, json!({"sequence": 7})).bytes()).unwrap();
+    // Another key lists releases; that of the timestamp stays, and so does what it counted.
+    let mut next = root(2);
+    next["keys"] = keys(&[1, 2, 3, IMPORTER, 6, 7, STRANGER]);
+    next["roles"]["targets"] = role(&[IMPORTER, STRANGER], 1);
+    let with_root = |version: u64, number: u64| {
+        let mut meta = stick(version, json!({"sequence": number}));
+        meta.extra = vec![("2.root.json".to_owned(), signed(&next, &[1, 2]))];
+        meta.bytes()
+    };
+    assert!(state.refresh(&with_root(5, 7)).is_ok());
+    assert!(state.refresh(&with_root(6, 8)).is_ok());
+    let used = VerifyError::SequenceUsed { number: 7 };
+    assert_eq!(state.refresh(&with_root(6, 7)), Err(used));
+    let fallen = VerifyError::Sequence { offered: 6, held: 7 };
+    assert_eq!(state.refresh(&with_root(5, 6)), Err(fallen));
+    assert_eq!(state.refresh(&with_root(6, 6)), Err(fallen));
+    // New keys of the station begin anew.
+    next["roles"]["timestamp"] = role(&[STRANGER], 1);
+    next["roles"]["snapshot"] = role(&[STRANGER], 1);
+    next["roles"]["targets"] = role(&[STRANGER], 1);
+    let mut meta = stick(1, json!({"sequence": 1}));
+    meta.signer = STRANGER;
+    meta.extra = vec![("2.root.json".to_owned(), signed(&next, &[1, 2]))];
+    assert_eq!(state.refresh(&meta.bytes()).unwrap().stored().vector.sequence, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever comes in whatever order: a number that is held rises with each newer timestamp that
+    /// states one, and nothing but that is refused for its number.
+    #[test]
+    fn a_number_counts_for_one_stick_only(
+        sticks in prop::collection::vec((1_u64..6, prop::option::of(1_u64..6)), 1..12)
+    ) {
+        let mut state = enrolled(&root(1)).unwrap();
+        let (mut held_version, mut held_number, mut taken) = (0, 0, None);
+        for (version, number) in sticks {
+            let extra = number.map_or(Value::Null, |number| json!({"sequence": number}));
+            let bytes = stick(version, extra).bytes();
+            let seen = state.refresh(&bytes);
+            if version < held_version || taken.as_ref() == Some(&bytes) {
+                prop_assert_eq!(seen.as_ref(), Ok(&state));
+                continue;
+            }
+            let expected = match number {
+                _ if version == held_version => Some("bundle.trust.other-content"),
+                Some(number) if number < held_number => Some("bundle.trust.sequence"),
+                Some(number) if number == held_number => Some("bundle.trust.sequence.used"),
+                _ => None,
+            };
+            prop_assert_eq!(seen.as_ref().err().map(|error| error.code()), expected);
+            if let Ok(next) = seen {
+                held_version = version;
+                held_number = number.unwrap_or(held_number);
+                prop_assert_eq!(next.stored().vector.sequence, held_number);
+                (state, taken) = (next, Some(bytes));
+            }
+        }
     }
 }
 
