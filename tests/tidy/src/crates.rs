@@ -26,7 +26,7 @@ const OWNERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What a pure crate may name beside other pure crates: crates that compute and touch nothing.
-const PURE_MAY_NAME: [&str; 15] = [
+const PURE_MAY_NAME: [&str; 16] = [
     "base64",
     "bytes",
     "ed25519-dalek",
@@ -35,6 +35,7 @@ const PURE_MAY_NAME: [&str; 15] = [
     "serde",
     "serde_json",
     "sha2",
+    "spdx",
     "subtle",
     "thiserror",
     "toml",

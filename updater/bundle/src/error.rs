@@ -3,14 +3,20 @@
 use cloister_attest::AttestError;
 use cloister_domain::{Class, Coded};
 
-use crate::path::PathRule;
+use crate::{foreign::Foreign, path::PathRule};
 
 /// Why bytes are not a bundle of the accepted form. Names of files inside are never quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
+    /// The file is of another kind, and begins so.
+    #[error("the file is {0}")]
+    Foreign(Foreign),
     /// A member's header is not the one that its name and size give.
-    #[error("a member's header is not of the accepted form (member {member})")]
+    #[error(
+        "the volume is damaged, or is none: the header of member {member} (the first is 0) is not of \
+         the accepted form; copy it to the stick again"
+    )]
     Header {
         /// Position of the member in the volume, from 0.
         member: u64,
@@ -55,6 +61,22 @@ pub enum BundleError {
         /// The field that is wrong.
         field: &'static str,
     },
+    /// A licence is not an SPDX expression.
+    #[error(
+        "licence {licence} of the release is no SPDX expression: write identifiers as \
+         spdx.org/licenses lists them, such as `MIT OR Apache-2.0`, and others as `LicenseRef-NAME`"
+    )]
+    Licence {
+        /// Position of the licence in the manifest, from 1.
+        licence: u64,
+    },
+    /// The versions of the appliance that the release was made for are not versions, or none is between
+    /// them.
+    #[error(
+        "the appliance's versions that the release needs are no range of three numbers each, such as \
+         0.2.0 (SemVer 2.0.0, clause 2)"
+    )]
+    Runtime,
     /// A path inside the release breaks a rule.
     #[error("the path of file {file} breaks a rule: {rule}")]
     Path {
@@ -99,6 +121,7 @@ impl Coded for BundleError {
 
     fn code(&self) -> &'static str {
         match self {
+            Self::Foreign(_) => "bundle.container.foreign",
             Self::Header { .. } => "bundle.container.header",
             Self::MemberSize { .. } => "bundle.container.size",
             Self::Padding { .. } => "bundle.container.padding",
@@ -109,6 +132,8 @@ impl Coded for BundleError {
             Self::Meta => "bundle.meta",
             Self::Manifest(_) => "bundle.manifest.envelope",
             Self::Release { .. } => "bundle.manifest.release",
+            Self::Licence { .. } => "bundle.manifest.licence",
+            Self::Runtime => "bundle.manifest.runtime",
             Self::Path { .. } => "bundle.manifest.path",
             Self::Tree => "bundle.manifest.tree",
             Self::Index { .. } => "bundle.index.form",
@@ -127,6 +152,7 @@ mod tests {
     #[test]
     fn each_refusal_has_its_code() {
         for (error, code) in [
+            (BundleError::Foreign(Foreign::Empty), "bundle.container.foreign"),
             (BundleError::Header { member: 0 }, "bundle.container.header"),
             (BundleError::MemberSize { member: 0, bytes: 2, max: 1 }, "bundle.container.size"),
             (BundleError::Padding { member: 0 }, "bundle.container.padding"),
@@ -137,6 +163,8 @@ mod tests {
             (BundleError::Meta, "bundle.meta"),
             (BundleError::Manifest(AttestError::PredicateType), "bundle.manifest.envelope"),
             (BundleError::Release { field: "name" }, "bundle.manifest.release"),
+            (BundleError::Licence { licence: 1 }, "bundle.manifest.licence"),
+            (BundleError::Runtime, "bundle.manifest.runtime"),
             (BundleError::Path { file: 0, rule: PathRule::Dots }, "bundle.manifest.path"),
             (BundleError::Tree, "bundle.manifest.tree"),
             (BundleError::Index { chunk: 0 }, "bundle.index.form"),

@@ -18,6 +18,7 @@
 mod carried;
 pub mod container;
 mod error;
+mod foreign;
 pub mod handover;
 mod index;
 pub mod limits;
@@ -27,9 +28,11 @@ pub mod receipt;
 mod table;
 mod tree;
 mod volume;
+mod words;
 
 pub use carried::Carried;
 pub use error::BundleError;
+pub use foreign::{Foreign, START_BYTES};
 pub use index::{Chunk, Codec, Index};
 pub use manifest::{
     Attached, Base, Cut, FileEntry, IndexEntry, Manifest, PREDICATE, Release, Requires, Runtime,
@@ -38,3 +41,4 @@ pub use path::{PathRule, ReleasePath};
 pub use table::{Chunks, Table, TableError};
 pub use tree::tree_digest;
 pub use volume::{VolumeHead, volume_file_name};
+pub use words::normal_version;

@@ -10,7 +10,10 @@ use cloister_attest::{
 use cloister_domain::{Digest, GenerationId};
 use serde::{Deserialize, Serialize};
 
-use crate::{BundleError, PathRule, ReleasePath, limits, tree_digest};
+use crate::{
+    BundleError, PathRule, ReleasePath, limits, tree_digest,
+    words::{is_licence, is_name, is_uri, is_word, normal_version},
+};
 
 /// The name of the predicate, for [`predicate_type`].
 pub const PREDICATE: &str = "release";
@@ -31,7 +34,7 @@ pub struct FileEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// `gear-tensors-v1`.
+    /// `gear-tensors-v1`; a name of 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     pub algorithm: String,
     /// No chunk but a file's last is smaller, in bytes.
     pub min_bytes: u64,
@@ -69,20 +72,21 @@ pub struct Requires {
     pub ram_bytes: u64,
     /// Memory of an accelerator, in bytes.
     pub vram_bytes: u64,
-    /// Abilities of the engine by name, such as `llama` or `q8_0`; an unknown one is refused there.
+    /// Abilities of the engine by name, such as `llama` or `q8_0`; an unknown one is refused there. Names
+    /// are 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     pub features: Vec<String>,
     /// The appliance's versions that it was made for; absent for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
 }
 
-/// A range of the appliance's versions, each three numbers with points between.
+/// A range of the appliance's versions ([`normal_version`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
     /// The least.
     pub min: String,
-    /// The greatest.
+    /// The greatest; not below the least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<String>,
 }
@@ -91,7 +95,7 @@ pub struct Runtime {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attached {
-    /// What it claims, a URI.
+    /// What it claims, a URI of at most 128 bytes.
     pub predicate_type: String,
     /// SHA-256 of its bytes.
     pub sha256: Digest,
@@ -125,7 +129,7 @@ pub struct Release {
     pub index: IndexEntry,
     /// What a machine must have.
     pub requires: Requires,
-    /// Licences as SPDX expressions.
+    /// Licences as SPDX expressions of at most 128 bytes; all of them hold together.
     pub licences: Vec<String>,
     /// Evidence, ascending by digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -228,30 +232,32 @@ fn check(release: &Release) -> Result<(), BundleError> {
     if release.min_release_counter > release.release_counter {
         return wrong("min_release_counter");
     }
-    let words = release.licences.iter().chain(&release.requires.features);
-    let runtime = release.requires.runtime.iter();
-    let versions = runtime.flat_map(|runtime| std::iter::once(&runtime.min).chain(&runtime.max));
-    if versions.into_iter().any(|version| !is_text(version)) {
-        return wrong("requires");
-    }
-    let many = release.licences.len().max(release.requires.features.len()) > limits::LIST_MAX;
-    if many || words.into_iter().any(|word| !is_text(word)) {
-        return wrong("licences");
-    }
+    check_words(release)?;
     check_attestations(&release.attestations)?;
     check_files(&release.files)?;
     check_index(release)
 }
 
-fn is_word(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(allowed)
-        && text.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
-}
-
-fn is_text(text: &str) -> bool {
-    (1..=limits::WORD_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|c| c.is_ascii_graphic() || c == b' ')
+/// What a machine must have, in words, and the licences.
+fn check_words(release: &Release) -> Result<(), BundleError> {
+    let needs = &release.requires;
+    if needs.features.len() > limits::LIST_MAX || !needs.features.iter().all(|one| is_name(one)) {
+        return Err(BundleError::Release { field: "requires" });
+    }
+    if let Some(Runtime { min, max }) = &needs.runtime {
+        let least = normal_version(min).ok_or(BundleError::Runtime)?;
+        let most = max.as_ref().map(|max| normal_version(max).ok_or(BundleError::Runtime));
+        if most.transpose()?.is_some_and(|most| most < least) {
+            return Err(BundleError::Runtime);
+        }
+    }
+    if release.licences.len() > limits::LIST_MAX {
+        return Err(BundleError::Release { field: "licences" });
+    }
+    match (1u64..).zip(&release.licences).find(|(_, licence)| !is_licence(licence)) {
+        Some((licence, _)) => Err(BundleError::Licence { licence }),
+        None => Ok(()),
+    }
 }
 
 fn check_attestations(attestations: &[Attached]) -> Result<(), BundleError> {
@@ -264,7 +270,7 @@ fn check_attestations(attestations: &[Attached]) -> Result<(), BundleError> {
     for attached in attestations {
         let ascending = last.is_none_or(|last| last < attached.sha256);
         let sized = attached.length <= limits::ATTESTATION_BYTES_MAX;
-        if !ascending || !sized || !is_text(&attached.predicate_type) {
+        if !ascending || !sized || !is_uri(&attached.predicate_type) {
             return Err(wrong);
         }
         total = total.checked_add(attached.length).ok_or(wrong)?;
@@ -318,7 +324,7 @@ fn check_index(release: &Release) -> Result<(), BundleError> {
         && cut.min_bytes <= cut.avg_bytes
         && cut.avg_bytes <= cut.max_bytes
         && cut.max_bytes <= limits::CHUNK_PLAIN_BYTES_MAX;
-    if fits && summed && ordered && is_text(&cut.algorithm) { Ok(()) } else { Err(wrong) }
+    if fits && summed && ordered && is_name(&cut.algorithm) { Ok(()) } else { Err(wrong) }
 }
 
 #[cfg(test)]
@@ -373,9 +379,9 @@ mod tests {
 
     #[test]
     fn fields_at_their_bounds_are_good() {
-        let word = "x".repeat(128);
+        let licence = format!("LicenseRef-{}", "x".repeat(117));
         let attached = |number: u64, length: u64| Attached {
-            predicate_type: "p".to_owned(),
+            predicate_type: "p:x".to_owned(),
             sha256: Digest::from_bytes(
                 *[[0; 24].as_slice(), &number.to_be_bytes()]
                     .concat()
@@ -392,11 +398,13 @@ mod tests {
         change(&|r| r.name = "a-b.c_9".repeat(9) + "z");
         change(&|r| r.version = "9.A+b-".repeat(10) + "9999");
         change(&|r| r.min_release_counter = 7);
-        change(&|r| r.licences = vec![word.clone(); 256]);
-        change(&|r| r.requires.features = vec![word.clone(); 256]);
-        change(&|r| {
-            r.requires.runtime = Some(Runtime { min: "1.0.0".into(), max: Some("2.0.0".into()) });
-        });
+        change(&|r| r.licences = vec![licence.clone(); 256]);
+        change(&|r| r.requires.features = vec!["x".repeat(64); 256]);
+        for max in [None, Some("1.0.0".to_owned()), Some("1.0.1".to_owned())] {
+            change(&|r| {
+                r.requires.runtime = Some(Runtime { min: "1.0.0".into(), max: max.clone() })
+            });
+        }
         change(&|r| r.attestations = (0..3).map(|n| attached(n, 8 << 20)).collect());
         change(&|r| r.attestations = (0..256).map(|n| attached(n, 1)).collect());
         let mut bad = release(&["a"]);
@@ -457,17 +465,11 @@ mod tests {
         change("version", |r| r.version = "1 0".to_owned());
         change("release_counter", |r| r.release_counter = 0);
         change("min_release_counter", |r| r.min_release_counter = 8);
-        change("licences", |r| r.licences = vec!["a\nb".to_owned()]);
-        change("licences", |r| r.licences = vec!["x".repeat(129)]);
-        change("licences", |r| r.licences = vec!["x".to_owned(); 257]);
-        change("licences", |r| r.requires.features = vec!["x".to_owned(); 257]);
-        change("licences", |r| r.requires.features = vec![String::new()]);
-        change("requires", |r| {
-            r.requires.runtime = Some(Runtime { min: String::new(), max: None });
-        });
-        change("requires", |r| {
-            r.requires.runtime = Some(Runtime { min: "1".to_owned(), max: Some("ä".to_owned()) });
-        });
+        change("licences", |r| r.licences = vec!["MIT".to_owned(); 257]);
+        change("requires", |r| r.requires.features = vec!["x".to_owned(); 257]);
+        change("requires", |r| r.requires.features = vec![String::new()]);
+        change("requires", |r| r.requires.features = vec!["a b".to_owned()]);
+        change("requires", |r| r.requires.features = vec!["x".repeat(65)]);
         change("files", |r| r.files.clear());
         change("index", |r| r.index.plain_bytes = 2);
         change("index", |r| r.index.length = 0);
@@ -477,13 +479,32 @@ mod tests {
         change("index", |r| r.index.cut.avg_bytes = 1 << 17);
         change("index", |r| r.index.cut.min_bytes = 0);
         change("index", |r| r.index.cut.algorithm = String::new());
+        change("index", |r| r.index.cut.algorithm = "a b".to_owned());
         change("index", |r| (r.index.chunks, r.index.length) = (1 << 22, 32 + (104 << 22)));
         change("index", |r| r.files[0].size = u64::MAX);
         change("attestations", |r| {
             let attached =
-                Attached { predicate_type: "p".to_owned(), sha256: Digest::of(b""), length: 1 };
+                Attached { predicate_type: "p:x".to_owned(), sha256: Digest::of(b""), length: 1 };
             r.attestations = vec![attached.clone(), attached];
         });
+    }
+
+    #[test]
+    fn licences_and_versions_have_the_form_that_others_read() {
+        let mut bad = release(&["a"]);
+        bad.licences = vec!["MIT".to_owned(), "MIT OR".to_owned()];
+        assert_eq!(Manifest::new(bad), Err(BundleError::Licence { licence: 2 }));
+        for (min, max) in [
+            ("1.2", None),
+            ("1.2.3", Some("1.2.x")),
+            ("1.2.3", Some("1.2.2")),
+            ("1.10.0", Some("1.9.9")),
+        ] {
+            let mut bad = release(&["a"]);
+            let max = max.map(str::to_owned);
+            bad.requires.runtime = Some(Runtime { min: min.to_owned(), max });
+            assert_eq!(Manifest::new(bad), Err(BundleError::Runtime), "{min}");
+        }
     }
 
     #[test]

@@ -8,24 +8,53 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use cloister_attest::json;
+use cloister_bundle::container;
+use cloister_domain::Digest;
 use cloister_sealed::{Chance, Identity, Recipient, is_sealed, seal};
+use cloister_verify::target_path;
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{
+    files,
+    volume::{Volume, is_trust_alone},
+};
 
 /// Seals a finished volume in its place for `recipients`. What the importer had to sign is signed
 /// before: a sealed volume does not change any more.
 ///
 /// # Errors
-/// When it is sealed already, or cannot be read or written.
+/// When it is no volume, is sealed already, brings a release that its own metadata does not list, or
+/// cannot be read or written.
 pub fn volume(path: &Path, recipients: &[Recipient]) -> Result<()> {
     let shown = || format!("cannot read {}", path.display());
     let start = files::read_start(path, cloister_sealed::INTRO.len() as u64)?;
     ensure!(!is_sealed(&start), "{} is sealed already", path.display());
+    ensure!(
+        is_trust_alone(path)? || lists_itself(&Volume::open(path)?)?,
+        "{} is not admitted: it brings no metadata that lists its release, and nothing can be put into \
+         it once it is sealed; run `cloister-mint admit` with it first",
+        path.display()
+    );
     let plain = BufReader::with_capacity(1 << 20, File::open(path).with_context(shown)?);
     let shares = recipients.iter().map(|_| random()).collect::<Result<_>>()?;
     let chance = Chance { file_key: random()?, nonce: random()?, shares };
     files::write_whole(path, |out| Ok(seal(plain, recipients, &chance, out)?))
+}
+
+/// Whether the importer's list that a volume brings has its release.
+fn lists_itself(volume: &Volume) -> Result<bool> {
+    let release = volume.manifest.release();
+    let path = target_path(&release.name, &release.version);
+    let digest = Digest::of(&volume.envelope).to_string();
+    for (name, text) in container::entries(&volume.meta)? {
+        let list = name == "targets.json" || name.ends_with(".targets.json");
+        let file = if list { json::parse_strict(text, json::DEPTH_MAX)? } else { continue };
+        if file["signed"]["targets"][&path]["hashes"]["sha256"] == digest {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes an identity file (mode 0600) for an appliance; what to seal for.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
-    BundleError, Carried, Index, Manifest, VolumeHead,
+    BundleError, Carried, Foreign, Index, Manifest, START_BYTES, VolumeHead,
     container::{self, Member},
 };
 use cloister_domain::Digest;
@@ -71,7 +71,7 @@ impl Volume {
             members += 1;
             Ok(bytes)
         };
-        let head = VolumeHead::parse(&next(Member::Head)?)?;
+        let head = VolumeHead::parse(&next(Member::Head).map_err(|error| no_volume(path, error))?)?;
         let meta = next(Member::Meta)?;
         let envelope = next(Member::Manifest)?;
         let manifest = manifest(&envelope)?;
@@ -117,6 +117,27 @@ impl Volume {
         ensure!(end.len() == container::END_BYTES && container::is_zero(&end), BundleError::End);
         Ok(())
     }
+}
+
+/// Whether a volume says that it brings trust metadata and no release.
+pub(crate) fn is_trust_alone(path: &Path) -> Result<bool> {
+    let name = Member::Meta.name();
+    Ok(files::read_start(path, name.len() as u64)? == name.as_bytes())
+}
+
+/// Why a file whose first member cannot be read is no volume of a release, if its start says so.
+fn no_volume(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let Ok(start) = files::read_start(path, START_BYTES as u64) else { return error };
+    if let Some(kind) = Foreign::of(&start) {
+        return anyhow::Error::new(BundleError::Foreign(kind)).context(path.display().to_string());
+    }
+    if is_trust_alone(path).unwrap_or(false) {
+        return error.context(format!(
+            "{} brings trust metadata and no release; see it with `cloister import --inspect`",
+            path.display()
+        ));
+    }
+    error.context(path.display().to_string())
 }
 
 /// A volume that brings `meta`, trust metadata, and no release.

@@ -15,10 +15,13 @@ use cloister_mint::{
     build::{Package, Spec, VOLUME_BYTES},
     cli,
     importer::{Delegation, Importer},
+    inspect::inspect,
     keys::Holder,
+    seal,
     trust::{Folder, Roles},
-    volume::{Volume, replace_meta},
+    volume::{Volume, replace_meta, trust_volume},
 };
+use cloister_sealed::is_sealed;
 use cloister_verify::enrol;
 
 fn key(seed: u8) -> SigningKey {
@@ -174,6 +177,59 @@ fn an_admitted_volume_is_trusted_and_holds_the_tree() {
     let raw = volume.index.chunks().iter().filter(|chunk| chunk.codec == Codec::Raw).count();
     assert!(raw > 0 && raw < volume.index.chunks().len(), "noise is raw, text is packed");
     volume.check_chunks().unwrap();
+}
+
+#[test]
+fn a_file_of_another_kind_is_called_what_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("x.clb");
+    let told = |content: &[u8]| {
+        fs::write(&path, content).unwrap();
+        let inspected = inspect(&path, true, &mut Vec::new()).unwrap_err();
+        format!("{inspected:#}")
+    };
+    for (content, words) in [
+        (b"".as_slice(), "is empty"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\n", "cloister-mint seal"),
+        (b"\x7fELF\x02", "a program"),
+        (b"hello\n", "a text file"),
+    ] {
+        let said = told(content);
+        assert!(said.contains(words) && said.contains("not a Cloister volume"), "{said}");
+    }
+    let alone = told(&trust_volume(b"x").unwrap());
+    assert!(alone.contains("brings trust metadata and no release"), "{alone}");
+    assert!(!told(b"\x01\x02").contains("not a Cloister volume"));
+}
+
+#[test]
+fn only_an_admitted_volume_is_sealed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, folder) = (tree(scratch.path()), trust(&scratch.path().join("trust")));
+    let empty = container::archive([]).unwrap();
+    let volume = &build(&tree, 1, &scratch.path().join("out"), &empty, VOLUME_BYTES)[0];
+    let recipient = seal::create_identity(&scratch.path().join("identity")).unwrap();
+    let sealed = || seal::volume(volume, std::slice::from_ref(&recipient));
+    let refusal = |told: &str| {
+        let before = bytes(volume);
+        let refusal = format!("{:#}", sealed().unwrap_err());
+        assert!(refusal.contains(told), "{refusal}");
+        assert!(bytes(volume) == before, "nothing was changed");
+    };
+    refusal("cloister-mint admit");
+    // Metadata that lists another release.
+    let other = &build(&tree, 2, &scratch.path().join("other"), &empty, VOLUME_BYTES)[0];
+    admit(&folder, &Volume::open(other).unwrap().envelope).unwrap();
+    replace_meta(volume, &folder.meta().unwrap()).unwrap();
+    refusal("cloister-mint admit");
+    admit(&folder, &Volume::open(volume).unwrap().envelope).unwrap();
+    replace_meta(volume, &folder.meta().unwrap()).unwrap();
+    sealed().unwrap();
+    assert!(is_sealed(&bytes(volume)));
+    fs::write(volume, b"hello\n").unwrap();
+    refusal("a text file");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use clap::Parser as _;
 use cloister_domain::Secret;
-use cloister_mint::cli;
+use cloister_mint::{cli, volume::trust_volume};
 use cloister_sealed::{Identity, Opened, is_sealed};
 
 fn mint(words: &[&str]) -> anyhow::Result<String> {
@@ -40,7 +40,8 @@ fn volumes_are_sealed_in_their_places_for_several_appliances() {
     let keys = ["one", "two", "other"].map(path);
     let recipients = [0, 1, 2].map(|number| unsealing(&keys[number]));
     assert_eq!(fs::metadata(&keys[0]).unwrap().permissions().mode() & 0o777, 0o600);
-    let plain: Vec<u8> = (0..150_000u32).flat_map(u32::to_le_bytes).collect();
+    let content: Vec<u8> = (0..150_000u32).flat_map(u32::to_le_bytes).collect();
+    let plain = trust_volume(&content).unwrap();
     let (first, second) = (path("a.clb"), path("b.clb"));
     for volume in [&first, &second] {
         fs::write(volume, &plain).unwrap();

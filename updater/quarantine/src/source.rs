@@ -6,7 +6,7 @@ use std::{
 };
 
 use cloister_bundle::{
-    BundleError, Carried, VolumeHead,
+    BundleError, Carried, Foreign, START_BYTES, VolumeHead,
     container::{BLOCK_BYTES, Block, END_BYTES, Member, header, is_zero, padding, read_header},
     handover::Expected,
 };
@@ -82,8 +82,31 @@ impl<R: Read + Seek> Source<R> {
     /// a volume of trust metadata is read to its end.
     ///
     /// # Errors
-    /// As [`Source::place`].
+    /// As [`Source::place`]; [`BundleError::Foreign`] for a file that begins as one of another kind.
     pub fn opening(&mut self) -> Result<Opening, QuarantineError> {
+        let begin = self.reader.stream_position().map_err(QuarantineError::of_medium)?;
+        self.first().map_err(|error| {
+            let form = BundleError::Header { member: 0 };
+            let unread = |found: &BundleError| *found == form || *found == BundleError::Truncated;
+            if !matches!(&error, QuarantineError::Form(found) if unread(found)) {
+                return error;
+            }
+            // What cannot be read again keeps its first refusal.
+            let foreign = self.foreign(begin).ok().flatten();
+            foreign.map_or(error, |kind| BundleError::Foreign(kind).into())
+        })
+    }
+
+    /// What lies there instead of a volume, from its start, once that could not be read as one.
+    fn foreign(&mut self, begin: u64) -> io::Result<Option<Foreign>> {
+        let mut start = Vec::new();
+        self.reader.seek(SeekFrom::Start(begin))?;
+        let most = u64::try_from(START_BYTES).expect("a length fits 64 bits");
+        self.reader.by_ref().take(most).read_to_end(&mut start)?;
+        Ok(Foreign::of(&start))
+    }
+
+    fn first(&mut self) -> Result<Opening, QuarantineError> {
         let block = self.block()?;
         let meta = read_header(&block, &Member::Meta.name(), Member::Meta.bytes_max(), self.member);
         let Ok(bytes) = meta else {

@@ -26,6 +26,7 @@ pub(super) fn cases(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
     paths(base, sink)?;
     numbers(base, sink)?;
     words(base, sink)?;
+    forms(base, sink)?;
     envelopes(base, sink)?;
     signers(base, sink)
 }
@@ -250,6 +251,46 @@ fn numbers(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
         statement["predicate"]["release_counter"] = json!(counter);
         statement["predicate"]["min_release_counter"] = json!(least);
         give(base, sink, &format!("counter/{name}"), &statement)?;
+    }
+    Ok(())
+}
+
+/// Licences that are no expressions, and versions that are none.
+fn forms(base: &Base, sink: &mut Sink<'_>) -> Result<()> {
+    let expressions = [
+        "mit",
+        "MIT OR",
+        "OR MIT",
+        "MIT MIT",
+        "(MIT",
+        "MIT)",
+        "()",
+        "MIT WITH",
+        "MIT WITH MIT",
+        "MIT +",
+        "MIT or Apache-2.0",
+        "LicenseRef-",
+        "LicenseRef-a_b",
+        "DocumentRef-x",
+        "NOASSERTION",
+        " ",
+    ];
+    for (number, expression) in expressions.into_iter().enumerate() {
+        let mut statement = base.statement.clone();
+        statement["predicate"]["licences"] = json!(["MIT", expression]);
+        give(base, sink, &format!("licences/expression-{number}"), &statement)?;
+    }
+    for (number, version) in
+        ["", "0", "0.0", "00.0.0", "0.0.01", "v0.0.1", "0.0.1-", "0.0.1-rc.1", "0.0.1+b", "0.0.x"]
+            .into_iter()
+            .enumerate()
+    {
+        for runtime in [json!({"min": version}), json!({"min": "0.0.0", "max": version})] {
+            let which = if runtime["max"].is_null() { "min" } else { "max" };
+            let mut statement = base.statement.clone();
+            statement["predicate"]["requires"]["runtime"] = runtime;
+            give(base, sink, &format!("runtime/{which}-{number}"), &statement)?;
+        }
     }
     Ok(())
 }

@@ -142,7 +142,11 @@ fn what_is_wrong_with_a_volume_is_told_to_both_sides() {
         // The first member as a symbolic link.
         (changed(156, b'2'), "bundle.container.header"),
         (good[..good.len() - 1].to_vec(), "bundle.container.truncated"),
-        (Vec::new(), "bundle.container.truncated"),
+        (good[..100].to_vec(), "bundle.container.truncated"),
+        // Of another kind, of which nothing more than that is read.
+        (Vec::new(), "bundle.container.foreign"),
+        (b"\x1f\x8b\x08 and more".to_vec(), "bundle.container.foreign"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\n".to_vec(), "bundle.container.foreign"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let volume = folder.path().join("x.clb");

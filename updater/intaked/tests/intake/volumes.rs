@@ -127,7 +127,7 @@ fn what_is_no_volume_is_recorded_and_the_others_are_read() {
         assert!(matches!(medium(&events).volumes[0].fate, Fate::Refused(_)));
         assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
     });
-    let code = "bundle.container.truncated".to_owned();
+    let code = "bundle.container.foreign".to_owned();
     let told = updaterd.told();
     assert_eq!(told[0], Told::Abort { code, resumable: false });
     assert!(matches!(told[1], Told::Complete(_)));

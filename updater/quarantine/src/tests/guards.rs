@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
 };
 
-use cloister_bundle::limits::CARRIED_BYTES_MAX;
+use cloister_bundle::{BundleError, Foreign, limits::CARRIED_BYTES_MAX};
 
 use super::*;
 
@@ -57,6 +57,38 @@ fn a_member_that_is_larger_than_its_kind_may_be_is_not_read() {
     let mut source = source(block.to_vec());
     assert!(source.carried(chunks).expect("nothing is read yet").is_none());
     assert_eq!(source.read_bytes(), ByteCount(512));
+}
+
+#[test]
+fn a_file_of_another_kind_is_called_what_it_is() {
+    let told = |bytes: Vec<u8>| match source(bytes).opening() {
+        Err(QuarantineError::Form(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    for (begin, kind) in [
+        (b"".as_slice(), Foreign::Empty),
+        (b"\x1f\x8b\x08", Foreign::Gzip),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\n", Foreign::AgeArmour),
+        (b"\x7fELF", Foreign::Elf),
+        (b"a letter\n", Foreign::Text),
+    ] {
+        assert_eq!(told(begin.to_vec()), BundleError::Foreign(kind));
+        if !begin.is_empty() && kind != Foreign::Text {
+            let long = [begin, &[0xee; 2000]].concat();
+            assert_eq!(told(long), BundleError::Foreign(kind));
+        }
+    }
+    let mut disc = vec![0; 40_000];
+    disc[32_769..32_774].copy_from_slice(b"CD001");
+    assert_eq!(told(disc), BundleError::Foreign(Foreign::Iso));
+    // A volume that was cut or damaged stays one, and so does what nobody knows.
+    let whole = member(Member::Head, b"{}");
+    assert_eq!(told(whole[..100].to_vec()), BundleError::Truncated);
+    let mut damaged = whole;
+    damaged[1] ^= 1;
+    assert_eq!(told(damaged), BundleError::Header { member: 0 });
+    assert_eq!(told(vec![0xee; 2000]), BundleError::Header { member: 0 });
+    assert_eq!(told(vec![0xee; 20]), BundleError::Truncated);
 }
 
 #[test]
