@@ -7,6 +7,7 @@ mod approve;
 mod ask;
 mod corpus;
 mod failure;
+mod fit;
 mod http;
 mod import;
 mod inventory;

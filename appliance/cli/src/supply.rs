@@ -5,11 +5,10 @@ use std::{io::Write, path::Path};
 use cloister_config::{Config, Role};
 use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId};
-use cloister_wire::fit::{Measure, Term};
 use cloister_wire::intake::Trusted;
 use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
 
-use crate::{Failure, ask_daemon, print_json, records, say};
+use crate::{Failure, ask_daemon, fit, print_json, records, say};
 
 /// Words of a digest that officers compare aloud when they enrol a root: 128 bits.
 const ROOT_WORDS: usize = 16;
@@ -95,14 +94,11 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
         None => say!(out, "trust root  none; enrol one with `cloister enrol FILE`"),
     }
     if let Some(trust) = &status.trust {
-        let stick = match trust.stick {
-            0 => String::new(),
-            number => format!("  stick {number}"),
-        };
+        let stick = last_stick(trust.stick);
         let time = trust.time_floor.as_ref().map(|time| format!("  at least {time}"));
         say!(
             out,
-            "trust       root v{}  list v{}{stick}{}",
+            "trust       root v{}  list v{}  {stick}{}",
             trust.root_version,
             trust.targets_version,
             time.unwrap_or_default()
@@ -138,11 +134,20 @@ pub(crate) fn show_trusted(trusted: &Trusted, out: &mut dyn Write) -> Result<(),
         (true, false) => "is newer; nothing was taken",
         (false, _) => "is no newer than what is held",
     };
-    say!(out, "trust       root v{root_version}  list v{targets_version}  stick {stick}: {what}");
+    let stick = last_stick(*stick);
+    say!(out, "trust       root v{root_version}  list v{targets_version}  {stick}: {what}");
     for generation in revoked {
         say!(out, "taken back  {}", generation.0.short());
     }
     Ok(())
+}
+
+/// Sticks are numbered from 1; 0 says that none that was read had a number.
+fn last_stick(number: u64) -> String {
+    match number {
+        0 => "no numbered stick yet".to_owned(),
+        number => format!("last stick {number}"),
+    }
 }
 
 fn state_words(import: &Import) -> String {
@@ -201,37 +206,7 @@ pub(crate) fn show_summary(
         summary.stored_bytes,
         summary.present_bytes
     );
-    show_fit(&summary.fit, out)
-}
-
-/// The fit worksheet: each term with what is needed, what is there and what is left over.
-fn show_fit(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
-    if fit.is_empty() {
-        return Ok(());
-    }
-    say!(out, "{:<18} {:>16} {:>16} {:>16}  verdict", "fit", "needed", "there", "margin");
-    for term in fit {
-        let verdict = if term.holds() { "good" } else { "NOT GOOD" };
-        match &term.measure {
-            Measure::Amount { needed, reserve, there, .. } => {
-                let needed = needed.saturating_add(*reserve);
-                let there = there.map_or_else(|| "unknown".to_owned(), |there| there.to_string());
-                let margin = term.margin();
-                let margin = margin.map_or_else(|| "-".to_owned(), |margin| margin.to_string());
-                say!(out, "  {:<16} {needed:>16} {there:>16} {margin:>16}  {verdict}", term.name);
-            }
-            Measure::Words { needed, missing } => {
-                let count = needed.len();
-                let there = count - missing.len().min(count);
-                say!(out, "  {:<16} {count:>16} {there:>16} {:>16}  {verdict}", term.name, "-");
-                for word in needed {
-                    let mark = if missing.contains(word) { "missing" } else { "there  " };
-                    say!(out, "    {mark}  {word}");
-                }
-            }
-        }
-    }
-    Ok(())
+    fit::show(&summary.fit, out)
 }
 
 /// What the inspection said: one line, and one for each file that was refused or not scanned.

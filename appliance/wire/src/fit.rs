@@ -21,7 +21,9 @@ pub enum Measure {
     Amount {
         /// `bytes` or `files`.
         unit: String,
-        /// What the release takes.
+        /// What the release takes, by what for.
+        parts: Vec<Part>,
+        /// What the release takes: the sum of the parts.
         needed: u64,
         /// What must be left over.
         reserve: u64,
@@ -37,7 +39,30 @@ pub enum Measure {
     },
 }
 
+/// One part of an amount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// What it is for, in a person's words.
+    pub what: String,
+    /// How much, in the term's unit.
+    pub amount: u64,
+}
+
 impl Term {
+    /// A term whose need is the sum of its parts; a sum beyond `u64` is the greatest.
+    #[must_use]
+    pub fn amount(
+        name: &str,
+        unit: &str,
+        parts: Vec<Part>,
+        reserve: u64,
+        there: Option<u64>,
+    ) -> Self {
+        let needed = parts.iter().map(|part| part.amount).fold(0, u64::saturating_add);
+        let measure = Measure::Amount { unit: unit.to_owned(), parts, needed, reserve, there };
+        Self { name: name.to_owned(), measure }
+    }
+
     /// Whether it holds.
     #[must_use]
     pub fn holds(&self) -> bool {

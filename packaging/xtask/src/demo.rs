@@ -137,7 +137,10 @@ fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
         if facility.stage.has_journal() { "a private journald" } else { "JSON lines on stderr" };
     story.tell(&format!("they log to {place}"))?;
     let enrolled = facility.enrol()?;
-    story.tell(&format!("root {} is record 0", text(&enrolled, "/enrolled/root")))?;
+    story.tell(&format!(
+        "the root file, sha256 {}, is record 0",
+        text(&enrolled, "/enrolled/root")
+    ))?;
     story.tell("in words, which the officers compare with the paper that came by another way:")?;
     let words: Vec<&str> = text(&enrolled, "/words").split(' ').collect();
     for line in words.chunks(8) {
@@ -146,26 +149,31 @@ fn import(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
 
     story.chapter("A stick is plugged in; the import is killed in the middle and goes on")?;
     let stick = Stick::plug_in(facility.home(), "stick-1", std::slice::from_ref(&demo.first))?;
-    story.tell(stick.way().words())?;
+    story.tell(&format!("the stick: {}", stick.way().words()))?;
     interrupt(facility, stick.folder())?;
-    story.tell("intaked was killed while it copied")?;
+    story.tell(
+        "intaked, which reads the stick, was killed while it copied; the same command again:",
+    )?;
     let outcome = facility.import(stick.folder())?;
     let seen = outcome.seen()?;
     story.tell(&format!(
-        "signed by {}, root version {}",
+        "the release is signed by {}, whom the root of version {} knows",
         list(&seen["signers"]),
         seen["root_version"]
     ))?;
     let import = outcome.done()?.clone();
-    story.tell(&format!("generation {}", text(&import, "/summary/generation")))?;
+    story.tell(&format!(
+        "it came in whole, as generation {}",
+        text(&import, "/summary/generation")
+    ))?;
 
-    story.chapter("The candidate is judged in the idle engine")?;
+    story.chapter("What the idle engine measured of the candidate, and the bounds")?;
     tell_figures(&import, story)?;
 
     story.chapter("One approver alone is refused; two are enough")?;
     let number = import_number(&import)?;
     facility.approve_as(APPROVERS[0], &number)?.done()?;
-    refused(&facility.cloister(&["activate", &number])?, "one of two", story)?;
+    refused(&facility.cloister(&["activate", &number])?, "with one of two approvals", story)?;
     facility.approve_as(APPROVERS[1], &number)?.done()?;
     let switched = facility.cloister(&["activate", &number])?;
     tell_switch(switched.done()?, story)
@@ -204,7 +212,8 @@ fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
     let said = demo.client(&key, &["models"])?;
     story.tell(&format!("models: {}", list(&said["models"])))?;
     let said = demo.client(&key, &["stream", "Tell me about a pump.", "--max-tokens", "24"])?;
-    story.tell(&format!("streamed {} pieces, {} tokens", said["pieces"], said["tokens"]))?;
+    story
+        .tell(&format!("an answer came in {} pieces, {} tokens", said["pieces"], said["tokens"]))?;
     if demo.embedding.is_some() {
         let said = demo.client(&key, &["embed", "a cat", "a kitten"])?;
         story.tell(&format!("embeddings of width {}", said["width"]))?;
@@ -212,12 +221,15 @@ fn serve(demo: &Demo, story: &mut Story<'_>) -> Result<PathBuf> {
     let said = demo.client(&key, &["ask", QUESTION])?;
     story.tell(&format!("\"{QUESTION}\" -> {}", said["answer"]))?;
     let id = text(&said, "/citations/0/id").to_owned();
-    story.tell(&format!("cites {id} (label {})", text(&said, "/citations/0/label")))?;
+    story.tell(&format!("it cites passage {id} (label {})", text(&said, "/citations/0/label")))?;
     let opened = demo.client(&key, &["cite", &id])?;
-    story.tell(&format!("the citation opens: {} bytes of text", text(&opened, "/text").len()))?;
+    story.tell(&format!(
+        "the passage can be opened: {} bytes of text",
+        text(&opened, "/text").len()
+    ))?;
     let said = demo.client(&key, &["ask", "Which wine goes with zebra pralines?"])?;
     ensure!(said["evidence"] == false, "an answer without evidence: {said}");
-    story.tell(&format!("no hit -> {}", text(&said, "/answer")))?;
+    story.tell(&format!("asked about what no document holds -> {}", text(&said, "/answer")))?;
     let said = demo.client(&key, &["ask", "How much does the hall crane lift?"])?;
     let labels = said["citations"].as_array().context("no citations")?;
     ensure!(
@@ -253,7 +265,7 @@ fn own_documents(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     let deleted = facility.cloister(&["corpus", "delete", text(cited, "/document")])?;
     let receipt = deleted.done()?;
     story.tell(&format!(
-        "deleted; receipt {} over {} passages",
+        "that document was deleted: receipt {}, {} passages",
         text(receipt, "/removed"),
         receipt["chunks"]
     ))
@@ -299,7 +311,9 @@ fn switch(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     }
     for (generation, (count, _)) in &answers {
         let short: String = generation.chars().take(12).collect();
-        story.tell(&format!("{count} answers by {short}, every one its own; none failed"))?;
+        story.tell(&format!(
+            "asked all the while: {count} answers came from {short}, each of them its own; none failed"
+        ))?;
     }
     Ok(())
 }
@@ -388,7 +402,7 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     let export = facility.home().join("export");
     facility.cloister(&["records", "export", utf8(&export)?])?.done()?;
     let Head { size, root, log_key } = head(facility)?;
-    story.tell(&format!("{size} records, tree head {root}"))?;
+    story.tell(&format!("exported: {size} records, their tree's head {root}"))?;
     ensure!(second_verifier(demo, &export, &log_key)?, "the second verifier refuses the export");
     story.tell("audit.py: every signature, leaf, root and checkpoint holds")?;
     let checkpoint = export.join("checkpoint");
@@ -399,7 +413,7 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     fs::write(&checkpoint, bad)?;
     ensure!(!second_verifier(demo, &export, &log_key)?, "a flipped byte was not found");
     fs::write(&checkpoint, good)?;
-    story.tell("one flipped byte, and it refuses")
+    story.tell("with one byte of the export changed it refuses")
 }
 
 fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
@@ -486,13 +500,14 @@ impl Demo {
 fn tell_figures(import: &Value, story: &mut Story<'_>) -> Result<()> {
     for measured in import["figures"].as_array().context("no figures")? {
         let (title, write) = figure(text(measured, "/name"));
-        let value = |name: &str| measured[name].as_i64().map_or_else(|| "-".to_owned(), write);
-        story.tell(&format!(
-            "{title:<27} {:>19}  active {:>19}  bound {:>19}",
-            value("candidate"),
-            value("active"),
-            value("bound")
-        ))?;
+        let value = |name: &str| measured[name].as_i64().map(write);
+        let candidate = value("candidate").context("a figure without a value")?;
+        let beside = [("active", "the active one"), ("bound", "bound")].map(|(name, words)| {
+            value(name).map_or_else(String::new, |value| format!("{words} {value}"))
+        });
+        let [active, bound] = beside;
+        let line = format!("{title:<27} {candidate:>19}   {bound:<26} {active}");
+        story.tell(line.trim_end())?;
     }
     Ok(())
 }

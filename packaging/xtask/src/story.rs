@@ -65,7 +65,9 @@ pub(crate) fn figure(name: &str) -> (&str, fn(i64) -> String) {
     match name {
         "evaluation-set" => ("evaluation set", |given| yes(given, "given", "none")),
         "finite-logits" => ("logits are finite", |finite| yes(finite, "yes", "no")),
-        "completion-tokens" => ("a completion", |tokens| format!("{tokens} tokens")),
+        "completion-tokens" => ("a completion", |tokens| {
+            format!("{tokens} token{}", if tokens == 1 { "" } else { "s" })
+        }),
         "load-microseconds" => ("loading", |time| format!("{} ms", time / 1000)),
         "heldout-millibits-per-byte" => {
             ("held-out text", |bits| format!("{} bits per byte", thousandths(bits)))

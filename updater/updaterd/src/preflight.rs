@@ -1,10 +1,10 @@
 //! Whether a release fits this machine and this facility, before its first chunk is read: the terms of
 //! the worksheet, and the refusal by the first one that does not hold.
 
-use cloister_bundle::{Manifest, Release};
+use cloister_bundle::{Manifest, Release, normal_version};
 use cloister_config::{Role, Update};
 use cloister_domain::{ByteCount, Class, Coded, Slot};
-use cloister_wire::fit::{Measure, Term};
+use cloister_wire::fit::{Measure, Part, Term};
 use nix::sys::{statvfs::statvfs, sysinfo::sysinfo};
 
 use crate::{core::Core, error::ActError};
@@ -12,6 +12,8 @@ use crate::{core::Core, error::ActError};
 /// What the engine of this version can do: architectures (`services/model/src/arch`) and element types
 /// for which there are kernels.
 const ABILITIES: [&str; 7] = ["bert", "bf16", "f16", "f32", "llama", "q8_0", "qwen2"];
+/// What is set aside for folders, in inodes.
+const FOLDERS_MAX: u64 = 64;
 /// The version of the whole appliance.
 const RUNTIME: &str = env!("CARGO_PKG_VERSION");
 /// Names for kinds of evidence, for which a facility may ask in short; the URI begins as given.
@@ -123,18 +125,41 @@ fn terms(update: &Update, release: &Release, present: u64, here: Here) -> Vec<Te
     let files = u64::try_from(release.files.len()).unwrap_or(u64::MAX);
     let weights = weights(release);
     let needs = &release.requires;
-    let disk = new.saturating_mul(here.copies);
+    let again = new.saturating_mul(here.copies.saturating_sub(1));
+    let mut disk = vec![part("still to be written", new)];
+    if here.copies > 1 {
+        disk.push(part("copied to the shelf meanwhile", again));
+    }
+    let mapped = || part("the release's weights", weights);
+    let alone = match needs.ram_bytes > weights {
+        true => part("as the publisher states", needs.ram_bytes),
+        false => mapped(),
+    };
     vec![
-        bytes("disk", disk, update.reserve_bytes.0, Some(here.free_bytes)),
+        Term::amount("disk", "bytes", disk, update.reserve_bytes.0, Some(here.free_bytes)),
         // A name in quarantine, one among the objects, one in the tree; folders beside.
-        amount("inodes", "files", files.saturating_mul(3).saturating_add(64), 0, here.inodes),
-        bytes("ram", needs.ram_bytes.max(weights), 0, here.memory_bytes),
+        Term::amount(
+            "inodes",
+            "files",
+            vec![
+                part("in quarantine", files),
+                part("on the shelf", files.saturating_mul(2)),
+                part("folders, at most", FOLDERS_MAX),
+            ],
+            0,
+            here.inodes,
+        ),
+        bytes("ram", [alone], here.memory_bytes),
         // The candidate is judged while the active release serves.
-        bytes("ram-while-judged", weights.saturating_add(here.active_bytes), 0, here.memory_bytes),
-        bytes("vram", needs.vram_bytes, 0, here.accelerator_bytes),
+        bytes(
+            "ram-while-judged",
+            [mapped(), part("the active release's weights", here.active_bytes)],
+            here.memory_bytes,
+        ),
+        bytes("vram", [part("as the publisher states", needs.vram_bytes)], here.accelerator_bytes),
         words("runtime", runtime_words(release), runtime_holds),
         words("features", needs.features.clone(), |word| ABILITIES.contains(&word)),
-        words("licence", release.licences.clone(), |word| licence_holds(update, word)),
+        words("licence", licences(update, release), |word| licence_holds(update, word)),
         words("attestations", update.attestations_required.clone(), |word| {
             evidence_holds(release, word)
         }),
@@ -163,13 +188,13 @@ pub(crate) fn judge(terms: &[Term]) -> Result<(), Lacking> {
     })
 }
 
-fn amount(name: &str, unit: &str, needed: u64, reserve: u64, there: Option<u64>) -> Term {
-    let measure = Measure::Amount { unit: unit.to_owned(), needed, reserve, there };
-    Term { name: name.to_owned(), measure }
+fn part(what: &str, amount: u64) -> Part {
+    Part { what: what.to_owned(), amount }
 }
 
-fn bytes(name: &str, needed: u64, reserve: u64, there: Option<u64>) -> Term {
-    amount(name, "bytes", needed, reserve, there)
+/// Bytes of which nothing need be left over.
+fn bytes<const N: usize>(name: &str, parts: [Part; N], there: Option<u64>) -> Term {
+    Term::amount(name, "bytes", parts.into(), 0, there)
 }
 
 fn words(name: &str, needed: Vec<String>, holds: impl Fn(&str) -> bool) -> Term {
@@ -220,22 +245,25 @@ fn runtime_words(release: &Release) -> Vec<String> {
 }
 
 fn runtime_holds(word: &str) -> bool {
-    let here = version(RUNTIME);
+    let here = normal_version(RUNTIME);
     match word.rsplit_once(' ') {
-        Some(("at least", least)) => version(least).is_some_and(|least| here >= Some(least)),
-        Some(("at most", most)) => version(most).is_some_and(|most| here <= Some(most)),
+        Some(("at least", least)) => normal_version(least).is_some_and(|least| here >= Some(least)),
+        Some(("at most", most)) => normal_version(most).is_some_and(|most| here <= Some(most)),
         _ => false,
     }
 }
 
-/// Three numbers with points between; anything else is no version.
-fn version(text: &str) -> Option<[u32; 3]> {
-    let numbers = text.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u32>>>()?;
-    numbers.try_into().ok()
+/// The licences that must be allowed. Where the facility has a list, a release that states none does not
+/// get around it.
+fn licences(update: &Update, release: &Release) -> Vec<String> {
+    if release.licences.is_empty() && !update.licences_allowed.is_empty() {
+        return vec!["one that is stated".to_owned()];
+    }
+    release.licences.clone()
 }
 
 /// Whether the facility's list allows an SPDX expression: enough of its licences are listed. An empty
-/// list allows everything, also what is no expression.
+/// list allows every one.
 fn licence_holds(update: &Update, expression: &str) -> bool {
     let allowed = &update.licences_allowed;
     let listed = |licence: &spdx::LicenseReq| allowed.contains(&licence.to_string());
@@ -263,11 +291,16 @@ mod tests {
 
     #[test]
     fn a_term_holds_when_needs_and_reserve_are_met() {
+        let bytes = |name: &str, needed: u64, reserve: u64, there: Option<u64>| {
+            Term::amount(name, "bytes", vec![part("", needed)], reserve, there)
+        };
         assert!(bytes("disk", 6, 4, Some(10)).holds());
         let short = bytes("disk", 7, 4, Some(10));
         assert_eq!((short.holds(), short.margin()), (false, Some(-1)));
         assert!(bytes("vram", 7, 0, None).holds(), "what the machine does not say refuses nothing");
         assert!(!bytes("ram", u64::MAX, u64::MAX, Some(u64::MAX)).holds());
+        let parts = vec![part("", 6), part("", u64::MAX)];
+        assert!(!Term::amount("ram", "bytes", parts, 0, Some(u64::MAX - 1)).holds());
         let code = |name: &str| judge(&[bytes(name, 2, 0, Some(1))]).expect_err("lacking").code();
         for (name, expected) in [
             ("disk", "preflight.disk"),
@@ -382,7 +415,15 @@ mod tests {
         ] {
             assert_eq!(licence_holds(&listed, expression), holds, "{expression}");
         }
+        let licences = |update: &Update| licences(update, &release());
+        assert_eq!(
+            licences(&listed),
+            ["one that is stated"],
+            "no licence at all is not a good one"
+        );
+        assert!(!licence_holds(&listed, &licences(&listed)[0]));
         let any = Config::parse("").expect("valid").update;
+        assert!(licences(&any).is_empty());
         assert!(licence_holds(&any, "anything I like"));
     }
 
@@ -398,6 +439,6 @@ mod tests {
         ] {
             assert_eq!(runtime_holds(word), holds, "{word}");
         }
-        assert!(version("0.10.0") > version("0.9.9"));
+        assert!(normal_version("0.10.0") > normal_version("0.9.9"));
     }
 }

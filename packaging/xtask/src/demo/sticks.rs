@@ -32,18 +32,22 @@ fn thin(facility: &Facility, embedding: Option<&Path>, story: &mut Story<'_>) ->
     let receipt = facility.home().join("receipt");
     let said = facility.cloister(&["inventory", utf8(&receipt)?])?;
     let said = said.done()?;
-    story.tell(&format!("a receipt of {} chunks, signed by the host key", said["chunks"]))?;
+    story.tell(&format!(
+        "the enclave's receipt, signed by its host key: it holds {} chunks",
+        said["chunks"]
+    ))?;
     let tree = with_ledger(facility, embedding, "thin", 1 << 20)?;
     let words = ["--thin", utf8(&receipt)?, "--host-key", text(said, "/host_key")];
     let planned = facility.mint(&[&["plan", utf8(&tree)?][..], &words].concat())?;
+    story.tell("on the connected side `cloister-mint plan` counts what a volume must carry:")?;
     for line in planned.lines() {
-        story.tell(line)?;
+        story.tell(&format!("  {line}"))?;
     }
     let volumes = facility.publish_with(&tree, "6.0.0", 6, &words)?;
     let stick = Stick::plug_in(facility.home(), "stick-thin", &volumes)?;
     let outcome = facility.import(stick.folder())?;
     outcome.done()?;
-    story.tell("the rest was read off the shelf and hashed again; the candidate was judged")
+    story.tell("imported: the other chunks were read off the shelf and hashed again, and the whole was judged")
 }
 
 fn spanning(facility: &Facility, embedding: Option<&Path>, story: &mut Story<'_>) -> Result<()> {
@@ -53,14 +57,25 @@ fn spanning(facility: &Facility, embedding: Option<&Path>, story: &mut Story<'_>
         facility.publish_with(&tree, "7.0.0", 7, &["--volume-bytes", VOLUME_BYTES])?;
     let second = volumes.pop().context("no volume")?;
     ensure!(!volumes.is_empty(), "one volume spans no sticks");
+    let first = volumes.len();
+    story.tell(&format!(
+        "{} small volumes: one stick has the last of them, the other the first {first}",
+        first + 1
+    ))?;
     let stick = Stick::plug_in(facility.home(), "stick-b", &[second])?;
     let outcome = facility.import(stick.folder())?;
     ensure!(outcome.is_refused_with("intake.volume.more"), "{:?}", outcome.code());
-    story.tell(text(problem(&outcome)?, "/message"))?;
+    story.tell(
+        "the stick with the last volume; what the shelf has already is not asked for again:",
+    )?;
+    story.tell(&format!("  {}", text(problem(&outcome)?, "/message")))?;
     let stick = Stick::plug_in(facility.home(), "stick-a", &volumes)?;
     let outcome = facility.import(stick.folder())?;
     let import = outcome.done()?;
-    story.tell(&format!("the other stick: generation {}", text(import, "/summary/generation")))
+    story.tell(&format!(
+        "the other stick: the release is whole, generation {}",
+        text(import, "/summary/generation")
+    ))
 }
 
 fn problem(outcome: &Outcome) -> Result<&Value> {

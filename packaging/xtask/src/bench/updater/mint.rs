@@ -22,6 +22,7 @@ pub(super) fn measure(
     log: &mut dyn Write,
 ) -> Result<Vec<Figure>> {
     let ours = ours(room, tree)?;
+    writeln!(log, "mint.bf16: the volumes of {RUNS} builds are the same to the byte")?;
     tell(log, "mint.bf16.cpu ours", &each(&ours, CPU))?;
     tell(log, "mint.bf16.memory ours", &each(&ours, PEAK))?;
     let cpu = || Figure::new("mint.bf16.cpu", "s", &each(&ours, CPU));
