@@ -14,7 +14,7 @@ pub(crate) fn show(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
     if fit.is_empty() {
         return Ok(());
     }
-    say!(out, "{:<34} {:>14} {:>14} {:>14}  verdict", "fit", "needed", "there", "left over");
+    say!(out, "{:<34} {:>16} {:>16} {:>16}  verdict", "fit", "needed", "there", "left over");
     for term in fit {
         let verdict = if term.holds() { "good" } else { "NOT GOOD" };
         let name = plain_name(&term.name);
@@ -23,12 +23,12 @@ pub(crate) fn show(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
                 let sum = amount(unit, needed.saturating_add(*reserve));
                 let there = there.map_or_else(|| "not known".to_owned(), |all| amount(unit, all));
                 let left = term.margin().map_or_else(|| "-".to_owned(), |left| signed(unit, left));
-                say!(out, "  {name:<32} {sum:>14} {there:>14} {left:>14}  {verdict}");
+                say!(out, "  {name:<32} {sum:>16} {there:>16} {left:>16}  {verdict}");
                 for Part { what, amount: part } in parts {
-                    say!(out, "    {what:<30} {:>14}", amount(unit, *part));
+                    say!(out, "    {what:<30} {:>16}", amount(unit, *part));
                 }
                 if *reserve > 0 {
-                    say!(out, "    {:<30} {:>14}", "reserve, kept free", amount(unit, *reserve));
+                    say!(out, "    {:<30} {:>16}", "reserve, kept free", amount(unit, *reserve));
                 }
             }
             Measure::Words { needed, missing } => {
@@ -37,7 +37,7 @@ pub(crate) fn show(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
                     0 => ("none asked".to_owned(), "-".to_owned()),
                     asked => (format!("{asked} asked"), format!("{met} met")),
                 };
-                say!(out, "  {name:<32} {asked:>14} {met:>14} {:>14}  {verdict}", "-");
+                say!(out, "  {name:<32} {asked:>16} {met:>16} {:>16}  {verdict}", "-");
                 for word in needed {
                     let mark = if missing.contains(word) { "MISSING" } else { "met    " };
                     say!(out, "    {mark}  {word}");
@@ -59,7 +59,7 @@ fn plain_name(term: &str) -> &str {
         "runtime" => "runtime, the appliance's version",
         "features" => "features of the engine",
         "licence" => "licence, by the facility's list",
-        "attestations" => "attestations, as the facility asks",
+        "attestations" => "attestations that are asked for",
         other => other,
     }
 }
@@ -108,20 +108,27 @@ mod tests {
         let mut out = Vec::new();
         show(&fit, &mut out).expect("written");
         let expected = "\
-fit                                        needed          there      left over  verdict
-  disk, free                              8.0 GiB        7.0 GiB       -1.0 GiB  NOT GOOD
-    in quarantine                         3.0 GiB
-    copied to the shelf                   3.0 GiB
-    reserve, kept free                    2.0 GiB
-  inodes, one for each file             464 files     1000 files      536 files  good
-    files                               464 files
-  vram, of an accelerator                     0 B      not known              -  good
-    as the publisher states                   0 B
-  runtime, the appliance's version     none asked              -              -  good
-  features of the engine                  2 asked          1 met              -  NOT GOOD
+fit                                          needed            there        left over  verdict
+  disk, free                                8.0 GiB          7.0 GiB         -1.0 GiB  NOT GOOD
+    in quarantine                           3.0 GiB
+    copied to the shelf                     3.0 GiB
+    reserve, kept free                      2.0 GiB
+  inodes, one for each file               464 files       1000 files        536 files  good
+    files                                 464 files
+  vram, of an accelerator                       0 B        not known                -  good
+    as the publisher states                     0 B
+  runtime, the appliance's version       none asked                -                -  good
+  features of the engine                    2 asked            1 met                -  NOT GOOD
     met      llama
     MISSING  warp
 ";
         assert_eq!(String::from_utf8(out).expect("text"), expected);
+        for term in ["disk", "inodes", "ram", "ram-while-judged", "vram", "runtime", "features"]
+            .into_iter()
+            .chain(["licence", "attestations"])
+        {
+            let name = plain_name(term);
+            assert!(name != term && name.len() <= 32, "{name}: the columns stand below each other");
+        }
     }
 }

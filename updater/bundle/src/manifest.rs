@@ -414,6 +414,7 @@ mod tests {
             vec![attached(0, (8 << 20) + 1)],
             vec![attached(2, 1), attached(1, 1)],
             vec![Attached { predicate_type: String::new(), ..attached(0, 1) }],
+            vec![Attached { predicate_type: "a claim".to_owned(), ..attached(0, 1) }],
         ] {
             bad.attestations = attestations;
             let refusal = Err(BundleError::Release { field: "attestations" });
