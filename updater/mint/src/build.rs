@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use cloister_attest::Signer;
 use cloister_bundle::{
-    Attached, Carried, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release, Requires,
-    Runtime, VolumeHead, container, limits, receipt::ContentIds, volume_file_name,
+    Attached, BundleError, Carried, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release,
+    Requires, Runtime, VolumeHead, container, limits, receipt::ContentIds, volume_file_name,
 };
 use cloister_domain::{Digest, Hasher};
 
@@ -132,6 +132,9 @@ impl Package {
         publishers: &[S],
         spool_folder: &Path,
     ) -> Result<Self> {
+        let mut attestations = spec.attestations.clone();
+        attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
+        check_words(spec, &attestations)?;
         let mut spool = tempfile::tempfile_in(spool_folder).context("no place for the chunks")?;
         let mut cutter = Cutter::new(&mut spool)?;
         let mut entries = Vec::new();
@@ -140,8 +143,6 @@ impl Package {
             entries.push(entry);
         }
         let index = Index::new(cutter.chunks, &entries)?;
-        let mut attestations = spec.attestations.clone();
-        attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
         let manifest = Manifest::new(release(spec, entries, &index, &attestations))?;
         let unsigned = manifest.envelope();
         let envelope =
@@ -225,6 +226,16 @@ impl Package {
         let parts = [limits::HEAD_BYTES_MAX, meta, envelope, index, carried];
         let total: u64 = parts.into_iter().chain(attested).map(member_bytes).sum();
         Ok(total + container::END_BYTES as u64)
+    }
+}
+
+/// Refuses what the manifest may not say before the tree is read, which takes minutes: of a release
+/// without files all must be good but that it has none.
+fn check_words(spec: &Spec, attestations: &[(String, Vec<u8>)]) -> Result<()> {
+    let none = Index::new(Vec::new(), &[])?;
+    match Manifest::new(release(spec, Vec::new(), &none, attestations)) {
+        Err(BundleError::Release { field: "files" }) | Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

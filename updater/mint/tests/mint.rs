@@ -9,7 +9,7 @@ use std::{
 
 use clap::Parser as _;
 use cloister_attest::SigningKey;
-use cloister_bundle::{Codec, container};
+use cloister_bundle::{BundleError, Codec, container};
 use cloister_domain::{Coded as _, Digest, Secret};
 use cloister_mint::{
     build::{Package, Spec, VOLUME_BYTES},
@@ -177,6 +177,23 @@ fn an_admitted_volume_is_trusted_and_holds_the_tree() {
     let raw = volume.index.chunks().iter().filter(|chunk| chunk.codec == Codec::Raw).count();
     assert!(raw > 0 && raw < volume.index.chunks().len(), "noise is raw, text is packed");
     volume.check_chunks().unwrap();
+}
+
+#[test]
+fn what_a_manifest_may_not_say_is_refused_before_the_tree_is_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let absent = scratch.path().join("absent");
+    let refused = |spec: &Spec| {
+        let refusal = Package::build(&absent, spec, &[key(PUBLISHER)], scratch.path());
+        refusal.unwrap_err().downcast_ref::<BundleError>().map(|error| error.code())
+    };
+    assert_eq!(refused(&spec(1)), None, "the tree is what is missing");
+    let licences = vec!["MIT OR".to_owned()];
+    assert_eq!(refused(&Spec { licences, ..spec(1) }), Some("bundle.manifest.licence"));
+    let runtime_min = Some("1.2".to_owned());
+    assert_eq!(refused(&Spec { runtime_min, ..spec(1) }), Some("bundle.manifest.runtime"));
+    let attestations = vec![("a claim".to_owned(), Vec::new())];
+    assert_eq!(refused(&Spec { attestations, ..spec(1) }), Some("bundle.manifest.release"));
 }
 
 #[test]
