@@ -7,7 +7,7 @@ use crate::container::{Member, header};
 
 /// As many bytes from a file's start as [`Foreign::of`] makes use of: an ISO image is known by its first
 /// volume descriptor (ECMA-119, 8.4), and most else by a few bytes at the very start.
-pub const START_BYTES: usize = 32_768 + 6;
+pub const START_BYTES: usize = 32_774;
 
 /// A kind of file that is not a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,12 +278,13 @@ mod tests {
             (b"\xff\xfeh\0i\0".to_vec(), Foreign::Text),
             (b"hello\n".to_vec(), Foreign::Text),
             (b"{\"a\": 1}".to_vec(), Foreign::Text),
-            ("Übung ü".as_bytes()[..9].to_vec(), Foreign::Text),
+            ("Übung ü".as_bytes()[..8].to_vec(), Foreign::Text),
         ] {
             let begin = &start[..start.len().min(40)];
             assert_eq!(Foreign::of(&start), Some(kind), "{begin:?}");
             let words = BundleError::Foreign(kind).to_string();
             assert!(words.contains("not a Cloister volume: "), "{words}");
+            assert!(words.ends_with(kind.advice()) && kind.advice().len() > 20, "{words}");
         }
     }
 
