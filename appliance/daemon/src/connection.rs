@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::{Stop, clock::Stopwatch, stop::Woken};
 
+/// As much of a frame as is written at a time.
+const PIECE_BYTES: usize = 64 << 10;
 /// POLLRDHUP (Linux, asm-generic/poll.h), which nix does not name.
 const HUNG_UP: PollFlags = PollFlags::from_bits_retain(0x2000);
 
@@ -263,12 +265,10 @@ impl Connection {
             .ok()
             .filter(|length| *length <= FRAME_BYTES_MAX)
             .ok_or(FrameError::TooLong { bytes: counter.0 })?;
-        let capacity = usize::try_from(length).expect("at most 32 MiB") + 4;
-        let mut frame = Zeroizing::new(Vec::with_capacity(capacity));
-        frame.extend_from_slice(&length.to_le_bytes());
-        serde_json::to_writer(&mut *frame, message).expect(serialisable);
         let _one_frame_at_a_time = self.writing.lock().expect("no holder of this lock panics");
-        (&self.stream).write_all(&frame).map_err(FrameError::broken)
+        let mut frame = Outgoing::to(&self.stream, length);
+        let written = serde_json::to_writer(&mut frame, message).map_err(io::Error::from);
+        written.and_then(|()| frame.flush()).map_err(FrameError::broken)
     }
 
     /// Whether the other end has closed the connection, or this daemon is stopping: nobody will
@@ -342,7 +342,42 @@ impl Connection {
     }
 }
 
-/// Counts the bytes of a message before memory for it is taken.
+/// A frame on its way, of which never more than a piece is in memory. Wiped when dropped, since it may be
+/// people's words.
+struct Outgoing<'a> {
+    stream: &'a UnixStream,
+    piece: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// One of so many bytes behind its prefix.
+    fn to(stream: &'a UnixStream, length: u32) -> Self {
+        let bytes = usize::try_from(length).expect("at most 32 MiB").saturating_add(4);
+        let mut piece = Zeroizing::new(Vec::with_capacity(bytes.min(PIECE_BYTES)));
+        piece.extend_from_slice(&length.to_le_bytes());
+        Self { stream, piece }
+    }
+}
+
+impl Write for Outgoing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.piece.len() == self.piece.capacity() {
+            self.flush()?;
+        }
+        // Never more than it has room for: growing would leave a copy behind.
+        let count = bytes.len().min(self.piece.capacity() - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+}
+
+/// Counts the bytes of a message before any is sent.
 struct Counter(u64);
 
 impl Write for Counter {
@@ -400,6 +435,24 @@ mod tests {
         // Two quotes make it one byte too long.
         let text = "x".repeat(usize::try_from(FRAME_BYTES_MAX).expect("fits") - 1);
         assert_eq!(ours.write(&text).expect_err("too long").code(), "socket.frame.too-long");
+    }
+
+    #[test]
+    fn a_frame_of_many_pieces_arrives_whole() {
+        // With its prefix and its quotes, up to one piece and a little beyond, and far beyond.
+        for letters in [PIECE_BYTES - 7, PIECE_BYTES - 6, PIECE_BYTES - 5, 5 * PIECE_BYTES, 3 << 20]
+        {
+            let (ours, theirs) = pair();
+            let theirs = Connection::over(theirs).expect("credentials");
+            let text: String = ('a'..='z').cycle().take(letters).collect();
+            let read = std::thread::scope(|scope| {
+                scope.spawn(|| ours.write(&text).and_then(|()| ours.write("next")).expect("sent"));
+                let read: String = theirs.expect().expect("read");
+                assert_eq!(theirs.expect::<String>().expect("read"), "next");
+                read
+            });
+            assert!(read == text, "{letters} letters");
+        }
     }
 
     #[test]
