@@ -2,7 +2,7 @@
 
 use cloister_tokenize::{Tokenizer, template::Template};
 
-use crate::{Kind, Refusal, Source, json, read};
+use crate::{Kind, Refusal, Source, json, read, text::Judge};
 
 /// Largest tokenizer, in bytes; the largest known ones have 35 MB.
 const TOKENIZER_BYTES_MAX: u64 = 48 << 20;
@@ -53,27 +53,28 @@ fn whole(source: &mut dyn Source, bytes_max: u64) -> Result<String, Refusal> {
     })
 }
 
-/// A text of any length up to `bytes_max`: UTF-8 without control characters (of ASCII and of Latin-1,
-/// which terminals obey as well) but white space.
+/// A text of any length up to `bytes_max`: UTF-8 without characters that hide, move or steer (see
+/// [`crate::text`]).
 fn plain(source: &mut dyn Source, bytes_max: u64) -> Result<(), Refusal> {
     let bytes = source.bytes();
     if bytes > bytes_max {
         return Err(Refusal::TooLarge { bytes, bytes_max });
     }
+    let mut judge = Judge::new();
     let mut at = 0u64;
     while at < bytes {
         let length = bytes.saturating_sub(at).min(BUFFER_BYTES);
         let piece = read(source, at, length)?;
         let last = at.saturating_add(length) == bytes;
         let taken = match std::str::from_utf8(&piece) {
-            Ok(text) => checked(text, at)?,
+            Ok(text) => checked(text, at, &mut judge)?,
             Err(broken) => {
                 let (good, _rest) =
                     piece.split_at_checked(broken.valid_up_to()).unwrap_or_default();
                 // Without an error length the piece ends inside a character, and the next begins there.
                 let cut = broken.error_len().is_none() && !last && !good.is_empty();
                 let good = std::str::from_utf8(good).unwrap_or_default();
-                let taken = checked(good, at)?;
+                let taken = checked(good, at, &mut judge)?;
                 if !cut {
                     return Err(Refusal::Text { at: at.saturating_add(taken) });
                 }
@@ -82,15 +83,14 @@ fn plain(source: &mut dyn Source, bytes_max: u64) -> Result<(), Refusal> {
         };
         at = at.saturating_add(taken);
     }
-    Ok(())
+    if judge.ends() { Ok(()) } else { Err(Refusal::Text { at }) }
 }
 
-/// The length of `text`, which stands at `at`, if no control character but white space is in it.
-fn checked(text: &str, at: u64) -> Result<u64, Refusal> {
+/// The length of `text`, which stands at `at`, if `judge` takes all of it.
+fn checked(text: &str, at: u64, judge: &mut Judge) -> Result<u64, Refusal> {
     let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c');
-    match text.find(control) {
-        Some(place) => Err(Refusal::Text { at: at.saturating_add(length(place)) }),
+    match text.char_indices().find(|(_place, c)| !judge.takes(*c)) {
+        Some((place, _c)) => Err(Refusal::Text { at: at.saturating_add(length(place)) }),
         None => Ok(length(text.len())),
     }
 }
@@ -128,7 +128,34 @@ mod tests {
             );
         }
         assert!(plain(&mut b"a\tb\r\n\x0c".as_slice(), TEXT_BYTES_MAX).is_ok());
+        assert!(plain(&mut b"ab\r".as_slice(), TEXT_BYTES_MAX).is_err());
         assert!(plain(&mut b"".as_slice(), TEXT_BYTES_MAX).is_ok());
         assert!(matches!(plain(&mut b"abc".as_slice(), 2), Err(Refusal::TooLarge { .. })));
+    }
+
+    #[test]
+    fn what_a_character_depends_on_may_lie_in_the_buffer_before() {
+        let buffer = usize::try_from(BUFFER_BYTES).expect("a MiB");
+        for (before, behind, good) in [
+            ("\r", "\n", true),
+            ("\r", "x", false),
+            ("می", "\u{200C}خواهم", true),
+            ("می\u{200C}", "خواهم", true),
+            ("a", "\u{200C}b", false),
+            ("a\u{AD}", "b", true),
+            ("a\u{AD}", " b", false),
+            ("🏴\u{E0067}\u{E0062}", "\u{E0065}\u{E006E}\u{E0067}\u{E007F}", true),
+            ("🏴\u{E0067}\u{E0062}", "\u{E0065}\u{E007F}", false),
+            ("", "\u{FEFF}", false),
+            ("", "\u{202E}", false),
+        ] {
+            // The buffer ends between the two, or inside the first character of the second.
+            for inside in [0, 1] {
+                let filler = buffer - before.len() - inside;
+                let text = ["x".repeat(filler).as_str(), before, behind].concat();
+                let found = plain(&mut text.as_bytes(), TEXT_BYTES_MAX).is_ok();
+                assert_eq!(found, good, "{before:?} {behind:?} {inside}");
+            }
+        }
     }
 }

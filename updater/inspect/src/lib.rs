@@ -23,6 +23,7 @@ mod json;
 mod kind;
 mod pickle;
 mod refusal;
+mod text;
 mod weights;
 
 pub use cloister_wire::inspect::Kind;
