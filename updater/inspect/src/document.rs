@@ -2,7 +2,7 @@
 
 use cloister_tokenize::{Tokenizer, template::Template};
 
-use crate::{Kind, Refusal, Source, json, read, text::Judge};
+use crate::{Kind, Refusal, Source, beginning, json, read, text::Judge};
 
 /// Largest tokenizer, in bytes; the largest known ones have 35 MB.
 const TOKENIZER_BYTES_MAX: u64 = 48 << 20;
@@ -15,51 +15,63 @@ const TEXT_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a text that are in memory at a time.
 const BUFFER_BYTES: u64 = 1 << 20;
 
-/// Judges a document of `kind`.
-pub(crate) fn check(kind: Kind, source: &mut dyn Source) -> Result<(), Refusal> {
-    match kind {
+/// Bytes at the end of a document that are looked at before it is read.
+const END_BYTES: u64 = 1 << 10;
+
+/// Judges a document of `kind` that begins with `front`.
+pub(crate) fn check(kind: Kind, front: Vec<u8>, source: &mut dyn Source) -> Result<(), Refusal> {
+    let bytes_max = match kind {
         // Weights are told by their content; a document that promises to be some is caught by name.
+        Kind::Gguf | Kind::Safetensors => return Err(Refusal::Unknown),
+        Kind::Tokenizer => TOKENIZER_BYTES_MAX,
+        Kind::Template => TEMPLATE_BYTES_MAX,
+        Kind::Json | Kind::JsonLines => JSON_BYTES_MAX,
+        Kind::Text => TEXT_BYTES_MAX,
+    };
+    let bytes = source.bytes();
+    if bytes > bytes_max {
+        return Err(Refusal::TooLarge { bytes, bytes_max });
+    }
+    let end = bytes.min(END_BYTES);
+    beginning::is_document(&front, &read(source, bytes.saturating_sub(end), end)?)?;
+    drop(front);
+    match kind {
         Kind::Gguf | Kind::Safetensors => Err(Refusal::Unknown),
         Kind::Tokenizer => {
-            let text = whole(source, TOKENIZER_BYTES_MAX)?;
+            let text = whole(source)?;
             json::check(text.as_bytes())?;
             Tokenizer::from_json(&text).map(drop).map_err(Refusal::Tokenizer)
         }
         Kind::Template => {
-            let text = whole(source, TEMPLATE_BYTES_MAX)?;
+            let text = whole(source)?;
             json::check(text.as_bytes())?;
             Template::from_json(&text).map(drop).map_err(Refusal::Template)
         }
-        Kind::Json => json::check(whole(source, JSON_BYTES_MAX)?.as_bytes()),
+        Kind::Json => json::check(whole(source)?.as_bytes()),
         Kind::JsonLines => {
-            let text = whole(source, JSON_BYTES_MAX)?;
+            let text = whole(source)?;
             text.lines()
                 .filter(|line| !line.is_empty())
                 .try_for_each(|line| json::check(line.as_bytes()))
         }
-        Kind::Text => plain(source, TEXT_BYTES_MAX),
+        Kind::Text => plain(source),
     }
 }
 
-/// A document of at most `bytes_max`, as text.
-fn whole(source: &mut dyn Source, bytes_max: u64) -> Result<String, Refusal> {
+/// A document, as text.
+fn whole(source: &mut dyn Source) -> Result<String, Refusal> {
     let bytes = source.bytes();
-    if bytes > bytes_max {
-        return Err(Refusal::TooLarge { bytes, bytes_max });
-    }
+    let bytes = read(source, 0, bytes)?;
     // The error would keep all the bytes, and its text quotes none; the place is enough.
-    String::from_utf8(read(source, 0, bytes)?).map_err(|broken| Refusal::Text {
+    String::from_utf8(bytes).map_err(|broken| Refusal::Text {
         at: u64::try_from(broken.utf8_error().valid_up_to()).unwrap_or(u64::MAX),
     })
 }
 
-/// A text of any length up to `bytes_max`: UTF-8 without characters that hide, move or steer (see
+/// A text, which passes through a buffer: UTF-8 without characters that hide, move or steer (see
 /// [`crate::text`]).
-fn plain(source: &mut dyn Source, bytes_max: u64) -> Result<(), Refusal> {
+fn plain(source: &mut dyn Source) -> Result<(), Refusal> {
     let bytes = source.bytes();
-    if bytes > bytes_max {
-        return Err(Refusal::TooLarge { bytes, bytes_max });
-    }
     let mut judge = Judge::new();
     let mut at = 0u64;
     while at < bytes {
@@ -108,10 +120,10 @@ mod tests {
     fn characters_across_buffers_are_whole_and_broken_ones_are_found() {
         // Three bytes each, so that the buffer's end lies inside one.
         let long = "€".repeat(400_000);
-        assert!(plain(&mut long.as_bytes(), TEXT_BYTES_MAX).is_ok());
+        assert!(plain(&mut long.as_bytes()).is_ok());
         let mut broken = long.into_bytes();
         broken.pop();
-        let refused = plain(&mut broken.as_slice(), TEXT_BYTES_MAX);
+        let refused = plain(&mut broken.as_slice());
         assert!(matches!(refused, Err(Refusal::Text { at: 1_199_997 })), "{refused:?}");
         for (bytes, at) in [
             (&b"ab\0c"[..], 2),
@@ -121,16 +133,15 @@ mod tests {
             ("ä\u{9b}31m".as_bytes(), 2),
             ("\u{85}".as_bytes(), 0),
         ] {
-            let refused = plain(&mut &bytes[..], TEXT_BYTES_MAX);
+            let refused = plain(&mut &bytes[..]);
             assert!(
                 matches!(refused, Err(Refusal::Text { at: found }) if found == at),
                 "{bytes:?}"
             );
         }
-        assert!(plain(&mut b"a\tb\r\n\x0c".as_slice(), TEXT_BYTES_MAX).is_ok());
-        assert!(plain(&mut b"ab\r".as_slice(), TEXT_BYTES_MAX).is_err());
-        assert!(plain(&mut b"".as_slice(), TEXT_BYTES_MAX).is_ok());
-        assert!(matches!(plain(&mut b"abc".as_slice(), 2), Err(Refusal::TooLarge { .. })));
+        assert!(plain(&mut b"a\tb\r\n\x0c".as_slice()).is_ok());
+        assert!(plain(&mut b"ab\r".as_slice()).is_err());
+        assert!(plain(&mut b"".as_slice()).is_ok());
     }
 
     #[test]
@@ -153,7 +164,7 @@ mod tests {
             for inside in [0, 1] {
                 let filler = buffer - before.len() - inside;
                 let text = ["x".repeat(filler).as_str(), before, behind].concat();
-                let found = plain(&mut text.as_bytes(), TEXT_BYTES_MAX).is_ok();
+                let found = plain(&mut text.as_bytes()).is_ok();
                 assert_eq!(found, good, "{before:?} {behind:?} {inside}");
             }
         }

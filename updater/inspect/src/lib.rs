@@ -17,6 +17,7 @@
     )
 )]
 
+mod beginning;
 mod content;
 mod document;
 mod json;
@@ -77,16 +78,21 @@ pub fn inspect(name: &str, source: &mut dyn Source) -> Result<Accepted, Refusal>
     let bytes = source.bytes();
     let front = read(source, 0, bytes.min(FRONT_BYTES))?;
     let content = content::of(&front, bytes)?;
-    drop(front);
     let kind = kind::of_name(name)?;
     if !content.fits(kind) {
         return Err(Refusal::Name { content: content.name(), kind });
     }
     let tensors = match content {
-        Content::Gguf => weights::gguf(source)?,
-        Content::Safetensors => weights::safetensors(source)?,
+        Content::Gguf | Content::Safetensors => {
+            drop(front);
+            if matches!(content, Content::Gguf) {
+                weights::gguf(source)?
+            } else {
+                weights::safetensors(source)?
+            }
+        }
         Content::Other => {
-            document::check(kind, source)?;
+            document::check(kind, front, source)?;
             0
         }
     };

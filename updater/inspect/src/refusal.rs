@@ -33,9 +33,24 @@ pub enum Foreign {
     /// A macOS program or library.
     #[error("the file is a macOS program or library")]
     MachO,
-    /// A text that names its interpreter.
-    #[error("the file is a script")]
+    /// A text that begins as one that an interpreter, a server or a desktop runs.
+    #[error("the file is a script; leave it out, or put a heading before it if it is an example")]
     Script,
+    /// A page, or a message that holds one.
+    #[error("the file is an HTML page; convert it to plain text or Markdown before it is minted")]
+    Html,
+    /// SVG or other XML.
+    #[error("the file is XML or SVG; convert it to plain text or Markdown before it is minted")]
+    Xml,
+    /// PDF, wherever its mark stands.
+    #[error("the file is a PDF document; convert it to plain text before it is minted")]
+    Pdf,
+    /// Rich Text Format.
+    #[error("the file is an RTF document; convert it to plain text before it is minted")]
+    Rtf,
+    /// PostScript, which is a program.
+    #[error("the file is PostScript; convert it to plain text before it is minted")]
+    PostScript,
     /// Compiled Python.
     #[error("the file is compiled Python")]
     PythonBytecode,
@@ -140,8 +155,11 @@ pub enum Refusal {
         /// The bound.
         bytes_max: u64,
     },
-    /// A text that is not UTF-8 or holds control characters.
-    #[error("the text is not plain UTF-8 at byte {at}")]
+    /// A text that is not UTF-8, or holds a character that hides, moves or steers.
+    #[error(
+        "the text is not UTF-8 at byte {at}, or has a character there that is not seen or steers; \
+         take it out, or save the text as UTF-8"
+    )]
     Text {
         /// Where.
         at: u64,
@@ -194,6 +212,11 @@ impl Foreign {
             Self::Pe => "inspect.pe",
             Self::MachO => "inspect.macho",
             Self::Script => "inspect.script",
+            Self::Html => "inspect.html",
+            Self::Xml => "inspect.xml",
+            Self::Pdf => "inspect.pdf",
+            Self::Rtf => "inspect.rtf",
+            Self::PostScript => "inspect.postscript",
             Self::PythonBytecode => "inspect.python-bytecode",
             Self::JavaClass => "inspect.java-class",
             Self::Wasm => "inspect.wasm",

@@ -276,6 +276,30 @@ fn programs_in_disguise() {
 }
 
 #[test]
+fn texts_that_are_no_documents() {
+    let markup = b"\xef\xbb\xbf\n<html><script>x()</script>";
+    for name in ["licences/MIT", "documents/a.txt", "documents/a.md", "documents/a.csv"] {
+        for (bytes, expected) in [
+            (&b"%PDF-1.4\n1 0 obj\n<< >>\nendobj\nstartxref\n9\n%%EOF\n"[..], "inspect.pdf"),
+            (b"{\\rtf1 Pumps}", "inspect.rtf"),
+            (b"%!PS-Adobe-3.0\nshowpage\n", "inspect.postscript"),
+            (markup, "inspect.html"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "inspect.xml"),
+            (b"\n#!/bin/sh\nid\n", "inspect.script"),
+            (b"<?php phpinfo();", "inspect.script"),
+            (b"a \xe2\x80\xae b", "inspect.text"),
+            (b"a\rb", "inspect.text"),
+            (b"RFC 1\r\n\x0c\r\nPage 2\r\n", "text"),
+            (b"<details>\n<summary>x</summary>\n</details>\n", "text"),
+        ] {
+            assert_eq!(code(name, bytes), expected, "{name}: {bytes:?}");
+        }
+    }
+    assert_eq!(code("model/config.json", b" <svg/>"), "inspect.xml");
+    assert_eq!(code("documents/a.html", b"<html>"), "inspect.name.ending");
+}
+
+#[test]
 fn names_that_say_something_else() {
     let weights = gguf(&[claim("a", &[8], 0)], 32);
     for (name, bytes, expected) in [
