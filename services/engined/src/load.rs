@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, path::Path};
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::Manifest;
 use cloister_daemon::files::read_limited;
-use cloister_domain::{Digest, GenerationId, Hasher};
+use cloister_domain::{Digest, GenerationId, Hasher, TokenCount};
 use cloister_model::{Decoder, Encoder};
 use cloister_tokenize::{Tokenizer, template::Template};
 
@@ -155,7 +155,7 @@ fn carried(decoder: &Decoder) -> Result<Tokenizer, EngineError> {
     let weights = |cause| EngineError::Model(cloister_model::ModelError::Weights(cause));
     let carried = decoder.metadata().tokenizer().map_err(weights)?;
     let carried = carried.ok_or(EngineError::TokenizerAbsent)?;
-    Tokenizer::from_gguf(&carried).map_err(EngineError::Tokenizer)
+    Tokenizer::from_gguf(carried).map_err(EngineError::Tokenizer)
 }
 
 type Embedding = (Option<Encoder>, Option<EmbeddingFront>);
@@ -175,10 +175,13 @@ fn embedding(shared: &Shared, files: &Files<'_>) -> Result<Embedding, EngineErro
     }
     let (before, after) = tokenizer.frame();
     let frame = u32::try_from(before.len() + after.len()).unwrap_or(u32::MAX);
-    if frame >= facts.context.0 {
-        return Err(EngineError::Room(facts.context));
+    // A text may be shorter than the model could take: its maker cuts it there.
+    let longest = tokenizer.longest().and_then(|tokens| u32::try_from(tokens).ok());
+    let context = TokenCount(facts.context.0.min(longest.unwrap_or(u32::MAX)));
+    let width = facts.width;
+    if frame >= context.0 {
+        return Err(EngineError::Room(context));
     }
-    let (width, context) = (facts.width, facts.context);
     let front = EmbeddingFront { tokenizer, width, context, weights };
     Ok((Some(encoder), Some(front)))
 }

@@ -8,8 +8,8 @@ use crate::Name;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
-    /// The file cannot be opened or mapped.
-    #[error("the weights file cannot be opened")]
+    /// The file cannot be opened, mapped or read.
+    #[error("the weights file cannot be opened or read")]
     Open(#[source] std::io::Error),
     /// Writing failed.
     #[error("the weights file cannot be written")]
@@ -56,6 +56,12 @@ pub enum WeightsError {
     /// A key or a tensor has an empty name.
     #[error("a key or a tensor has no name")]
     NoName,
+    /// The name of a key or a tensor holds something else than printable ASCII.
+    #[error("the name {name} of a key or a tensor is not printable ASCII; rename it")]
+    NameCharacters {
+        /// The name.
+        name: Name,
+    },
     /// A metadata value is of a kind that the format does not have, or is nested.
     #[error("the metadata value {key} has an unknown kind")]
     ValueKind {
@@ -152,6 +158,7 @@ impl Coded for WeightsError {
             Self::Count { .. } => "weights.count",
             Self::Text => "weights.text",
             Self::NoName => "weights.no-name",
+            Self::NameCharacters { .. } => "weights.name.characters",
             Self::ValueKind { .. } => "weights.value.kind",
             Self::Value { .. } => "weights.value",
             Self::Duplicate { .. } => "weights.duplicate",

@@ -5,7 +5,9 @@
 //! to the header, to a tensor, or to padding.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
-use crate::{DType, Entry, Metadata, Name, Value, WeightsError, header};
+use std::io::{ErrorKind, Read};
+
+use crate::{DType, Entry, Metadata, Name, Texts, Value, WeightsError, header};
 
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"GGUF";
@@ -21,8 +23,8 @@ const KEYS_MAX: u64 = 4096;
 const ELEMENTS_MAX: u64 = 1 << 21;
 /// Longest text, in bytes; chat templates reach some 20 kB.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// Longest header, in bytes; a vocabulary of 2¹⁸ tokens takes about 10 MiB.
-pub const HEADER_BYTES_MAX: u64 = 32 << 20;
+/// Longest header, in bytes; a vocabulary of 2¹⁸ tokens with twice as many merges takes 15 MiB.
+pub const HEADER_BYTES_MAX: u64 = 24 << 20;
 
 /// A checked header.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +50,7 @@ pub(crate) const fn dtype_number(dtype: DType) -> u32 {
 /// # Errors
 ///
 /// [`WeightsError::Magic`], [`WeightsError::Version`], [`WeightsError::Truncated`], [`WeightsError::HeaderSize`], [`WeightsError::Count`],
-/// [`WeightsError::Text`], [`WeightsError::NoName`], [`WeightsError::ValueKind`], [`WeightsError::Duplicate`], [`WeightsError::Alignment`],
+/// [`WeightsError::Text`], [`WeightsError::NoName`], [`WeightsError::NameCharacters`], [`WeightsError::ValueKind`], [`WeightsError::Duplicate`], [`WeightsError::Alignment`],
 /// and what the layout of the tensors is refused for.
 pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
     let file_bytes = u64::try_from(file.len()).map_err(|_too_large| WeightsError::Truncated)?;
@@ -62,7 +64,17 @@ pub fn parse(file: &[u8]) -> Result<Header, WeightsError> {
 ///
 /// As [`parse`].
 pub fn parse_front(front: &[u8], file_bytes: u64) -> Result<Header, WeightsError> {
-    let mut cursor = Cursor { rest: front, taken: 0, elements: 0 };
+    parse_stream(front, file_bytes)
+}
+
+/// Reads and checks the header of a file of `file_bytes` from its first byte on, in small pieces: of the
+/// header only what is returned is kept.
+///
+/// # Errors
+///
+/// As [`parse`], and [`WeightsError::Open`] when `file` cannot be read.
+pub fn parse_stream(file: impl Read, file_bytes: u64) -> Result<Header, WeightsError> {
+    let mut cursor = Cursor { file, scratch: Vec::new(), taken: 0, elements: 0 };
     if cursor.take::<4>()? != MAGIC {
         return Err(WeightsError::Magic);
     }
@@ -78,19 +90,22 @@ pub fn parse_front(front: &[u8], file_bytes: u64) -> Result<Header, WeightsError
         let value = cursor.value(&key)?;
         metadata.insert(key, value)?;
     }
-    let mut described = Vec::new();
-    for _ in 0..tensors {
-        described.push(cursor.tensor()?);
-    }
     let alignment = alignment(&metadata)?;
+    let mut entries = Vec::new();
+    for _ in 0..tensors {
+        entries.push(cursor.tensor(alignment)?);
+    }
     let data_start =
         cursor.taken.checked_next_multiple_of(alignment).ok_or(WeightsError::Truncated)?;
     // A file without tensors may end before the padding.
     let data_start = data_start.min(file_bytes.max(cursor.taken));
-    let entries = described
-        .into_iter()
-        .map(|tensor| tensor.place(data_start, alignment))
-        .collect::<Result<Vec<Entry>, WeightsError>>()?;
+    for entry in &mut entries {
+        let from = |offset: u64| {
+            let place = data_start.checked_add(offset);
+            place.ok_or_else(|| WeightsError::Range { name: Name::of(&entry.name) })
+        };
+        entry.range = from(entry.range.start)?..from(entry.range.end)?;
+    }
     let entries = header::check_layout(entries, data_start, file_bytes, alignment)?;
     Ok(Header { metadata, entries })
 }
@@ -107,54 +122,32 @@ fn alignment(metadata: &Metadata) -> Result<u64, WeightsError> {
     }
 }
 
-/// A tensor as the header describes it, its offset counted from the start of the data.
-struct Described {
-    name: String,
-    dtype: DType,
-    shape: Vec<u64>,
-    bytes: u64,
-    offset: u64,
-}
-
-impl Described {
-    fn place(self, data_start: u64, alignment: u64) -> Result<Entry, WeightsError> {
-        let name = || Name::of(&self.name);
-        if !self.offset.is_multiple_of(alignment) {
-            return Err(WeightsError::Misaligned { name: name() });
-        }
-        let start = data_start
-            .checked_add(self.offset)
-            .ok_or_else(|| WeightsError::Range { name: name() })?;
-        let end =
-            start.checked_add(self.bytes).ok_or_else(|| WeightsError::Range { name: name() })?;
-        Ok(Entry { name: self.name, dtype: self.dtype, shape: self.shape, range: start..end })
-    }
-}
-
 /// Reads from the front, within the limit of a header.
-struct Cursor<'a> {
-    rest: &'a [u8],
+struct Cursor<R> {
+    file: R,
+    /// The last text that was read.
+    scratch: Vec<u8>,
     taken: u64,
     /// Elements of all arrays so far.
     elements: u64,
 }
 
-impl<'a> Cursor<'a> {
-    fn bytes(&mut self, count: u64) -> Result<&'a [u8], WeightsError> {
+impl<R: Read> Cursor<R> {
+    /// Counts bytes that are about to be read.
+    fn advance(&mut self, count: u64) -> Result<(), WeightsError> {
         let taken = self.taken.checked_add(count).ok_or(WeightsError::Truncated)?;
         if taken > HEADER_BYTES_MAX {
             return Err(WeightsError::HeaderSize { bytes: taken, bytes_max: HEADER_BYTES_MAX });
         }
-        let count = usize::try_from(count).map_err(|_too_large| WeightsError::Truncated)?;
-        let (front, rest) = self.rest.split_at_checked(count).ok_or(WeightsError::Truncated)?;
-        self.rest = rest;
         self.taken = taken;
-        Ok(front)
+        Ok(())
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], WeightsError> {
-        let count = u64::try_from(N).map_err(|_too_large| WeightsError::Truncated)?;
-        self.bytes(count)?.try_into().map_err(|_other_length| WeightsError::Truncated)
+        self.advance(u64::try_from(N).map_err(|_too_large| WeightsError::Truncated)?)?;
+        let mut bytes = [0; N];
+        self.file.read_exact(&mut bytes).map_err(unread)?;
+        Ok(bytes)
     }
 
     fn u32(&mut self) -> Result<u32, WeightsError> {
@@ -174,16 +167,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn text(&mut self, bytes_max: u64) -> Result<String, WeightsError> {
+    /// A text; it is overwritten by the next one.
+    fn text(&mut self, bytes_max: u64) -> Result<&str, WeightsError> {
         let length = self.count("bytes of a text", bytes_max)?;
-        let bytes = self.bytes(length)?;
+        self.advance(length)?;
+        let length = usize::try_from(length).map_err(|_too_large| WeightsError::Truncated)?;
+        self.scratch.resize(length, 0);
+        self.file.read_exact(&mut self.scratch).map_err(unread)?;
         // The cause would quote the bytes.
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_quotes| WeightsError::Text)
+        std::str::from_utf8(&self.scratch).map_err(|_quotes| WeightsError::Text)
     }
 
     fn name(&mut self) -> Result<String, WeightsError> {
         let name = self.text(header::NAME_BYTES_MAX)?;
-        if name.is_empty() { Err(WeightsError::NoName) } else { Ok(name) }
+        header::check_name(name)?;
+        Ok(name.to_owned())
     }
 
     fn value(&mut self, key: &str) -> Result<Value, WeightsError> {
@@ -205,7 +203,7 @@ impl<'a> Cursor<'a> {
                 [1] => Value::Bool(true),
                 _ => return Err(WeightsError::ValueKind { key: Name::of(key) }),
             },
-            TEXT => Value::Text(self.text(TEXT_BYTES_MAX)?),
+            TEXT => Value::Text(self.text(TEXT_BYTES_MAX)?.to_owned()),
             U64 => Value::Unsigned(self.u64()?),
             I64 => Value::Signed(i64::from_le_bytes(self.take()?)),
             F64 => Value::Float(f64::from_le_bytes(self.take()?)),
@@ -220,7 +218,7 @@ impl<'a> Cursor<'a> {
         let count = self.count("elements of arrays", ELEMENTS_MAX.saturating_sub(self.elements))?;
         self.elements = self.elements.saturating_add(count);
         let mut array = match kind {
-            TEXT => Value::Texts(Vec::new()),
+            TEXT => return self.texts(count),
             F32 | F64 => Value::Floats(Vec::new()),
             BOOL => Value::Bools(Vec::new()),
             U8 | I8 | U16 | I16 | U32 | I32 | U64 | I64 => Value::Integers(Vec::new()),
@@ -228,7 +226,6 @@ impl<'a> Cursor<'a> {
         };
         for _ in 0..count {
             match (&mut array, self.scalar(kind, key)?) {
-                (Value::Texts(texts), Value::Text(text)) => texts.push(text),
                 (Value::Floats(floats), Value::Float(float)) => floats.push(float),
                 (Value::Bools(bools), Value::Bool(bool)) => bools.push(bool),
                 (Value::Integers(all), Value::Signed(one)) => all.push(one),
@@ -241,7 +238,17 @@ impl<'a> Cursor<'a> {
         Ok(array)
     }
 
-    fn tensor(&mut self) -> Result<Described, WeightsError> {
+    fn texts(&mut self, count: u64) -> Result<Value, WeightsError> {
+        let mut texts = Texts::default();
+        for _ in 0..count {
+            let text = self.text(TEXT_BYTES_MAX)?;
+            texts.push(text).ok_or(WeightsError::Truncated)?;
+        }
+        Ok(Value::Texts(texts))
+    }
+
+    /// A tensor; its range is counted from the start of the data.
+    fn tensor(&mut self, alignment: u64) -> Result<Entry, WeightsError> {
         let name = self.name()?;
         let rank = self.u32()?;
         if rank > 4 {
@@ -262,7 +269,20 @@ impl<'a> Cursor<'a> {
         };
         let offset = self.u64()?;
         let bytes = header::tensor_bytes(&name, dtype, &shape)?;
-        Ok(Described { name, dtype, shape, bytes, offset })
+        if !offset.is_multiple_of(alignment) {
+            return Err(WeightsError::Misaligned { name: Name::of(&name) });
+        }
+        let end = offset.checked_add(bytes);
+        let end = end.ok_or_else(|| WeightsError::Range { name: Name::of(&name) })?;
+        Ok(Entry { name, dtype, shape, range: offset..end })
+    }
+}
+
+fn unread(cause: std::io::Error) -> WeightsError {
+    if cause.kind() == ErrorKind::UnexpectedEof {
+        WeightsError::Truncated
+    } else {
+        WeightsError::Open(cause)
     }
 }
 
@@ -387,6 +407,22 @@ mod tests {
         let mut writer = Writer::new();
         writer.tensor("", DType::F16, &[16], Source::Bytes(vec![0; 32]));
         assert_eq!(code(&writer.to_bytes().unwrap()), "weights.no-name");
+    }
+
+    #[test]
+    fn names_are_printable() {
+        for name in ["a\0b", "a\u{1b}[31m", "a\n", "a\u{202e}b", "a\u{200b}", "poids.é", "\u{7f}"]
+        {
+            let mut writer = Writer::new();
+            writer.text(name, "x");
+            assert_eq!(code(&writer.to_bytes().unwrap()), "weights.name.characters", "{name:?}");
+            let mut writer = Writer::new();
+            writer.tensor(name, DType::F16, &[16], Source::Bytes(vec![0; 32]));
+            assert_eq!(code(&writer.to_bytes().unwrap()), "weights.name.characters", "{name:?}");
+        }
+        let mut writer = Writer::new();
+        writer.tensor("dense 1/kernel:0", DType::F16, &[16], Source::Bytes(vec![0; 32]));
+        assert!(parse(&writer.to_bytes().unwrap()).is_ok());
     }
 
     #[test]

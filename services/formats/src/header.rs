@@ -22,7 +22,7 @@ pub(crate) const NAME_BYTES_MAX: u64 = 256;
 /// Largest dimension of a tensor.
 const DIMENSION_MAX: u64 = 1 << 24;
 /// Most dimensions of a tensor.
-const RANK_MAX: usize = 4;
+pub(crate) const RANK_MAX: usize = 4;
 
 /// The type of a tensor's elements, as far as they are read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +111,23 @@ pub struct Entry {
     pub shape: Vec<u64>,
     /// Where its bytes lie, counted from the start of the file.
     pub range: Range<u64>,
+}
+
+/// Checks the name of a tensor or a key: not empty, printable ASCII. GGUF demands ASCII of keys, and no
+/// published model has another name; what steers a terminal or is not seen is no name.
+///
+/// # Errors
+///
+/// [`WeightsError::NoName`], [`WeightsError::NameCharacters`].
+pub(crate) fn check_name(name: &str) -> Result<(), WeightsError> {
+    if name.is_empty() {
+        return Err(WeightsError::NoName);
+    }
+    if name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(WeightsError::NameCharacters { name: Name::of(name) })
+    }
 }
 
 /// Bytes of a tensor of this shape.

@@ -13,8 +13,12 @@ mod header;
 mod metadata;
 mod name;
 pub mod safetensors;
+mod short;
+mod texts;
 
 pub use error::WeightsError;
 pub use header::{DType, Entry, Q8_0_BLOCK, Q8_0_BLOCK_BYTES};
 pub use metadata::{Metadata, TokenizerMetadata, Value};
 pub use name::Name;
+pub use short::ShortStrings;
+pub use texts::Texts;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Name, WeightsError};
+use crate::{Name, Texts, WeightsError};
 
 /// One metadata value; the widths of numbers are not kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Value {
     /// A text.
     Text(String),
     /// An array of texts.
-    Texts(Vec<String>),
+    Texts(Texts),
     /// An array of integers of any width.
     Integers(Vec<i64>),
     /// An array of floats.
@@ -26,6 +26,8 @@ pub enum Value {
     /// An array of truth values.
     Bools(Vec<bool>),
 }
+
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 
 /// All metadata of a file, by key.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,7 +113,7 @@ impl Metadata {
     /// # Errors
     ///
     /// [`WeightsError::Value`].
-    pub fn texts(&self, key: &str) -> Result<Option<&[String]>, WeightsError> {
+    pub fn texts(&self, key: &str) -> Result<Option<&Texts>, WeightsError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Texts(texts)) => Ok(Some(texts)),
@@ -125,19 +127,40 @@ impl Metadata {
     ///
     /// [`WeightsError::Value`] when a tokenizer key has the wrong kind, or the token types are not one a token.
     pub fn tokenizer(&self) -> Result<Option<TokenizerMetadata>, WeightsError> {
-        let Some(model) = self.text("tokenizer.ggml.model")? else { return Ok(None) };
-        let tokens = self.texts("tokenizer.ggml.tokens")?.unwrap_or_default().to_vec();
+        let keys = self.0.iter().filter(|(key, _value)| key.starts_with("tokenizer."));
+        Self(keys.map(|(key, value)| (key.clone(), value.clone())).collect()).into_tokenizer()
+    }
+
+    /// As [`Metadata::tokenizer`], without a second copy of the vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// As [`Metadata::tokenizer`].
+    pub fn into_tokenizer(mut self) -> Result<Option<TokenizerMetadata>, WeightsError> {
+        const TOKENS: &str = "tokenizer.ggml.tokens";
+        const MERGES: &str = "tokenizer.ggml.merges";
+        let Some(model) = self.text("tokenizer.ggml.model")?.map(str::to_owned) else {
+            return Ok(None);
+        };
         let types = self.token_types()?;
-        if !types.is_empty() && types.len() != tokens.len() {
-            return Err(wrong("tokenizer.ggml.token_type"));
+        self.0.remove(TOKEN_TYPES);
+        let count = self.texts(TOKENS)?.map_or(0, Texts::len);
+        if !types.is_empty() && types.len() != count {
+            return Err(wrong(TOKEN_TYPES));
         }
+        self.texts(MERGES)?;
+        let mut taken = |key| match self.0.remove(key) {
+            Some(Value::Texts(texts)) => texts,
+            _ => Texts::default(),
+        };
+        let (tokens, merges) = (taken(TOKENS), taken(MERGES));
         let id = |name: &str| self.count(&format!("tokenizer.ggml.{name}_token_id"));
         Ok(Some(TokenizerMetadata {
-            model: model.to_owned(),
+            model,
             pre: self.text("tokenizer.ggml.pre")?.map(str::to_owned),
             tokens,
             types,
-            merges: self.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
+            merges,
             bos: id("bos")?,
             eos: id("eos")?,
             eot: id("eot")?,
@@ -151,13 +174,13 @@ impl Metadata {
     }
 
     fn token_types(&self) -> Result<Vec<i32>, WeightsError> {
-        const KEY: &str = "tokenizer.ggml.token_type";
-        match self.get(KEY) {
+        match self.get(TOKEN_TYPES) {
             None => Ok(Vec::new()),
-            Some(Value::Integers(types)) => {
-                types.iter().map(|&t| i32::try_from(t).map_err(|_too_large| wrong(KEY))).collect()
-            }
-            Some(_) => Err(wrong(KEY)),
+            Some(Value::Integers(types)) => types
+                .iter()
+                .map(|&t| i32::try_from(t).map_err(|_too_large| wrong(TOKEN_TYPES)))
+                .collect(),
+            Some(_) => Err(wrong(TOKEN_TYPES)),
         }
     }
 }
@@ -174,11 +197,11 @@ pub struct TokenizerMetadata {
     /// Name of the pre-tokenizer.
     pub pre: Option<String>,
     /// Texts of the tokens, by id.
-    pub tokens: Vec<String>,
+    pub tokens: Texts,
     /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; empty when not given.
     pub types: Vec<i32>,
     /// Merges in order of rank, the two halves separated by a space.
-    pub merges: Vec<String>,
+    pub merges: Texts,
     /// Begin of sequence.
     pub bos: Option<u32>,
     /// End of sequence.

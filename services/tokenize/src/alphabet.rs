@@ -33,13 +33,12 @@ fn byte(c: char) -> Option<u8> {
     }
 }
 
-/// The bytes that a token written in the alphabet stands for; `None` at a foreign character.
-pub(crate) fn bytes(token: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(token.len());
+/// Appends the bytes that a token written in the alphabet stands for; `None` at a foreign character.
+pub(crate) fn append(token: &str, bytes: &mut Vec<u8>) -> Option<()> {
     for c in token.chars() {
         bytes.push(byte(c)?);
     }
-    Some(bytes)
+    Some(())
 }
 
 #[cfg(test)]
@@ -52,6 +51,10 @@ mod tests {
         let mut all: Vec<u8> = written.chars().filter_map(byte).collect();
         all.sort_unstable();
         assert_eq!(all, (0..=255).collect::<Vec<u8>>());
+        let bytes = |token| {
+            let mut bytes = Vec::new();
+            append(token, &mut bytes).map(|()| bytes)
+        };
         assert_eq!(bytes("Ġhé"), Some(b" h\xE9".to_vec()));
         assert_eq!(bytes("Ċ"), Some(b"\n".to_vec()));
         for foreign in [" ", "中", "\u{144}", "\u{AD}"] {

@@ -1,55 +1,40 @@
 //! Byte-pair merging (Sennrich, Haddow and Birch 2016, algorithm 1, applied by rank).
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use cloister_domain::TokenId;
 
-/// A hash of fixed seed for maps that are filled from a signed file and only looked up by others.
-///
-/// Multiplication by the golden ratio of 2^64, after each word (Knuth, vol. 3, section 6.4).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct FixedHasher(u64);
+use crate::{
+    LoadError,
+    slots::{Slots, hash_word},
+};
 
-impl Hasher for FixedHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.write_u64(u64::from(byte));
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
-}
-
-/// A map with [`FixedHasher`].
-pub(crate) type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<FixedHasher>>;
+/// More merges than any published file has (the largest known: 514 906).
+pub(crate) const MERGES_MAX: usize = 3 << 18;
 
 /// The merges of a byte-level vocabulary.
 #[derive(Clone, Debug)]
 pub(crate) struct Merges {
     /// The token of each byte.
-    pub(crate) bytes: Box<[TokenId; 256]>,
-    /// Left and right token → rank, and the token that they make.
-    pub(crate) pairs: FixedMap<u64, (u32, TokenId)>,
+    bytes: Box<[TokenId; 256]>,
+    /// By rank.
+    pairs: Vec<Pair>,
+    /// Ranks by left and right token.
+    ranks: Slots,
+}
+
+/// Two tokens, and the one that they make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    pub(crate) left: TokenId,
+    pub(crate) right: TokenId,
+    pub(crate) made: TokenId,
+}
+
+impl Pair {
+    fn joins(self, left: TokenId, right: TokenId) -> bool {
+        (self.left, self.right) == (left, right)
+    }
 }
 
 /// One token of a word while it is merged; a list linked both ways by index.
@@ -67,12 +52,38 @@ const GONE: TokenId = TokenId(u32::MAX);
 /// A merge that may be done: rank, then place, so that the leftmost of equal rank comes first.
 type Candidate = Reverse<(u32, usize, TokenId, TokenId)>;
 
-/// The key of a pair in [`Merges::pairs`].
-pub(crate) fn key(left: TokenId, right: TokenId) -> u64 {
-    (u64::from(left.0) << 32) | u64::from(right.0)
+fn hash(left: TokenId, right: TokenId) -> u64 {
+    hash_word((u64::from(left.0) << 32) | u64::from(right.0))
 }
 
 impl Merges {
+    /// The merges `pairs`, by rank. Of two that join the same tokens the first counts.
+    ///
+    /// # Errors
+    /// [`LoadError::TooMany`], [`LoadError::Crowded`].
+    pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Result<Self, LoadError> {
+        let count = pairs.len();
+        if count > MERGES_MAX {
+            return Err(LoadError::TooMany { what: "merges", count, max: MERGES_MAX });
+        }
+        let mut merges = Self { bytes, pairs, ranks: Slots::with_room(count) };
+        for (rank, pair) in (0u32..).zip(&merges.pairs) {
+            let is = |rank: u32| merges.pairs[rank as usize].joins(pair.left, pair.right);
+            let hash = hash(pair.left, pair.right);
+            if merges.ranks.find(hash, is).is_none() {
+                merges.ranks.put(hash, rank, is)?;
+            }
+        }
+        Ok(merges)
+    }
+
+    /// The rank of joining two tokens, and what comes of it.
+    fn get(&self, left: TokenId, right: TokenId) -> Option<(u32, TokenId)> {
+        let is = |rank: u32| self.pairs[rank as usize].joins(left, right);
+        let rank = self.ranks.find(hash(left, right), is)?;
+        Some((rank, self.pairs[rank as usize].made))
+    }
+
     /// Appends the tokens of `word` to `tokens`: always the pair of lowest rank, leftmost first.
     ///
     /// A heap of candidates makes it `O(n log n)` for a word of `n` bytes, whatever they are.
@@ -94,9 +105,9 @@ impl Merges {
             if stale || symbols[next].token != partner {
                 continue;
             }
-            let Some((_rank, made)) = self.pairs.get(&key(token, partner)) else { continue };
+            let Some((_rank, made)) = self.get(token, partner) else { continue };
             let beyond = symbols[next].next;
-            symbols[left].token = *made;
+            symbols[left].token = made;
             symbols[left].next = beyond;
             symbols[next].token = GONE;
             if beyond != END {
@@ -114,8 +125,8 @@ impl Merges {
     fn candidate(&self, symbols: &[Symbol], left: usize) -> Option<Candidate> {
         let symbol = &symbols[left];
         let partner = symbols.get(symbol.next)?.token;
-        let (rank, _made) = self.pairs.get(&key(symbol.token, partner))?;
-        Some(Reverse((*rank, left, symbol.token, partner)))
+        let (rank, _made) = self.get(symbol.token, partner)?;
+        Some(Reverse((rank, left, symbol.token, partner)))
     }
 }
 
@@ -125,9 +136,8 @@ mod tests {
 
     /// `a` = 0; merges aa, aaaa, … up to 2^`levels` letters.
     fn doubling(levels: u32) -> Merges {
-        let pairs =
-            (0..levels).map(|n| (key(TokenId(n), TokenId(n)), (n, TokenId(n + 1)))).collect();
-        Merges { bytes: Box::new([TokenId(0); 256]), pairs }
+        let pair = |n| Pair { left: TokenId(n), right: TokenId(n), made: TokenId(n + 1) };
+        Merges::new(Box::new([TokenId(0); 256]), (0..levels).map(pair).collect()).expect("few")
     }
 
     #[test]
@@ -146,11 +156,14 @@ mod tests {
         for (index, letter) in (0u32..).zip(b"abc") {
             bytes[usize::from(*letter)] = TokenId(index);
         }
-        let pairs = [
-            (key(TokenId(1), TokenId(2)), (0, TokenId(3))),
-            (key(TokenId(0), TokenId(1)), (1, TokenId(4))),
-        ];
-        let merges = Merges { bytes: Box::new(bytes), pairs: pairs.into_iter().collect() };
+        let pair = |left, right, made| Pair {
+            left: TokenId(left),
+            right: TokenId(right),
+            made: TokenId(made),
+        };
+        // The second of two equal ones is not seen.
+        let pairs = vec![pair(1, 2, 3), pair(0, 1, 4), pair(1, 2, 9)];
+        let merges = Merges::new(Box::new(bytes), pairs).expect("few");
         let mut tokens = Vec::new();
         merges.merge(b"abcab", &mut tokens);
         assert_eq!(tokens, [0, 3, 4].map(TokenId));

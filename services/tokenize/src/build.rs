@@ -4,27 +4,17 @@ use cloister_domain::TokenId;
 
 use crate::{
     LoadError, Tokenizer, alphabet,
-    bpe::{FixedMap, Merges, key},
+    bpe::{MERGES_MAX, Merges, Pair},
+    slots::Index,
     split::Pattern,
     tokenizer::{ByteLevel, Model},
-    vocabulary::{Kind, Vocabulary},
-    wordpiece::{BertNormalizer, WordPiece},
+    vocabulary::{Kind, Listed, Vocabulary},
+    wordpiece::{BertNormalizer, CONTINUES, WordPiece},
 };
-
-/// More merges than any published file has (Llama 3: 280 147).
-const MERGES_MAX: usize = 1 << 21;
-
-/// A token as a file names it: byte alphabet or `##` form when plain, its own text otherwise.
-pub(crate) struct Named {
-    pub(crate) id: TokenId,
-    pub(crate) text: String,
-    pub(crate) kind: Kind,
-}
 
 /// What the two kinds of byte-level file have in common.
 pub(crate) struct ByteLevelParts {
-    pub(crate) tokens: Vec<Named>,
-    pub(crate) merges: Vec<(String, String)>,
+    pub(crate) tokens: Listed,
     pub(crate) compose: bool,
     pub(crate) pattern: Pattern,
     pub(crate) ignore_merges: bool,
@@ -32,92 +22,83 @@ pub(crate) struct ByteLevelParts {
 
 /// What the two kinds of WordPiece file have in common.
 pub(crate) struct WordPieceParts {
-    pub(crate) tokens: Vec<Named>,
+    pub(crate) tokens: Listed,
     pub(crate) normalizer: BertNormalizer,
     pub(crate) unknown: String,
     pub(crate) word_characters_max: usize,
 }
 
-/// Control and added tokens by text, longest first, then by id.
-fn added(tokens: &[Named]) -> Vec<(Box<str>, TokenId)> {
-    let mut added: Vec<(Box<str>, TokenId)> = tokens
-        .iter()
-        .filter(|token| matches!(token.kind, Kind::Added | Kind::Control) && !token.text.is_empty())
-        .map(|token| (token.text.as_str().into(), token.id))
-        .collect();
-    added.sort_by_key(|(text, id)| (usize::MAX - text.len(), *id));
-    added
-}
-
-/// A byte-level tokenizer without a frame.
+/// A byte-level tokenizer without a frame; `read` hands over its merges, by rank.
 ///
 /// # Errors
-/// All of [`LoadError`] that concern tokens and merges.
-pub(crate) fn byte_level(parts: ByteLevelParts) -> Result<Tokenizer, LoadError> {
-    let added = added(&parts.tokens);
-    let spelled = |token: Named| {
-        let bytes = match token.kind {
-            Kind::Plain => {
-                alphabet::bytes(&token.text).ok_or(LoadError::Alphabet { id: token.id })?
-            }
-            Kind::Added | Kind::Control | Kind::Unused => token.text.into_bytes(),
-        };
-        Ok((token.id, bytes, token.kind))
-    };
-    let tokens = parts.tokens.into_iter().map(spelled).collect::<Result<_, LoadError>>()?;
-    let vocabulary = Vocabulary::new(tokens)?;
+/// All of [`LoadError`] that concern tokens and merges, and what `read` fails with.
+pub(crate) fn byte_level(
+    parts: ByteLevelParts,
+    read: impl FnOnce(&mut MergeList<'_>) -> Result<(), LoadError>,
+) -> Result<Tokenizer, LoadError> {
+    let added = parts.tokens.added();
+    let vocabulary = parts.tokens.into_vocabulary(alphabet::append)?;
     // A merge may make an added token that prints (some files list words twice), never a control.
-    let mut by_bytes: FixedMap<&[u8], TokenId> = FixedMap::default();
-    by_bytes.reserve(vocabulary.len());
-    by_bytes.extend(
-        vocabulary
-            .iter()
-            .filter(|(_id, bytes, kind)| *kind != Kind::Unused && !bytes.is_empty())
-            .map(|(id, bytes, _kind)| (bytes, id)),
-    );
-    let merges = merges(&vocabulary, &by_bytes, &parts.merges)?;
-    let plain = |id: TokenId| vocabulary.kind(id) == Kind::Plain;
-    let whole = by_bytes.iter().filter(|(_bytes, id)| plain(**id));
-    let whole = whole.map(|(bytes, id)| (Box::from(*bytes), *id));
-    let whole = parts.ignore_merges.then(|| whole.collect());
+    let index = Index::of(&vocabulary, |kind| kind != Kind::Unused)?;
+    let mut list = MergeList::new(&vocabulary, &index)?;
+    read(&mut list)?;
+    let merges = Merges::new(list.bytes, list.pairs)?;
+    drop(index);
+    let whole = parts.ignore_merges.then(|| Index::of(&vocabulary, |kind| kind == Kind::Plain));
+    let whole = whole.transpose()?;
     let model = ByteLevel { compose: parts.compose, pattern: parts.pattern, merges, whole };
-    let frame = (Vec::new(), Vec::new());
-    Ok(Tokenizer { model: Model::ByteLevel(model), vocabulary, added, frame, end: None })
+    Ok(made(Model::ByteLevel(model), vocabulary, added))
 }
 
-fn merges(
-    vocabulary: &Vocabulary,
-    by_bytes: &FixedMap<&[u8], TokenId>,
-    texts: &[(String, String)],
-) -> Result<Merges, LoadError> {
-    if texts.len() > MERGES_MAX {
-        let count = texts.len();
-        return Err(LoadError::TooMany { what: "merges", count, max: MERGES_MAX });
+/// Merges as a file lists them, checked against its vocabulary.
+pub(crate) struct MergeList<'a> {
+    vocabulary: &'a Vocabulary,
+    index: &'a Index,
+    bytes: Box<[TokenId; 256]>,
+    pairs: Vec<Pair>,
+    joined: Vec<u8>,
+}
+
+impl<'a> MergeList<'a> {
+    fn new(vocabulary: &'a Vocabulary, index: &'a Index) -> Result<Self, LoadError> {
+        let mut bytes = Box::new([TokenId(0); 256]);
+        for (byte, token) in (0..=u8::MAX).zip(bytes.iter_mut()) {
+            let known = index.get(vocabulary, &[byte]);
+            let known = known.filter(|id| vocabulary.kind(*id) == Kind::Plain);
+            *token = known.ok_or(LoadError::Byte { byte })?;
+        }
+        Ok(Self { vocabulary, index, bytes, pairs: Vec::new(), joined: Vec::new() })
     }
-    let plain = |id: &&TokenId| vocabulary.kind(**id) == Kind::Plain;
-    let mut bytes = Box::new([TokenId(0); 256]);
-    for (byte, token) in (0..=u8::MAX).zip(bytes.iter_mut()) {
-        let known = by_bytes.get([byte].as_slice()).filter(plain);
-        *token = *known.ok_or(LoadError::Byte { byte })?;
+
+    /// How many there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len()
     }
-    let mut pairs = FixedMap::default();
-    pairs.reserve(texts.len());
-    for (index, (left, right)) in texts.iter().enumerate() {
-        let wrong = LoadError::Merge { index };
-        let mut joined = alphabet::bytes(left).ok_or(wrong.clone())?;
-        let middle = joined.len();
-        joined.extend(alphabet::bytes(right).ok_or(wrong.clone())?);
-        let token = |bytes: &[u8]| by_bytes.get(bytes).copied().ok_or(wrong.clone());
-        let (left, right) = joined.split_at(middle);
-        let (left, right, made) = (token(left)?, token(right)?, token(&joined)?);
-        if vocabulary.kind(made) == Kind::Control {
+
+    /// Adds the merge of two texts in the byte alphabet.
+    ///
+    /// # Errors
+    /// [`LoadError::TooMany`], [`LoadError::Merge`], [`LoadError::ControlMerge`].
+    pub(crate) fn push(&mut self, left: &str, right: &str) -> Result<(), LoadError> {
+        let index = self.pairs.len();
+        if index >= MERGES_MAX {
+            let count = index + 1;
+            return Err(LoadError::TooMany { what: "merges", count, max: MERGES_MAX });
+        }
+        let wrong = || LoadError::Merge { index };
+        self.joined.clear();
+        alphabet::append(left, &mut self.joined).ok_or_else(wrong)?;
+        let middle = self.joined.len();
+        alphabet::append(right, &mut self.joined).ok_or_else(wrong)?;
+        let token = |bytes: &[u8]| self.index.get(self.vocabulary, bytes).ok_or_else(wrong);
+        let (left, right) = self.joined.split_at(middle);
+        let (left, right, made) = (token(left)?, token(right)?, token(&self.joined)?);
+        if self.vocabulary.kind(made) == Kind::Control {
             return Err(LoadError::ControlMerge { index });
         }
-        let rank = u32::try_from(index).expect("at most MERGES_MAX");
-        // The first of two equal merges has the lower rank and wins.
-        pairs.entry(key(left, right)).or_insert((rank, made));
+        self.pairs.push(Pair { left, right, made });
+        Ok(())
     }
-    Ok(Merges { bytes, pairs })
 }
 
 /// A WordPiece tokenizer without a frame.
@@ -125,32 +106,31 @@ fn merges(
 /// # Errors
 /// All of [`LoadError`] that concern tokens.
 pub(crate) fn word_piece(parts: WordPieceParts) -> Result<Tokenizer, LoadError> {
-    let added = added(&parts.tokens);
-    let unknown = parts.tokens.iter().find(|token| token.text == parts.unknown);
-    let unknown = unknown.ok_or(LoadError::Dangling { part: "unknown token" })?.id;
-    let (mut starts, mut continuations) = (FixedMap::default(), FixedMap::default());
-    let mut piece_characters_max = 0;
-    for token in parts.tokens.iter().filter(|token| token.kind == Kind::Plain) {
-        let (map, piece) = match token.text.strip_prefix("##") {
-            Some(piece) => (&mut continuations, piece),
-            None => (&mut starts, token.text.as_str()),
-        };
-        piece_characters_max = piece_characters_max.max(piece.chars().count());
-        map.insert(piece.into(), token.id);
-    }
-    // `##` itself begins a word: as a continuation it would be empty.
-    continuations.remove("");
+    let added = parts.tokens.added();
+    let unknown = parts.tokens.id(&parts.unknown);
+    let unknown = unknown.ok_or(LoadError::Dangling { part: "unknown token" })?;
+    let spell = |text: &str, bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(text.as_bytes());
+        Some(())
+    };
+    let vocabulary = parts.tokens.into_vocabulary(spell)?;
+    let own = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).expect("spelled from a text");
+        text.strip_prefix(CONTINUES).unwrap_or(text).chars().count()
+    };
+    let plain = vocabulary.iter().filter(|(_id, _bytes, kind)| *kind == Kind::Plain);
+    let piece_characters_max = plain.map(|(_id, bytes, _kind)| own(bytes)).max().unwrap_or(0);
     let model = WordPiece {
         normalizer: parts.normalizer,
-        starts,
-        continuations,
+        pieces: Index::of(&vocabulary, |kind| kind == Kind::Plain)?,
         piece_characters_max,
         word_characters_max: parts.word_characters_max,
         unknown,
     };
-    let tokens =
-        parts.tokens.into_iter().map(|token| (token.id, token.text.into_bytes(), token.kind));
-    let vocabulary = Vocabulary::new(tokens.collect())?;
+    Ok(made(Model::WordPiece(model), vocabulary, added))
+}
+
+fn made(model: Model, vocabulary: Vocabulary, added: Vec<(Box<str>, TokenId)>) -> Tokenizer {
     let frame = (Vec::new(), Vec::new());
-    Ok(Tokenizer { model: Model::WordPiece(model), vocabulary, added, frame, end: None })
+    Tokenizer { model, vocabulary, added, frame, longest: None, end: None }
 }

@@ -40,8 +40,8 @@ pub enum LoadError {
         /// The bound.
         max: usize,
     },
-    /// Two texts claim one id.
-    #[error("token {} is given twice", id.0)]
+    /// Two texts claim one id, or one text has two.
+    #[error("token {} is given twice: its id has another text, or its text another id", id.0)]
     Twice {
         /// The id.
         id: TokenId,
@@ -70,8 +70,13 @@ pub enum LoadError {
         /// Counted from 0.
         index: usize,
     },
-    /// The file names a special token that its vocabulary does not hold.
-    #[error("the {part} names a token that the vocabulary does not hold")]
+    /// Texts or merges were chosen so that finding one takes long.
+    #[error(
+        "the tokenizer's texts are made to be slow to find; take the tokenizer of the model's maker"
+    )]
+    Crowded,
+    /// The file names a special token that its vocabulary does not hold as one.
+    #[error("the {part} names a token that the vocabulary does not hold, or not as a special one")]
     Dangling {
         /// Which part of the file.
         part: &'static str,
@@ -102,6 +107,7 @@ impl Coded for LoadError {
             Self::Byte { .. } => "tokenizer.token.byte",
             Self::Merge { .. } => "tokenizer.merge",
             Self::ControlMerge { .. } => "tokenizer.merge.control",
+            Self::Crowded => "tokenizer.crowded",
             Self::Dangling { .. } => "tokenizer.dangling",
         }
     }

@@ -2,14 +2,16 @@
 //!
 //! The metadata says only the name of the pre-tokeniser; what stands behind a name is known here.
 
+use std::borrow::Cow;
+
 use cloister_domain::TokenId;
 use cloister_formats::TokenizerMetadata;
 
 use crate::{
     LoadError, Tokenizer,
-    build::{ByteLevelParts, Named, WordPieceParts, byte_level, word_piece},
+    build::{ByteLevelParts, WordPieceParts, byte_level, word_piece},
     split::Pattern,
-    vocabulary::Kind,
+    vocabulary::{Kind, Listed},
     wordpiece::BertNormalizer,
 };
 
@@ -19,14 +21,15 @@ impl Tokenizer {
     /// # Errors
     /// [`LoadError::Unsupported`] names a model, pre-tokeniser or token type that is not built; the
     /// others say what is wrong with the vocabulary.
-    pub fn from_gguf(file: &TokenizerMetadata) -> Result<Self, LoadError> {
+    pub fn from_gguf(mut file: TokenizerMetadata) -> Result<Self, LoadError> {
+        let special = [file.bos, file.eos, file.unknown, file.separator];
+        let dangles = special.into_iter().flatten().any(|id| text(&file, id).is_none());
         let mut tokenizer = match file.model.as_str() {
-            "gpt2" => bpe(file)?,
-            "bert" => bert(file)?,
+            "gpt2" => bpe(&mut file)?,
+            "bert" => bert(&mut file)?,
             other => return Err(LoadError::unsupported("tokenizer.ggml.model", other)),
         };
-        let special = [file.bos, file.eos, file.unknown, file.separator];
-        if special.into_iter().flatten().any(|id| text(file, id).is_none()) {
+        if dangles {
             return Err(LoadError::Dangling { part: "GGUF metadata" });
         }
         let bert = file.model == "bert";
@@ -40,16 +43,22 @@ impl Tokenizer {
     }
 }
 
-fn text(file: &TokenizerMetadata, id: u32) -> Option<&String> {
+fn text(file: &TokenizerMetadata, id: u32) -> Option<&str> {
     file.tokens.get(usize::try_from(id).ok()?)
 }
 
-/// Tokens with their kinds; `spell` gives a plain token the form of `tokenizer.json`.
-fn tokens(file: &TokenizerMetadata, spell: fn(&str) -> String) -> Result<Vec<Named>, LoadError> {
+/// Tokens with their kinds, which the metadata are left without; `spell` gives a plain token the form
+/// of `tokenizer.json`.
+fn tokens(
+    file: &mut TokenizerMetadata,
+    spell: impl Fn(&str) -> Cow<'_, str>,
+) -> Result<Listed, LoadError> {
     if file.types.len() != file.tokens.len() {
         return Err(LoadError::Absent { part: "token types" });
     }
-    let named = (0u32..).zip(&file.tokens).zip(&file.types).map(|((id, text), kind)| {
+    let (texts, kinds) = (std::mem::take(&mut file.tokens), std::mem::take(&mut file.types));
+    let mut listed = Listed::default();
+    for ((id, text), kind) in (0u32..).zip(texts.iter()).zip(kinds) {
         let kind = match kind {
             1 => Kind::Plain,
             2 | 3 => Kind::Control,
@@ -59,13 +68,13 @@ fn tokens(file: &TokenizerMetadata, spell: fn(&str) -> String) -> Result<Vec<Nam
                 return Err(LoadError::unsupported("token type", other.to_string()));
             }
         };
-        let text = if kind == Kind::Plain { spell(text) } else { text.clone() };
-        Ok(Named { id: TokenId(id), text, kind })
-    });
-    named.collect()
+        let text = if kind == Kind::Plain { spell(text) } else { Cow::Borrowed(text) };
+        listed.push(id, &text, kind)?;
+    }
+    Ok(listed)
 }
 
-fn bpe(file: &TokenizerMetadata) -> Result<Tokenizer, LoadError> {
+fn bpe(file: &mut TokenizerMetadata) -> Result<Tokenizer, LoadError> {
     const PRE: &str = "tokenizer.ggml.pre";
     let pre = file.pre.as_deref().ok_or(LoadError::Absent { part: PRE })?;
     // What the models' own `tokenizer.json` say beside the pattern.
@@ -75,23 +84,27 @@ fn bpe(file: &TokenizerMetadata) -> Result<Tokenizer, LoadError> {
         "qwen2" => (Pattern::Qwen2, true, false),
         other => return Err(LoadError::unsupported(PRE, other)),
     };
-    let merges = file.merges.iter().enumerate().map(|(index, merge)| {
-        let (left, right) = merge.split_once(' ').ok_or(LoadError::Merge { index })?;
-        Ok((left.to_owned(), right.to_owned()))
-    });
-    let merges = merges.collect::<Result<_, LoadError>>()?;
-    let tokens = tokens(file, str::to_owned)?;
-    byte_level(ByteLevelParts { tokens, merges, compose, pattern, ignore_merges })
+    let tokens = tokens(file, |text| Cow::Borrowed(text))?;
+    let merges = &file.merges;
+    byte_level(ByteLevelParts { tokens, compose, pattern, ignore_merges }, |list| {
+        merges.iter().try_for_each(|merge| {
+            let index = list.len();
+            let (left, right) = merge.split_once(' ').ok_or(LoadError::Merge { index })?;
+            list.push(left, right)
+        })
+    })
 }
 
 /// GGUF marks the beginning of a word with U+2581 where `tokenizer.json` marks its continuation.
-fn bert(file: &TokenizerMetadata) -> Result<Tokenizer, LoadError> {
-    let spell = |text: &str| match text.strip_prefix('\u{2581}') {
-        Some(start) => start.to_owned(),
-        None => format!("##{text}"),
-    };
+fn bert(file: &mut TokenizerMetadata) -> Result<Tokenizer, LoadError> {
+    fn spell(text: &str) -> Cow<'_, str> {
+        match text.strip_prefix('\u{2581}') {
+            Some(start) => Cow::Borrowed(start),
+            None => Cow::Owned(format!("##{text}")),
+        }
+    }
     let unknown = file.unknown.and_then(|id| text(file, id));
-    let unknown = unknown.ok_or(LoadError::Absent { part: "unknown token" })?.clone();
+    let unknown = unknown.ok_or(LoadError::Absent { part: "unknown token" })?.to_owned();
     word_piece(WordPieceParts {
         tokens: tokens(file, spell)?,
         // The format has no key for it; llama.cpp knows only this one.

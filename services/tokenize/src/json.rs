@@ -1,142 +1,60 @@
 //! Reads `tokenizer.json`, the format of the package `tokenizers`.
 //!
-//! Each part is either understood completely or refused by name; an unknown key is refused too.
-//! Truncation and padding are habits of use, not of the vocabulary: they are left to the caller.
+//! Each part is either understood completely or refused by name; an unknown key is refused too. The
+//! file passes by in small pieces, twice: once for everything but the merges, and once for these, which
+//! are checked against the vocabulary as they come. Of the file only what the tokenizer needs is kept.
 
+mod file;
+mod merges;
 mod parts;
 
-use std::fmt;
-
-use cloister_domain::TokenId;
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+use std::{
+    cell::Cell,
+    io::{BufReader, Read},
 };
-use serde_json::Value;
+
+use cloister_formats::ShortStrings;
+use file::{File, Files, Model};
+use serde::de::{self, DeserializeSeed};
 
 use crate::{
     LoadError, Tokenizer,
-    build::{ByteLevelParts, Named, WordPieceParts, byte_level, word_piece},
-    vocabulary::Kind,
+    build::{ByteLevelParts, WordPieceParts, byte_level, word_piece},
 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(rename = "version")]
-    _version: Option<String>,
-    #[serde(rename = "truncation")]
-    _truncation: Option<IgnoredAny>,
-    #[serde(rename = "padding")]
-    _padding: Option<IgnoredAny>,
-    #[serde(default)]
-    added_tokens: Vec<Added>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
-    #[serde(default)]
-    decoder: Value,
-    model: ModelFile,
-}
+/// Longest string of a file, as it is written; the longest of a known one has 320 kB.
+const STRING_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a file that are in memory at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Longest word that WordPiece may be told to cut; published files say 100 or 200.
+const WORD_CHARACTERS_MAX: usize = 1000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "the file format has them")]
-struct Added {
-    id: u32,
-    content: String,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
-}
+/// Why reading ended, when it was for another reason than the syntax.
+#[derive(Default)]
+struct Found(Cell<Option<LoadError>>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModelFile {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    dropout: Option<f64>,
-    unk_token: Option<String>,
-    continuing_subword_prefix: Option<String>,
-    end_of_word_suffix: Option<String>,
-    #[serde(rename = "fuse_unk")]
-    _fuse_unk: Option<bool>,
-    #[serde(default)]
-    byte_fallback: bool,
-    #[serde(default)]
-    ignore_merges: bool,
-    max_input_chars_per_word: Option<usize>,
-    #[serde(rename = "unk_id")]
-    _unk_id: Option<IgnoredAny>,
-    vocab: Vocab,
-    #[serde(default)]
-    merges: Vec<Pair>,
-}
-
-/// The vocabulary of a model with ids; `None` for the list of scores that Unigram has.
-struct Vocab(Option<Vec<(String, u32)>>);
-
-impl<'de> Deserialize<'de> for Vocab {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vocab;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a vocabulary")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Vocab(Some(entries)))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vocab, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Vocab(None))
-            }
-        }
-        deserializer.deserialize_any(Entries)
+impl Found {
+    /// Notes `cause`, and gives what ends the parser.
+    fn refused<E: de::Error>(&self, cause: LoadError) -> E {
+        self.0.set(Some(cause));
+        E::custom("refused")
     }
-}
 
-/// A merge, written `"a b"` or `["a", "b"]`.
-struct Pair(String, String);
-
-impl<'de> Deserialize<'de> for Pair {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Pair;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a merge")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Pair, E> {
-                let (left, right) = text.split_once(' ').ok_or_else(|| E::custom("a merge"))?;
-                Ok(Pair(left.to_owned(), right.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Pair, A::Error> {
-                let mut next =
-                    || seq.next_element()?.ok_or_else(|| serde::de::Error::custom("a merge"));
-                let pair = Pair(next()?, next()?);
-                match seq.next_element::<IgnoredAny>()? {
-                    None => Ok(pair),
-                    Some(_third) => Err(serde::de::Error::custom("a merge")),
-                }
-            }
-        }
-        deserializer.deserialize_any(Either)
+    /// What `seed` makes of the whole of `text`.
+    fn read<T>(
+        &self,
+        text: impl Read,
+        seed: impl for<'de> DeserializeSeed<'de, Value = T>,
+    ) -> Result<T, LoadError> {
+        let text = ShortStrings::new(text, STRING_BYTES_MAX);
+        let text = BufReader::with_capacity(BUFFER_BYTES, text);
+        let mut deserializer = serde_json::Deserializer::from_reader(text);
+        let read = seed.deserialize(&mut deserializer);
+        // The error's own text may quote the file.
+        read.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            self.0.take().unwrap_or(LoadError::Json { line, column })
+        })
     }
 }
 
@@ -150,97 +68,113 @@ impl Tokenizer {
     /// [`LoadError::Unsupported`] names the first part that would have to be guessed; the others
     /// say what is wrong with the vocabulary.
     pub fn from_json(text: &str) -> Result<Self, LoadError> {
-        let mut file: File = serde_json::from_str(text)
-            .map_err(|error| LoadError::Json { line: error.line(), column: error.column() })?;
+        Self::from_json_stream(|| text.as_bytes())
+    }
+
+    /// As [`Tokenizer::from_json`], of a file that `open` reads from its start as often as it is asked.
+    /// Takes at most 40 MiB, whatever the file holds.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_json`]; [`LoadError::Json`] too where the file cannot be read.
+    pub fn from_json_stream<R: Read>(mut open: impl FnMut() -> R) -> Result<Self, LoadError> {
+        let found = Found::default();
+        let mut file = found.read(open(), Files::new(&found))?;
+        parts::version(&file.version)?;
         let kind = match &file.model.kind {
             Some(kind) => kind.as_str(),
             // Files before version 0.10 of the package do not say; only BPE has merges.
-            None if !file.model.merges.is_empty() => "BPE",
+            None if file.model.merges > 0 => "BPE",
             None => return Err(LoadError::Absent { part: "model type" }),
         };
-        let read = match kind {
-            "BPE" => bpe,
-            "WordPiece" => wordpiece,
+        let post_processor = std::mem::take(&mut file.post_processor);
+        let (truncation, padding) =
+            (std::mem::take(&mut file.truncation), std::mem::take(&mut file.padding));
+        let mut tokenizer = match kind {
+            "BPE" => {
+                parts::absent("truncation", &truncation)?;
+                parts::absent("padding", &padding)?;
+                bpe(file, &mut open)?
+            }
+            "WordPiece" => wordpiece(file)?,
             other => return Err(LoadError::unsupported("model", other)),
         };
-        let post_processor = std::mem::take(&mut file.post_processor);
-        let mut tokenizer = read(file)?;
         tokenizer.frame = parts::frame(&post_processor, &tokenizer)?;
+        tokenizer.longest = parts::longest(&truncation)?;
+        parts::padding(&padding, &tokenizer)?;
         Ok(tokenizer)
     }
 }
 
-/// Tokens of the model and added ones, each id once; an added token overrides the model's.
-fn tokens(
-    vocab: Vocab,
-    all_added: Vec<Added>,
-    normalizer: &Value,
-) -> Result<Vec<Named>, LoadError> {
-    let vocab = vocab.0.ok_or(LoadError::Absent { part: "token ids" })?;
-    let normalised = !normalizer.is_null();
-    for added in &all_added {
-        let flags = [
-            (added.single_word, "single_word"),
-            (added.lstrip, "lstrip"),
-            (added.rstrip, "rstrip"),
-            (added.normalized && normalised, "normalized"),
-        ];
-        if let Some((_set, flag)) = flags.into_iter().find(|(set, _flag)| *set) {
-            return Err(LoadError::unsupported("added token", flag));
-        }
+/// The tokens of the model and the added ones, if they are what they are said to be.
+fn united(file: &mut File) -> Result<(), LoadError> {
+    if !file.model.has_ids {
+        return Err(LoadError::Absent { part: "token ids" });
     }
-    let mut overridden: Vec<u32> = all_added.iter().map(|added| added.id).collect();
-    overridden.sort_unstable();
-    let plain = vocab
-        .into_iter()
-        .filter(|(_text, id)| overridden.binary_search(id).is_err())
-        .map(|(text, id)| Named { id: TokenId(id), text, kind: Kind::Plain });
-    let added = all_added.into_iter().map(|added| Named {
-        id: TokenId(added.id),
-        text: added.content,
-        kind: if added.special { Kind::Control } else { Kind::Added },
-    });
-    Ok(plain.chain(added).collect())
+    if file.normalised && !file.normalizer.is_null() {
+        return Err(LoadError::unsupported("added token", "normalized"));
+    }
+    file.tokens.unite()
 }
 
-fn bpe(file: File) -> Result<Tokenizer, LoadError> {
-    let model = file.model;
-    let affixes = [
-        (model.continuing_subword_prefix.as_deref(), "continuing_subword_prefix"),
-        (model.end_of_word_suffix.as_deref(), "end_of_word_suffix"),
-    ];
-    if let Some((_text, name)) =
-        affixes.iter().find(|(text, _)| text.is_some_and(|t| !t.is_empty()))
-    {
-        return Err(LoadError::unsupported("BPE model", name));
+/// Refuses what a model of `kind` says that would have to change what it does.
+fn none_of(kind: &'static str, said: &[(bool, &str)]) -> Result<(), LoadError> {
+    match said.iter().find(|(said, _name)| *said) {
+        Some((_said, name)) => Err(LoadError::unsupported(kind, name)),
+        None => Ok(()),
     }
-    if model.dropout.is_some_and(|dropout| dropout > 0.0) {
-        return Err(LoadError::unsupported("BPE model", "dropout"));
-    }
-    if model.byte_fallback {
-        return Err(LoadError::unsupported("BPE model", "byte_fallback"));
-    }
+}
+
+fn bpe<R: Read>(mut file: File, open: &mut impl FnMut() -> R) -> Result<Tokenizer, LoadError> {
+    let model: &Model = &file.model;
+    let says = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    // Every byte has a token, so nothing is ever unknown: `unk_token` and `fuse_unk` have no effect.
+    none_of(
+        "BPE model",
+        &[
+            (says(&model.prefix), "continuing_subword_prefix"),
+            (says(&model.suffix), "end_of_word_suffix"),
+            (model.dropout.is_some_and(|dropout| dropout != 0.0), "dropout"),
+            (model.byte_fallback, "byte_fallback"),
+            (model.word_characters_max.is_some(), "max_input_chars_per_word"),
+            (model.names_unknown_id, "unk_id"),
+        ],
+    )?;
     parts::byte_level_decoder(&file.decoder)?;
-    byte_level(ByteLevelParts {
-        tokens: tokens(model.vocab, file.added_tokens, &file.normalizer)?,
-        merges: model.merges.into_iter().map(|Pair(left, right)| (left, right)).collect(),
-        compose: parts::composes(&file.normalizer)?,
-        pattern: parts::pattern(&file.pre_tokenizer)?,
-        ignore_merges: model.ignore_merges,
-    })
+    let compose = parts::composes(&file.normalizer)?;
+    let pattern = parts::pattern(&file.pre_tokenizer)?;
+    united(&mut file)?;
+    let distinct = file.tokens.distinct();
+    let ignore_merges = file.model.ignore_merges;
+    let parts = ByteLevelParts { tokens: file.tokens, compose, pattern, ignore_merges };
+    let found = Found::default();
+    let read = byte_level(parts, |list| found.read(open(), merges::Merges::new(list, &found)))?;
+    // A merge that makes a control token is the graver mistake of the two, and said first.
+    distinct.map(|()| read)
 }
 
-fn wordpiece(file: File) -> Result<Tokenizer, LoadError> {
-    let model = file.model;
-    if let Some(prefix) = model.continuing_subword_prefix.as_deref().filter(|p| *p != "##") {
+fn wordpiece(mut file: File) -> Result<Tokenizer, LoadError> {
+    let model: &Model = &file.model;
+    if let Some(prefix) = model.prefix.as_deref().filter(|prefix| *prefix != "##") {
         return Err(LoadError::unsupported("WordPiece prefix", prefix));
     }
+    let word_characters_max = model.word_characters_max.unwrap_or(100);
+    none_of(
+        "WordPiece model",
+        &[
+            (model.suffix.is_some(), "end_of_word_suffix"),
+            (model.dropout.is_some(), "dropout"),
+            (model.byte_fallback, "byte_fallback"),
+            (model.ignore_merges, "ignore_merges"),
+            (model.merges > 0, "merges"),
+            (model.names_unknown_id, "unk_id"),
+            (word_characters_max > WORD_CHARACTERS_MAX, "max_input_chars_per_word"),
+        ],
+    )?;
     parts::bert_pre_tokenizer(&file.pre_tokenizer)?;
     parts::word_piece_decoder(&file.decoder)?;
-    word_piece(WordPieceParts {
-        tokens: tokens(model.vocab, file.added_tokens, &file.normalizer)?,
-        normalizer: parts::bert_normalizer(&file.normalizer)?,
-        unknown: model.unk_token.unwrap_or_else(|| "[UNK]".to_owned()),
-        word_characters_max: model.max_input_chars_per_word.unwrap_or(100),
-    })
+    let normalizer = parts::bert_normalizer(&file.normalizer)?;
+    united(&mut file)?;
+    file.tokens.distinct()?;
+    let unknown = file.model.unknown.unwrap_or_else(|| "[UNK]".to_owned());
+    word_piece(WordPieceParts { tokens: file.tokens, normalizer, unknown, word_characters_max })
 }

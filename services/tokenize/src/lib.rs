@@ -13,6 +13,7 @@ mod decode;
 mod error;
 mod gguf;
 mod json;
+mod slots;
 mod split;
 pub mod template;
 mod tokenizer;

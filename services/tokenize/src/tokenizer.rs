@@ -5,7 +5,8 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::{
     Decoder,
-    bpe::{FixedMap, Merges},
+    bpe::Merges,
+    slots::Index,
     split::Pattern,
     vocabulary::{Kind, Vocabulary},
     wordpiece::WordPiece,
@@ -19,7 +20,7 @@ pub(crate) struct ByteLevel {
     pub(crate) pattern: Pattern,
     pub(crate) merges: Merges,
     /// Take a piece that is a token as it is, without merging (`ignore_merges`).
-    pub(crate) whole: Option<FixedMap<Box<[u8]>, TokenId>>,
+    pub(crate) whole: Option<Index>,
 }
 
 /// How text becomes tokens.
@@ -38,6 +39,8 @@ pub struct Tokenizer {
     pub(crate) added: Vec<(Box<str>, TokenId)>,
     /// What the model expects before and after a text that stands alone.
     pub(crate) frame: (Vec<TokenId>, Vec<TokenId>),
+    /// Most tokens of a text that stands alone, if the file says so.
+    pub(crate) longest: Option<usize>,
     /// The end of a text, if the file names it.
     pub(crate) end: Option<TokenId>,
 }
@@ -67,12 +70,14 @@ impl Tokenizer {
     }
 
     /// [`Tokenizer::encode`], between the tokens that the model expects around a text that stands
-    /// alone (such as `[CLS]` and `[SEP]`, or a beginning-of-text token).
+    /// alone (such as `[CLS]` and `[SEP]`, or a beginning-of-text token), and cut after
+    /// [`Tokenizer::longest`].
     #[must_use]
     pub fn encode_framed(&self, text: &str) -> Vec<TokenId> {
         let (before, after) = &self.frame;
         let mut tokens = before.clone();
         self.append(text, &mut tokens);
+        tokens.truncate(self.longest.unwrap_or(usize::MAX).saturating_sub(after.len()));
         tokens.extend_from_slice(after);
         tokens
     }
@@ -81,6 +86,13 @@ impl Tokenizer {
     #[must_use]
     pub fn frame(&self) -> (&[TokenId], &[TokenId]) {
         (&self.frame.0, &self.frame.1)
+    }
+
+    /// Most tokens of a text that stands alone, its frame counted, if the file says so (`truncation`).
+    /// Whoever cuts longer texts into pieces keeps each within it.
+    #[must_use]
+    pub fn longest(&self) -> Option<usize> {
+        self.longest
     }
 
     /// The tokens of text in which the texts of control and added tokens mean these tokens.
@@ -143,8 +155,8 @@ impl Tokenizer {
 
     fn append(&self, text: &str, tokens: &mut Vec<TokenId>) {
         match &self.model {
-            Model::ByteLevel(model) => model.encode(text, tokens),
-            Model::WordPiece(model) => model.encode(text, tokens),
+            Model::ByteLevel(model) => model.encode(text, &self.vocabulary, tokens),
+            Model::WordPiece(model) => model.encode(text, &self.vocabulary, tokens),
         }
     }
 
@@ -165,19 +177,20 @@ impl Tokenizer {
 }
 
 impl ByteLevel {
-    fn encode(&self, text: &str, tokens: &mut Vec<TokenId>) {
+    fn encode(&self, text: &str, vocabulary: &Vocabulary, tokens: &mut Vec<TokenId>) {
         if self.compose && is_nfc_quick(text.chars()) != IsNormalized::Yes {
             let composed: String = text.nfc().collect();
-            return self.encode_pieces(&composed, tokens);
+            return self.encode_pieces(&composed, vocabulary, tokens);
         }
-        self.encode_pieces(text, tokens);
+        self.encode_pieces(text, vocabulary, tokens);
     }
 
-    fn encode_pieces(&self, text: &str, tokens: &mut Vec<TokenId>) {
+    fn encode_pieces(&self, text: &str, vocabulary: &Vocabulary, tokens: &mut Vec<TokenId>) {
         for piece in self.pattern.pieces(text) {
-            let whole = self.whole.as_ref().and_then(|whole| whole.get(piece.as_bytes()));
+            let whole =
+                self.whole.as_ref().and_then(|whole| whole.get(vocabulary, piece.as_bytes()));
             match whole {
-                Some(token) => tokens.push(*token),
+                Some(token) => tokens.push(token),
                 None => self.merges.merge(piece.as_bytes(), tokens),
             }
         }

@@ -6,9 +6,13 @@ use cloister_domain::TokenId;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
-    bpe::FixedMap,
+    slots::Index,
     unicode::{is_cleaned, is_ideograph, is_mark, is_punctuation},
+    vocabulary::Vocabulary,
 };
+
+/// What the pieces that continue a word begin with in the vocabulary.
+pub(crate) const CONTINUES: &str = "##";
 
 /// What BERT does to text before it is cut into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +79,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 pub(crate) struct WordPiece {
     /// Before words are cut.
     pub(crate) normalizer: BertNormalizer,
-    /// Pieces that begin a word.
-    pub(crate) starts: FixedMap<Box<str>, TokenId>,
-    /// Pieces that continue one, without their prefix.
-    pub(crate) continuations: FixedMap<Box<str>, TokenId>,
+    /// The pieces. None is both: a word that begins with punctuation is that one character.
+    pub(crate) pieces: Index,
     /// Longest piece in characters; nothing longer is looked up.
     pub(crate) piece_characters_max: usize,
     /// Longer words are unknown.
@@ -89,11 +91,11 @@ pub(crate) struct WordPiece {
 
 impl WordPiece {
     /// Appends the tokens of `text`.
-    pub(crate) fn encode(&self, text: &str, tokens: &mut Vec<TokenId>) {
+    pub(crate) fn encode(&self, text: &str, vocabulary: &Vocabulary, tokens: &mut Vec<TokenId>) {
         let normal = self.normalizer.apply(text);
         for word in words(&normal) {
             let before = tokens.len();
-            if self.split(word, tokens).is_none() {
+            if self.split(word, vocabulary, tokens).is_none() {
                 tokens.truncate(before);
                 tokens.push(self.unknown);
             }
@@ -101,29 +103,29 @@ impl WordPiece {
     }
 
     /// Appends the longest pieces of `word` from the left; `None` when one is not known.
-    fn split(&self, word: &str, tokens: &mut Vec<TokenId>) -> Option<()> {
+    fn split(&self, word: &str, vocabulary: &Vocabulary, tokens: &mut Vec<TokenId>) -> Option<()> {
         if word.chars().nth(self.word_characters_max).is_some() {
             return None;
         }
-        let mut pieces = &self.starts;
-        let mut rest = word;
-        while !rest.is_empty() {
-            let (length, token) = self.longest(pieces, rest)?;
+        let mut rest = word.to_owned();
+        let mut mark = "";
+        while rest.len() > mark.len() {
+            let (length, token) = self.longest(vocabulary, &rest, mark)?;
             tokens.push(token);
-            rest = rest.split_at(length).1;
-            pieces = &self.continuations;
+            mark = CONTINUES;
+            rest.replace_range(..length, mark);
         }
         Some(())
     }
 
-    fn longest(
-        &self,
-        pieces: &FixedMap<Box<str>, TokenId>,
-        rest: &str,
-    ) -> Option<(usize, TokenId)> {
-        let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
+    /// The longest piece at the start of `rest`, which begins with `mark`: how many bytes, and which.
+    fn longest(&self, vocabulary: &Vocabulary, rest: &str, mark: &str) -> Option<(usize, TokenId)> {
+        let own = rest.split_at(mark.len()).1;
+        let ends = own.char_indices().map(|(at, c)| mark.len() + at + c.len_utf8());
         let ends: Vec<usize> = ends.take(self.piece_characters_max).collect();
-        let found = |end: &usize| Some((*end, *pieces.get(rest.split_at(*end).0)?));
+        let found = |end: &usize| {
+            Some((*end, self.pieces.get(vocabulary, rest.split_at(*end).0.as_bytes())?))
+        };
         ends.iter().rev().find_map(found)
     }
 }

@@ -225,21 +225,21 @@ fn a_gguf_vocabulary_gives_the_same_ids() {
         tokens.insert(added["id"].as_u64().unwrap(), (text, kind));
     }
     let merges = file["model"]["merges"].as_array().unwrap().iter();
-    let (texts, types) = tokens.into_values().unzip();
+    let (texts, types): (Vec<String>, _) = tokens.into_values().unzip();
     let mut vocabulary = TokenizerMetadata {
         model: "gpt2".to_owned(),
         pre: Some("qwen2".to_owned()),
-        tokens: texts,
+        tokens: texts.into_iter().collect(),
         types,
         merges: merges.map(|merge| merge.as_str().unwrap().to_owned()).collect(),
         eos: Some(151_645),
         ..TokenizerMetadata::default()
     };
-    let tokenizer = Tokenizer::from_gguf(&vocabulary).unwrap();
+    let tokenizer = Tokenizer::from_gguf(vocabulary.clone()).unwrap();
     check_ids("qwen2.5", &tokenizer);
     assert_eq!(tokenizer.end(), tokenizer.control("<|im_end|>"));
     vocabulary.pre = Some("bloom".to_owned());
-    let error = Tokenizer::from_gguf(&vocabulary).unwrap_err().to_string();
+    let error = Tokenizer::from_gguf(vocabulary).unwrap_err().to_string();
     assert!(error.contains("tokenizer.ggml.pre") && error.contains("bloom"), "{error}");
 }
 

@@ -64,6 +64,136 @@ fn constructs_that_are_not_built_are_refused_by_name() {
     assert_eq!(Tokenizer::from_json(&file.to_string()).unwrap_err().code(), "tokenizer.json");
 }
 
+/// A WordPiece file that says everything the reader knows.
+fn word_piece() -> Value {
+    json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 128, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null,
+                    "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "added_tokens": [{"id": 0, "content": "[PAD]", "single_word": false, "lstrip": false,
+                          "rstrip": false, "normalized": false, "special": true}],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[PAD]", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [], "special_tokens": {"[PAD]": {"id": "[PAD]", "ids": [0], "tokens": ["[PAD]"]}}},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100,
+                  "vocab": {"[PAD]": 0, "[UNK]": 1, "a": 2, "##b": 3, "##a": 4, "##": 5}},
+    })
+}
+
+#[test]
+fn what_a_file_asks_for_is_done_or_refused() {
+    let set = |mut file: Value, pointer: &str, value: Value| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        file.pointer_mut(parent).unwrap()[key] = value;
+        Tokenizer::from_json(&file.to_string())
+    };
+    let refused = |base: Value, pointer: &str, value: Value| {
+        set(base, pointer, value).map_or_else(|error| error.code(), |_taken| "taken")
+    };
+    let truncation = |length: u32| json!({"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0});
+    for (pointer, value, code) in [
+        ("/version", json!("2.0"), "tokenizer.unsupported"),
+        ("/truncation", truncation(1), "tokenizer.unsupported"),
+        ("/truncation", truncation(31), "tokenizer.unsupported"),
+        ("/truncation/stride", json!(5), "tokenizer.unsupported"),
+        ("/truncation/direction", json!("Left"), "tokenizer.unsupported"),
+        ("/truncation/strategy", json!("OnlySecond"), "tokenizer.unsupported"),
+        ("/truncation/more", json!(1), "tokenizer.unsupported"),
+        ("/padding/pad_id", json!(2), "tokenizer.dangling"),
+        ("/padding/pad_token", json!("a"), "tokenizer.dangling"),
+        ("/padding/more", json!(1), "tokenizer.unsupported"),
+        ("/normalizer/more", json!(1), "tokenizer.unsupported"),
+        ("/pre_tokenizer/more", json!(1), "tokenizer.unsupported"),
+        ("/decoder/prefix", json!("@@"), "tokenizer.unsupported"),
+        ("/decoder/more", json!(1), "tokenizer.unsupported"),
+        ("/post_processor/more", json!(1), "tokenizer.unsupported"),
+        ("/post_processor/special_tokens", json!({}), "tokenizer.dangling"),
+        ("/post_processor/special_tokens/[PAD]/ids", json!([2]), "tokenizer.dangling"),
+        ("/post_processor/special_tokens/[PAD]/ids", json!([99]), "tokenizer.dangling"),
+        ("/post_processor/special_tokens/[PAD]/ids", json!(vec![0; 17]), "tokenizer.too-many"),
+        ("/post_processor/single/1/Sequence/type_id", json!(1), "tokenizer.unsupported"),
+        (
+            "/post_processor",
+            json!({"type": "Sequence", "processors": [
+            {"type": "BertProcessing", "cls": ["[PAD]", 0], "sep": ["[PAD]", 0]},
+            {"type": "BertProcessing", "cls": ["[PAD]", 0], "sep": ["[PAD]", 0]}]}),
+            "tokenizer.unsupported",
+        ),
+        (
+            "/post_processor",
+            json!({"type": "BertProcessing", "cls": ["a", 0], "sep": ["[PAD]", 0]}),
+            "tokenizer.dangling",
+        ),
+        (
+            "/post_processor",
+            json!({"type": "BertProcessing", "cls": ["[PAD]", 0], "sep": ["[PAD]", 0]}),
+            "taken",
+        ),
+        ("/model/max_input_chars_per_word", json!(1001), "tokenizer.unsupported"),
+        ("/model/ignore_merges", json!(true), "tokenizer.unsupported"),
+        ("/model/byte_fallback", json!(true), "tokenizer.unsupported"),
+        ("/model/merges", json!(["a b"]), "tokenizer.unsupported"),
+        ("/model/unk_id", json!(1), "tokenizer.unsupported"),
+        ("/added_tokens/0/normalized", json!(true), "tokenizer.unsupported"),
+        ("/added_tokens/0/content", json!("b"), "tokenizer.token.twice"),
+        ("/added_tokens/0/id", json!(7), "tokenizer.token.twice"),
+        ("/truncation", json!(null), "taken"),
+        ("/padding", json!(null), "taken"),
+    ] {
+        let shown = format!("{pointer} {value}");
+        assert_eq!(refused(word_piece(), pointer, value), code, "{shown}");
+    }
+    for (pointer, value, code) in [
+        ("/truncation", truncation(128), "tokenizer.unsupported"),
+        ("/padding", json!({}), "tokenizer.unsupported"),
+        ("/normalizer", json!({"type": "NFC", "more": 1}), "tokenizer.unsupported"),
+        ("/pre_tokenizer/more", json!(1), "tokenizer.unsupported"),
+        ("/decoder/more", json!(1), "tokenizer.unsupported"),
+        ("/post_processor", json!({"type": "ByteLevel", "more": 1}), "tokenizer.unsupported"),
+        ("/model/dropout", json!(-0.5), "tokenizer.unsupported"),
+        ("/model/unk_id", json!(0), "tokenizer.unsupported"),
+        ("/model/max_input_chars_per_word", json!(9), "tokenizer.unsupported"),
+        ("/model/more", json!(1), "tokenizer.json"),
+    ] {
+        let shown = format!("{pointer} {value}");
+        assert_eq!(refused(byte_level(), pointer, value), code, "{shown}");
+    }
+    let tokenizer = read(&word_piece());
+    assert_eq!(tokenizer.longest(), Some(128));
+    assert_eq!(tokenizer.encode_framed(&"a ".repeat(500)).len(), 128);
+    assert_eq!(tokenizer.encode_framed("aba"), [0, 2, 3, 4].map(TokenId));
+    assert_eq!(tokenizer.encode("## aab"), [1, 1, 2, 4, 3].map(TokenId));
+}
+
+#[test]
+fn parts_may_stand_in_any_order_and_have_bounds() {
+    let file = byte_level();
+    let reversed: serde_json::Map<String, Value> = file
+        .as_object()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|(key, part)| (key.clone(), part.clone()))
+        .collect();
+    let reversed = Value::Object(reversed);
+    assert_eq!(read(&reversed).encode("abcd"), read(&file).encode("abcd"));
+    for (pointer, value) in [
+        ("/normalizer", json!({"type": "Sequence", "normalizers": vec![0; 40_000]})),
+        ("/model/merges", json!(vec!["a b"; 800_000])),
+    ] {
+        let (message, code) = refused(pointer, value);
+        assert_eq!(code, "tokenizer.too-many", "{message}");
+    }
+    assert_eq!(refused("/normalizer", json!("x".repeat(2 << 20))).1, "tokenizer.json");
+}
+
 #[test]
 fn vocabularies_that_do_not_hold_together_are_refused() {
     for (pointer, value, code) in [
@@ -131,21 +261,21 @@ fn a_gguf_word_vocabulary_is_read() {
     let tokens = ["[UNK]", "[CLS]", "[SEP]", "\u{2581}hel", "lo", "\u{2581}!"];
     let mut file = TokenizerMetadata {
         model: "bert".to_owned(),
-        tokens: tokens.map(str::to_owned).to_vec(),
+        tokens: tokens.into_iter().collect(),
         types: vec![2, 3, 3, 1, 1, 1],
         bos: Some(1),
         separator: Some(2),
         unknown: Some(0),
         ..TokenizerMetadata::default()
     };
-    let tokenizer = Tokenizer::from_gguf(&file).unwrap();
+    let tokenizer = Tokenizer::from_gguf(file.clone()).unwrap();
     assert_eq!(tokenizer.encode_framed("Héllo! lo"), [1, 3, 4, 5, 0, 2].map(TokenId));
     file.types[3] = 9;
-    assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("token type"));
+    assert!(Tokenizer::from_gguf(file.clone()).unwrap_err().to_string().contains("token type"));
     file.types.pop();
-    assert_eq!(Tokenizer::from_gguf(&file).unwrap_err().code(), "tokenizer.absent");
+    assert_eq!(Tokenizer::from_gguf(file.clone()).unwrap_err().code(), "tokenizer.absent");
     file.model = "t5".to_owned();
-    assert!(Tokenizer::from_gguf(&file).unwrap_err().to_string().contains("t5"));
+    assert!(Tokenizer::from_gguf(file.clone()).unwrap_err().to_string().contains("t5"));
 }
 
 proptest! {

@@ -1,11 +1,20 @@
 //! Documents: text, JSON, tokenizers and message formats.
 
+use std::io::BufReader;
+
+use cloister_formats::ShortStrings;
 use cloister_tokenize::{Tokenizer, template::Template};
 
-use crate::{Kind, Refusal, Source, beginning, json, read, text::Judge};
+use crate::{
+    Kind, Refusal, Source, beginning, json, read,
+    stream::{self, Artefact},
+    text::Judge,
+};
 
 /// Largest tokenizer, in bytes; the largest known ones have 35 MB.
 const TOKENIZER_BYTES_MAX: u64 = 48 << 20;
+/// Longest string of a tokenizer, as it is written; the longest of a known one has 320 kB.
+const STRING_BYTES_MAX: usize = 1 << 20;
 /// Largest message format, in bytes; real ones have some kB.
 const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 /// Largest JSON document, in bytes; evaluation sets have some MB.
@@ -37,11 +46,7 @@ pub(crate) fn check(kind: Kind, front: Vec<u8>, source: &mut dyn Source) -> Resu
     drop(front);
     match kind {
         Kind::Gguf | Kind::Safetensors => Err(Refusal::Unknown),
-        Kind::Tokenizer => {
-            let text = whole(source)?;
-            json::check(text.as_bytes())?;
-            Tokenizer::from_json(&text).map(drop).map_err(Refusal::Tokenizer)
-        }
+        Kind::Tokenizer => tokenizer(source),
         Kind::Template => {
             let text = whole(source)?;
             json::check(text.as_bytes())?;
@@ -56,6 +61,16 @@ pub(crate) fn check(kind: Kind, front: Vec<u8>, source: &mut dyn Source) -> Resu
         }
         Kind::Text => plain(source),
     }
+}
+
+/// A tokenizer, which passes by as strict JSON first, and then as the tokenizer reads it.
+fn tokenizer(source: &mut dyn Source) -> Result<(), Refusal> {
+    let artefact = Artefact::of(source);
+    let short = ShortStrings::new(artefact.open(), STRING_BYTES_MAX);
+    let strict = json::check_stream(BufReader::with_capacity(stream::BUFFER_BYTES, short));
+    artefact.read(strict, |refusal| refusal)?;
+    let tokenizer = Tokenizer::from_json_stream(|| artefact.open());
+    artefact.read(tokenizer, Refusal::Tokenizer).map(drop)
 }
 
 /// A document, as text.

@@ -7,9 +7,9 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeSet,
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::Read,
 };
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -19,14 +19,24 @@ use crate::Refusal;
 /// Nesting that a document may have; tokenizers and configurations have less than ten.
 const DEPTH_MAX: u32 = 32;
 
-/// The key under which models' configurations carry a template.
-const TEMPLATE_KEY: &str = "chat_template";
+/// Keys that all objects may have which are open at a time: four times those of the largest vocabulary.
+const KEYS_MAX: usize = 1 << 20;
 
 /// Checks that `text` is one JSON value and nothing else.
 pub(crate) fn check(text: &[u8]) -> Result<(), Refusal> {
-    let found = Cell::new(None);
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let strict = Strict { depth: 0, template: false, found: &found };
+    judge(serde_json::Deserializer::from_slice(text))
+}
+
+/// As [`check`], of a text that is read piece by piece.
+pub(crate) fn check_stream(text: impl Read) -> Result<(), Refusal> {
+    judge(serde_json::Deserializer::from_reader(text))
+}
+
+fn judge<'de, R: serde_json::de::Read<'de>>(
+    mut deserializer: serde_json::Deserializer<R>,
+) -> Result<(), Refusal> {
+    let (found, open) = (Cell::new(None), Cell::new(0));
+    let strict = Strict { depth: 0, template: false, found: &found, open: &open };
     let outcome = strict.deserialize(&mut deserializer).and_then(|()| deserializer.end());
     // The error's own text quotes the document.
     outcome.map_err(|cause| {
@@ -34,6 +44,7 @@ pub(crate) fn check(text: &[u8]) -> Result<(), Refusal> {
         match found.get() {
             Some(Finding::Key) => Refusal::JsonKey { line, column },
             Some(Finding::Depth) => Refusal::JsonDepth { max: DEPTH_MAX },
+            Some(Finding::Keys) => Refusal::JsonKeys { max: KEYS_MAX },
             Some(Finding::Template) => Refusal::Jinja,
             None => Refusal::Json { line, column },
         }
@@ -43,6 +54,7 @@ pub(crate) fn check(text: &[u8]) -> Result<(), Refusal> {
 #[derive(Clone, Copy)]
 enum Finding {
     Key,
+    Keys,
     Depth,
     Template,
 }
@@ -62,6 +74,8 @@ struct Strict<'a> {
     /// Whether the value stands where a template would.
     template: bool,
     found: &'a Cell<Option<Finding>>,
+    /// Keys of all objects that are open.
+    open: &'a Cell<usize>,
 }
 
 impl Strict<'_> {
@@ -128,17 +142,63 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
-        let mut keys = BTreeSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            let template = key == TEMPLATE_KEY;
-            if !keys.insert(digest(&key)) {
-                return Err(self.refuse(Finding::Key));
+        let mut keys = Vec::new();
+        while let Some(key) = entries.next_key_seed(Key)? {
+            let open = self.open.get().saturating_add(1);
+            if open > KEYS_MAX {
+                return Err(self.refuse(Finding::Keys));
             }
-            entries.next_value_seed(Self { template, ..inner })?;
+            self.open.set(open);
+            keys.push(key.digest);
+            entries.next_value_seed(Self { template: key.template, ..inner })?;
         }
-        Ok(())
+        self.open.set(self.open.get().saturating_sub(keys.len()));
+        keys.sort_unstable();
+        let twice = keys.iter().zip(keys.iter().skip(1)).any(|(one, next)| one == next);
+        if twice { Err(self.refuse(Finding::Key)) } else { Ok(()) }
     }
 }
+
+/// What is to be known of a key.
+struct Known {
+    digest: u64,
+    /// Whether some reader may take its value for a template.
+    template: bool,
+}
+
+/// Looks at a key and keeps nothing of it.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Known;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Known, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Known;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Known, E> {
+        Ok(Known { digest: digest(key), template: names_template(key) })
+    }
+}
+
+/// Whether `key` names a chat template, in whatever spelling: engines and tools know `chat_template`,
+/// `chat_templates`, `tokenizer.chat_template.NAME`, `additional_chat_templates`, `prompt_template`.
+pub(crate) fn names_template(key: &str) -> bool {
+    let letters = key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+    let letters: String = letters.take(NAME_CHARACTERS).collect();
+    ["chattemplate", "prompttemplate", "jinja"].iter().any(|name| letters.contains(name))
+}
+
+/// Characters of a key that are looked at; a longer one is no name that anybody asks for.
+const NAME_CHARACTERS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +212,29 @@ mod tests {
             assert!(check(text.as_bytes()).is_ok(), "{text}");
         }
         assert!(check(br#"{"chat_template": null}"#).is_ok());
+        assert!(
+            check(br#"{"chat": "template", "template": "x", "chat_temperature": "1"}"#).is_ok()
+        );
+    }
+
+    #[test]
+    fn open_objects_together_have_a_bound() {
+        let object = |from: usize, to: usize| {
+            let keys: Vec<String> = (from..to).map(|key| format!("\"{key:x}\":0")).collect();
+            format!("{{{}}}", keys.join(","))
+        };
+        let half = object(0, KEYS_MAX / 2);
+        let behind = format!("[{half},{half},{half}]");
+        assert!(check(behind.as_bytes()).is_ok());
+        let within = object(0, KEYS_MAX / 2).replacen(":0", &format!(":{half}"), 1);
+        let refused = check(within.as_bytes());
+        assert!(refused.is_ok(), "the first key is still the only one that is open");
+        let last = half.len().saturating_sub(2);
+        let (front, back) = half.split_at(last);
+        let nested = [front, &object(0, KEYS_MAX / 2 + 1), back.trim_start_matches('0')].concat();
+        assert_eq!(check(nested.as_bytes()).expect_err("refused").code(), "inspect.json.keys");
+        let refused = check_stream(nested.as_bytes()).expect_err("refused");
+        assert_eq!(refused.code(), "inspect.json.keys");
     }
 
     #[test]
@@ -171,6 +254,14 @@ mod tests {
             ("{\"a\": \"\n\"}", "inspect.json"),
             (r#"{"chat_template": "{{ x }}"}"#, "inspect.template.program"),
             (r#"{"x": {"chat_template": [{"name": "default"}]}}"#, "inspect.template.program"),
+            (r#"{"Chat_Template": "{{ x }}"}"#, "inspect.template.program"),
+            (r#"{"chat_templates": {"default": "{{ x }}"}}"#, "inspect.template.program"),
+            (r#"{"additional_chat_templates": ["{{ x }}"]}"#, "inspect.template.program"),
+            (r#"{"tokenizer.chat_template.tool_use": "x"}"#, "inspect.template.program"),
+            (r#"{"chat-template": "x"}"#, "inspect.template.program"),
+            (r#"{"chatTemplate": "x"}"#, "inspect.template.program"),
+            (r#"{"chat\u005ftemplate": "x"}"#, "inspect.template.program"),
+            (r#"{"default_prompt_template": "x"}"#, "inspect.template.program"),
         ] {
             let start: String = text.chars().take(30).collect();
             assert_eq!(check(text.as_bytes()).expect_err("refused").code(), code, "{start}");

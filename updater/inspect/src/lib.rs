@@ -24,6 +24,7 @@ mod json;
 mod kind;
 mod pickle;
 mod refusal;
+mod stream;
 mod text;
 mod weights;
 

@@ -83,8 +83,8 @@ pub enum Fault {
     /// Not UTF-8, or not the JSON of the format.
     #[error("the header of the weights is not written as its format demands")]
     Syntax,
-    /// An empty name, or one that comes twice.
-    #[error("a name in the header of the weights is empty or comes twice")]
+    /// An empty name, one that comes twice, or one with other characters than printable ASCII.
+    #[error("a name in the header of the weights is empty, comes twice or is not printable ASCII")]
     Name,
     /// A bad alignment, or a tensor that does not keep to it.
     #[error("the weights are not aligned as their format demands")]
@@ -180,6 +180,12 @@ pub enum Refusal {
         /// Counted from 1.
         column: usize,
     },
+    /// More keys than any document has.
+    #[error("the JSON has objects with more than {max} keys")]
+    JsonKeys {
+        /// The bound.
+        max: usize,
+    },
     /// Nested too deep.
     #[error("the JSON is nested deeper than {max}")]
     JsonDepth {
@@ -192,6 +198,14 @@ pub enum Refusal {
         "the file holds a chat template that is a program; mint the release again with `prepare`"
     )]
     Jinja,
+    /// A text in the header of weights that holds what no text may hold.
+    #[error(
+        "a text in the header of the weights holds a character that is not seen or steers; take it out"
+    )]
+    HeaderText {
+        /// The format of the file.
+        format: Weights,
+    },
     /// A message format that is not taken.
     #[error("the message format is refused: {0}")]
     Template(#[source] TemplateError),
@@ -237,7 +251,9 @@ impl Fault {
             WeightsError::Truncated => Self::Truncated,
             WeightsError::HeaderSize { .. } | WeightsError::Count { .. } => Self::Limits,
             WeightsError::Text | WeightsError::Syntax { .. } => Self::Syntax,
-            WeightsError::NoName | WeightsError::Duplicate { .. } => Self::Name,
+            WeightsError::NoName
+            | WeightsError::NameCharacters { .. }
+            | WeightsError::Duplicate { .. } => Self::Name,
             WeightsError::Alignment { .. } | WeightsError::Misaligned { .. } => Self::Alignment,
             WeightsError::DType { .. } => Self::DType,
             WeightsError::Shape { .. } | WeightsError::Size { .. } => Self::Shape,
@@ -292,12 +308,15 @@ impl Coded for Refusal {
                     Weights::Safetensors => safetensors,
                 }
             }
+            Self::HeaderText { format: Weights::Gguf } => "inspect.gguf.text",
+            Self::HeaderText { format: Weights::Safetensors } => "inspect.safetensors.text",
             Self::NotFinite => "inspect.not-finite",
             Self::Padding => "inspect.padding",
             Self::TooLarge { .. } => "inspect.too-large",
             Self::Text { .. } => "inspect.text",
             Self::Json { .. } => "inspect.json",
             Self::JsonKey { .. } => "inspect.json.key",
+            Self::JsonKeys { .. } => "inspect.json.keys",
             Self::JsonDepth { .. } => "inspect.json.depth",
             Self::Jinja => "inspect.template.program",
             Self::Template(_) => "inspect.template",

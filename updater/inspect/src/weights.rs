@@ -1,6 +1,12 @@
 //! Weights: the header by the engine's own reader, then every number, through one buffer.
 
-use cloister_formats::{Entry, Metadata, WeightsError, gguf, safetensors};
+use std::io::{BufReader, Read};
+
+use cloister_formats::{
+    Entry, Metadata, Value,
+    gguf::{self, Header},
+    safetensors,
+};
 use cloister_tokenize::{
     LoadError, Tokenizer,
     template::{Names, Template},
@@ -9,11 +15,11 @@ use cloister_tokenize::{
 use crate::{
     Refusal, Source, Weights,
     content::{self, TAIL_BYTES},
-    read,
+    json, read,
+    stream::{self, Artefact},
+    text::Judge,
 };
 
-/// How much of a header is read first; that of a small vocabulary fits.
-const FIRST_BYTES: u64 = 1 << 20;
 /// Bytes of weights that are in memory at a time: few, since a source may do something else between
 /// two readings.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -21,48 +27,89 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Judges a GGUF file; how many tensors it has.
 pub(crate) fn gguf(source: &mut dyn Source) -> Result<u64, Refusal> {
     let refused = |cause| Refusal::weights(Weights::Gguf, cause);
-    let most = source.bytes().min(gguf::HEADER_BYTES_MAX);
-    let mut length = most.min(FIRST_BYTES);
-    let header = loop {
-        let front = read(source, 0, length)?;
-        match gguf::parse_front(&front, source.bytes()) {
-            // A longer front is read; four times, so that all rounds together read a third more.
-            Err(WeightsError::Truncated) if length < most => {
-                length = length.saturating_mul(4).min(most);
-            }
-            read => break read.map_err(refused)?,
-        }
-    };
-    carried(&header.metadata)?;
-    padded(&header.entries, source)?;
-    numbers(header.entries, source)
+    let bytes = source.bytes();
+    let artefact = Artefact::of(source);
+    let header = gguf::parse_stream(buffered(&artefact), bytes);
+    let Header { metadata, entries } = artefact.read(header, refused)?;
+    drop(artefact);
+    said(&metadata)?;
+    padded(&entries, source)?;
+    let tensors = numbers(entries, source)?;
+    // Last, and with nothing else in memory: a vocabulary takes most.
+    carried(metadata)?;
+    Ok(tensors)
 }
 
 /// Judges a safetensors file; how many tensors of weights it has.
 pub(crate) fn safetensors(source: &mut dyn Source) -> Result<u64, Refusal> {
-    let mut length = [0; 8];
-    source.read_at(0, &mut length)?;
-    let length = u64::from_le_bytes(length).min(safetensors::HEADER_BYTES_MAX);
     let bytes = source.bytes();
-    let front = read(source, 0, length.saturating_add(8).min(bytes))?;
-    let header = safetensors::parse_front(&front, bytes);
-    drop(front);
-    let header = header.map_err(|cause| Refusal::weights(Weights::Safetensors, cause))?;
+    let artefact = Artefact::of(source);
+    let header = safetensors::parse_stream(buffered(&artefact), bytes);
+    let refused = |cause| Refusal::weights(Weights::Safetensors, cause);
+    let header = artefact.read(header, refused)?;
+    drop(artefact);
+    for (key, text) in &header.metadata {
+        // Nobody looks for one here, so it is none that a release needs.
+        if json::names_template(key) {
+            return Err(Refusal::Jinja);
+        }
+        shown(text, Weights::Safetensors)?;
+    }
     numbers(header.entries, source)
 }
 
-/// What a GGUF file carries beside weights: a vocabulary that holds together, and a chat template that
-/// can be followed to plain data. Nothing on the appliance runs it; a program has no business there.
-fn carried(metadata: &Metadata) -> Result<(), Refusal> {
-    let refused = |cause| Refusal::weights(Weights::Gguf, cause);
-    let templates = metadata.keys().filter(|key| key.starts_with("tokenizer.chat_template"));
-    for key in templates {
-        let names = Names::default();
-        let text = metadata.text(key).map_err(refused)?.unwrap_or_default();
-        Template::from_jinja(text, names).map_err(|_quotes_the_program| Refusal::Jinja)?;
+fn buffered<'a>(artefact: &'a Artefact<'_>) -> impl Read + 'a {
+    BufReader::with_capacity(stream::BUFFER_BYTES, artefact.open())
+}
+
+/// Refuses a text of a header that a text of a release may not be: people read it.
+fn shown(text: &str, format: Weights) -> Result<(), Refusal> {
+    let mut judge = Judge::new();
+    if text.chars().all(|c| judge.takes(c)) && judge.ends() {
+        Ok(())
+    } else {
+        Err(Refusal::HeaderText { format })
     }
-    let Some(carried) = metadata.tokenizer().map_err(refused)? else { return Ok(()) };
-    match Tokenizer::from_gguf(&carried) {
+}
+
+/// What a GGUF file says in single texts: a chat template that can be followed to plain data, under one
+/// of the keys that engines look for; nothing on the appliance runs it, and a program has no business
+/// there. Tokens, which stand in arrays, may be any text.
+fn said(metadata: &Metadata) -> Result<(), Refusal> {
+    const TEMPLATE: &str = "tokenizer.chat_template";
+    for key in metadata.keys() {
+        match metadata.get(key) {
+            Some(Value::Text(text)) => {
+                shown(text, Weights::Gguf)?;
+                if !json::names_template(key) {
+                    continue;
+                }
+                let known = key.strip_prefix(TEMPLATE);
+                if known.is_none_or(|name| !name.is_empty() && !name.starts_with('.')) {
+                    return Err(Refusal::Jinja);
+                }
+                let template = Template::from_jinja(text, Names::default());
+                template.map_err(|_quotes_the_program| Refusal::Jinja)?;
+            }
+            // The names of the templates beside the first one.
+            Some(Value::Texts(names)) if key == "tokenizer.chat_templates" => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+                if !names.iter().all(|name| name.chars().all(plain)) {
+                    return Err(Refusal::Jinja);
+                }
+            }
+            Some(_) if json::names_template(key) => return Err(Refusal::Jinja),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The vocabulary that a GGUF file carries beside weights holds together.
+fn carried(metadata: Metadata) -> Result<(), Refusal> {
+    let refused = |cause| Refusal::weights(Weights::Gguf, cause);
+    let Some(carried) = metadata.into_tokenizer().map_err(refused)? else { return Ok(()) };
+    match Tokenizer::from_gguf(carried) {
         // What is not built here is not used here; a release brings its own `tokenizer.json` then.
         Ok(_) | Err(LoadError::Unsupported { .. }) => Ok(()),
         Err(cause) => Err(Refusal::Tokenizer(cause)),

@@ -190,7 +190,7 @@ fn from_gguf(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
     let carried = file.metadata().tokenizer()?.context("the GGUF file carries no tokenizer")?;
     let names = template::GgufNames::of(&carried);
     let template = template::of_gguf(order, carried.chat_template.as_deref(), &names, inputs)?;
-    let tokenizer = Tokenizer::from_gguf(&carried)?;
+    let tokenizer = Tokenizer::from_gguf(carried)?;
     let template = template::fitted(template, &tokenizer, inputs)?;
     copy(&order.model, &target.join("model.gguf"))?;
     write(&target.join("template.json"), template.to_json().as_bytes())

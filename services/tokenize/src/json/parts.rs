@@ -15,10 +15,38 @@ fn name(part: &Value) -> &str {
 }
 
 /// The members of a `Sequence` part, or the part alone.
-fn members<'a>(part: &'a Value, key: &str) -> Vec<&'a Value> {
+fn members<'a>(part: &'a Value, key: &str) -> Result<Vec<&'a Value>, LoadError> {
     match part.get(key).and_then(Value::as_array) {
-        Some(list) if name(part) == "Sequence" => list.iter().collect(),
-        _ => vec![part],
+        Some(list) if name(part) == "Sequence" => {
+            only("Sequence", part, &["type", key])?;
+            Ok(list.iter().collect())
+        }
+        _ => Ok(vec![part]),
+    }
+}
+
+/// Refuses a part with another key than these.
+fn only(construct: &'static str, part: &Value, keys: &[&str]) -> Result<(), LoadError> {
+    let strange =
+        part.as_object().and_then(|all| all.keys().find(|key| !keys.contains(&key.as_str())));
+    strange.map_or(Ok(()), |key| Err(LoadError::unsupported(construct, key)))
+}
+
+/// Refuses a part that must not be there.
+pub(super) fn absent(construct: &'static str, part: &Value) -> Result<(), LoadError> {
+    if part.is_null() {
+        Ok(())
+    } else {
+        Err(LoadError::unsupported(construct, "of a model that writes; set it to null"))
+    }
+}
+
+/// The version of the format is 1.0, or is not said.
+pub(super) fn version(part: &Value) -> Result<(), LoadError> {
+    match part {
+        Value::Null => Ok(()),
+        Value::String(text) if text == "1.0" => Ok(()),
+        other => Err(LoadError::unsupported("version", other.as_str().unwrap_or("no text"))),
     }
 }
 
@@ -66,7 +94,7 @@ enum SplitPattern {
 /// The pattern of a byte-level pre-tokeniser.
 pub(super) fn pattern(part: &Value) -> Result<Pattern, LoadError> {
     const WHAT: &str = "pre-tokeniser";
-    let members = members(part, "pretokenizers");
+    let members = members(part, "pretokenizers")?;
     let (split, bytes) = match members.as_slice() {
         [bytes] => (None, bytes),
         [split, bytes] => (Some(split), bytes),
@@ -102,26 +130,35 @@ pub(super) fn pattern(part: &Value) -> Result<Pattern, LoadError> {
 
 /// Whether a byte-level tokenizer composes its text to NFC.
 pub(super) fn composes(part: &Value) -> Result<bool, LoadError> {
-    match members(part, "normalizers").as_slice() {
+    match members(part, "normalizers")?.as_slice() {
         [] | [Value::Null] => Ok(false),
-        [one] if name(one) == "NFC" => Ok(true),
+        [one] if name(one) == "NFC" => only("normaliser", one, &["type"]).map(|()| true),
         [one] => Err(LoadError::unsupported("normaliser", name(one))),
         _ => Err(LoadError::unsupported("normaliser", "Sequence of two or more")),
     }
 }
 
-/// The decoder of a byte-level tokenizer is the byte alphabet, or is not said.
+/// The decoder of a byte-level tokenizer is the byte alphabet, or is not said. What else it says is about
+/// offsets and the beginning of a text, and changes nothing of what is printed.
 pub(super) fn byte_level_decoder(part: &Value) -> Result<(), LoadError> {
     match name(part) {
-        "ByteLevel" | "none" => Ok(()),
+        "ByteLevel" => read::<ByteLevel>("decoder", part).map(drop),
+        "none" => Ok(()),
         other => Err(LoadError::unsupported("decoder", other)),
     }
 }
 
-/// BERT's decoder, or none.
+/// BERT's decoder, or none. What it cleans up concerns printed text, and an encoder prints none.
 pub(super) fn word_piece_decoder(part: &Value) -> Result<(), LoadError> {
     match name(part) {
-        "WordPiece" | "none" => Ok(()),
+        "WordPiece" => {
+            only("decoder", part, &["type", "prefix", "cleanup"])?;
+            match part.get("prefix").and_then(Value::as_str) {
+                Some("##") | None => Ok(()),
+                Some(prefix) => Err(LoadError::unsupported("decoder prefix", prefix)),
+            }
+        }
+        "none" => Ok(()),
         other => Err(LoadError::unsupported("decoder", other)),
     }
 }
@@ -129,7 +166,7 @@ pub(super) fn word_piece_decoder(part: &Value) -> Result<(), LoadError> {
 /// BERT's pre-tokeniser.
 pub(super) fn bert_pre_tokenizer(part: &Value) -> Result<(), LoadError> {
     match name(part) {
-        "BertPreTokenizer" => Ok(()),
+        "BertPreTokenizer" => only("pre-tokeniser", part, &["type"]),
         other => Err(LoadError::unsupported("pre-tokeniser", other)),
     }
 }
@@ -160,48 +197,145 @@ pub(super) fn bert_normalizer(part: &Value) -> Result<BertNormalizer, LoadError>
     })
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Truncation {
+    direction: Option<String>,
+    max_length: usize,
+    strategy: String,
+    stride: usize,
+}
+
+/// Fewest tokens after which a text may be cut: fewer leave nothing of it.
+const LONGEST_MIN: usize = 32;
+
+/// The length at which texts are cut, if they are.
+pub(super) fn longest(part: &Value) -> Result<Option<usize>, LoadError> {
+    const WHAT: &str = "truncation";
+    if part.is_null() {
+        return Ok(None);
+    }
+    let truncation: Truncation = read(WHAT, part)?;
+    let right = truncation.direction.as_deref().is_none_or(|direction| direction == "Right");
+    // Two texts, of which one is cut first, never stand together here.
+    let known = matches!(truncation.strategy.as_str(), "LongestFirst" | "OnlyFirst");
+    if !right || !known || truncation.stride != 0 {
+        return Err(LoadError::unsupported(
+            WHAT,
+            "with a stride, from the left, or of a second text",
+        ));
+    }
+    if truncation.max_length < LONGEST_MIN {
+        let length = format!("max_length {}, fewer than {LONGEST_MIN}", truncation.max_length);
+        return Err(LoadError::unsupported(WHAT, length));
+    }
+    Ok(Some(truncation.max_length))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Padding {
+    #[serde(rename = "strategy")]
+    _strategy: Value,
+    #[serde(rename = "direction")]
+    _direction: String,
+    #[serde(rename = "pad_to_multiple_of")]
+    _multiple: Option<usize>,
+    #[serde(rename = "pad_type_id")]
+    _segment: u32,
+    pad_id: u32,
+    pad_token: String,
+}
+
+/// Padding names a special token. It has no effect: texts go through the encoder without any, and a
+/// padded place would be masked.
+pub(super) fn padding(part: &Value, tokenizer: &Tokenizer) -> Result<(), LoadError> {
+    const WHAT: &str = "padding";
+    if part.is_null() {
+        return Ok(());
+    }
+    let padding: Padding = read(WHAT, part)?;
+    let id = tokenizer.control(&padding.pad_token);
+    if id == Some(TokenId(padding.pad_id)) {
+        Ok(())
+    } else {
+        Err(LoadError::Dangling { part: WHAT })
+    }
+}
+
 /// What a post-processor puts before and after a text.
 pub(super) type Frame = (Vec<TokenId>, Vec<TokenId>);
+
+/// Most tokens of a frame; published ones have two.
+const FRAME_MAX: usize = 16;
 
 /// The frame that the post-processors put around a single text.
 pub(super) fn frame(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadError> {
     const WHAT: &str = "post-processor";
-    let mut frame = (Vec::new(), Vec::new());
-    for member in members(part, "processors") {
-        match name(member) {
+    let mut frame = None;
+    for member in members(part, "processors")? {
+        let own = match name(member) {
+            "none" => continue,
             // It moves offsets, which nobody here asks for.
-            "none" | "ByteLevel" => {}
-            "TemplateProcessing" => frame = template(member, tokenizer)?,
-            "BertProcessing" => {
-                let end = |key: &str| {
-                    let id = member.get(key).and_then(|pair| pair.get(1)).and_then(Value::as_u64);
-                    id.and_then(|id| u32::try_from(id).ok())
-                        .map(TokenId)
-                        .filter(|id| (id.0 as usize) < tokenizer.vocabulary_size())
-                        .ok_or(LoadError::Dangling { part: WHAT })
-                };
-                frame = (vec![end("cls")?], vec![end("sep")?]);
+            "ByteLevel" => {
+                read::<ByteLevel>(WHAT, member)?;
+                continue;
             }
+            "TemplateProcessing" => template(member, tokenizer)?,
+            "BertProcessing" => bert(member, tokenizer)?,
             other => return Err(LoadError::unsupported(WHAT, other)),
+        };
+        if frame.replace(own).is_some() {
+            return Err(LoadError::unsupported(WHAT, "Sequence of two frames"));
         }
     }
-    Ok(frame)
+    let (before, after) = frame.unwrap_or_default();
+    let count = before.len() + after.len();
+    if count > FRAME_MAX {
+        return Err(LoadError::TooMany { what: "tokens around a text", count, max: FRAME_MAX });
+    }
+    Ok((before, after))
 }
 
-/// `TemplateProcessing`: the items of `single`, with one sequence `A` among special tokens.
+/// A special token of a frame, by its id: plain words that nobody wrote are not put into a text.
+fn special(id: Option<&Value>, tokenizer: &Tokenizer) -> Result<TokenId, LoadError> {
+    let id = id.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()).map(TokenId);
+    id.filter(|id| tokenizer.is_control(*id)).ok_or(LoadError::Dangling { part: "post-processor" })
+}
+
+/// `BertProcessing`: a pair of text and id before, and one after.
+fn bert(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadError> {
+    only("post-processor", part, &["type", "sep", "cls"])?;
+    let end = |key: &str| {
+        let pair = part.get(key);
+        let id = special(pair.and_then(|pair| pair.get(1)), tokenizer)?;
+        let text = pair.and_then(|pair| pair.get(0)).and_then(Value::as_str);
+        let same = text.is_some() && text == tokenizer.control_name(id);
+        if same { Ok(vec![id]) } else { Err(LoadError::Dangling { part: "post-processor" }) }
+    };
+    Ok((end("cls")?, end("sep")?))
+}
+
+/// `TemplateProcessing`: the items of `single`, with one sequence `A` among special tokens, all of the
+/// first segment. What it says about pairs has no effect: two texts never stand together.
 fn template(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadError> {
     const WHAT: &str = "post-processor";
+    only(WHAT, part, &["type", "single", "pair", "special_tokens"])?;
     let items = part.get("single").and_then(Value::as_array);
     let items = items.ok_or_else(|| LoadError::unsupported(WHAT, name(part)))?;
     let (mut before, mut after, mut seen) = (Vec::new(), Vec::new(), false);
     for item in items {
-        if let Some(special) = item.pointer("/SpecialToken/id").and_then(Value::as_str) {
-            let ids = part.get("special_tokens").and_then(|all| all.get(special)?.get("ids"));
+        let segments = ["/SpecialToken/type_id", "/Sequence/type_id"];
+        let segments = segments.into_iter().filter_map(|place| item.pointer(place));
+        if segments.into_iter().any(|segment| segment.as_u64() != Some(0)) {
+            return Err(LoadError::unsupported(WHAT, "TemplateProcessing of another segment"));
+        }
+        if let Some(text) = item.pointer("/SpecialToken/id").and_then(Value::as_str) {
+            let ids = part.get("special_tokens").and_then(|all| all.get(text)?.get("ids"));
+            let ids = ids.and_then(Value::as_array).ok_or(LoadError::Dangling { part: WHAT })?;
             let side = if seen { &mut after } else { &mut before };
-            for id in ids.and_then(Value::as_array).into_iter().flatten() {
-                let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).map(TokenId);
-                let id = id.filter(|id| (id.0 as usize) < tokenizer.vocabulary_size());
-                side.push(id.ok_or(LoadError::Dangling { part: WHAT })?);
+            for id in ids {
+                side.push(special(Some(id), tokenizer)?);
             }
         } else if item.pointer("/Sequence/id").and_then(Value::as_str) == Some("A") && !seen {
             seen = true;

@@ -22,7 +22,7 @@ pub(super) struct GgufNames {
 impl GgufNames {
     pub(super) fn of(carried: &TokenizerMetadata) -> Self {
         let text = |id: Option<u32>| {
-            id.and_then(|id| carried.tokens.get(usize::try_from(id).ok()?)).cloned()
+            id.and_then(|id| carried.tokens.get(usize::try_from(id).ok()?)).map(str::to_owned)
         };
         Self { bos: text(carried.bos), eos: text(carried.eos) }
     }
