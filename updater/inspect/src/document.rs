@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Largest tokenizer, in bytes; the largest known ones have 35 MB.
-const TOKENIZER_BYTES_MAX: u64 = 48 << 20;
+const TOKENIZER_BYTES_MAX: u64 = 40 << 20;
 /// Longest string of a tokenizer, as it is written; the longest of a known one has 320 kB.
 const STRING_BYTES_MAX: usize = 1 << 20;
 /// Largest message format, in bytes; real ones have some kB.

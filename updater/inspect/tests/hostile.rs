@@ -353,6 +353,92 @@ fn templates_that_are_programs() {
     assert_eq!(code("model/template.json", more.to_string().as_bytes()), "inspect.template");
 }
 
+/// A text as GGUF writes it.
+fn gguf_text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+#[test]
+fn templates_under_other_names() {
+    let program = "{{ cycler.__init__.__globals__.os.popen('id').read() }}";
+    let good = "{% for m in messages %}{{ m['role'] + ':' + m['content'] }}{% endfor %}";
+    let array = |texts: &[&str]| {
+        let texts: Vec<Vec<u8>> = texts.iter().map(|text| gguf_text(text)).collect();
+        let head = [TEXT.to_le_bytes().as_slice(), &(texts.len() as u64).to_le_bytes()].concat();
+        [head, texts.concat()].concat()
+    };
+    let judged = |key: &str, kind: u32, value: Vec<u8>| {
+        code("model/model.gguf", &gguf_with(&[(key, kind, value)], &[], 0))
+    };
+    for key in ["tokenizer.chat_template", "tokenizer.chat_template.tool_use"] {
+        assert_eq!(judged(key, TEXT, gguf_text(program)), "inspect.template.program", "{key}");
+        assert_eq!(judged(key, TEXT, gguf_text(good)), "gguf", "{key}");
+    }
+    for key in [
+        "Tokenizer.Chat_Template",
+        "tokenizer.chat_templates",
+        "tokenizer.chat_templates.x",
+        "tokenizer.chat_template2",
+        "tokenizer.ggml.chat_template",
+        "chat_template",
+        "general.prompt_template",
+        "CHAT-TEMPLATE",
+    ] {
+        // Even one that could be followed: nobody knows who would read it there.
+        assert_eq!(judged(key, TEXT, gguf_text(good)), "inspect.template.program", "{key}");
+        let metadata = json!({ "__metadata__": { key: good } }).to_string();
+        assert_eq!(
+            code("model/model.safetensors", &safetensors(&metadata, 0)),
+            "inspect.template.program",
+            "{key}"
+        );
+    }
+    assert_eq!(judged("tokenizer.chat_templates", 9, array(&["default", "tool_use"])), "gguf");
+    for (key, names) in [
+        ("tokenizer.chat_templates", [program]),
+        ("tokenizer.chat_template", [program]),
+        ("tokenizer.Chat_Templates", ["default"]),
+    ] {
+        assert_eq!(judged(key, 9, array(&names)), "inspect.template.program", "{key}");
+    }
+}
+
+#[test]
+fn names_and_texts_of_headers_that_hide_or_steer() {
+    for bad in ["a\u{1b}[31m", "a\0b", "a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{9b}b", "é"] {
+        let key = gguf_with(&[(bad, U32, vec![0; 4])], &[], 0);
+        assert_eq!(code("model/model.gguf", &key), "inspect.gguf.name", "{bad:?}");
+        let mut writer = Writer::new();
+        writer.tensor(bad, DType::F32, &[8], Source::Bytes(vec![0; 32]));
+        let tensor = writer.to_bytes().unwrap();
+        assert_eq!(code("model/model.gguf", &tensor), "inspect.gguf.name", "{bad:?}");
+        for header in [
+            json!({ bad: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} }),
+            json!({ "__metadata__": { bad: "x" } }),
+        ] {
+            let bytes = safetensors(&header.to_string(), 8);
+            assert_eq!(
+                code("model/model.safetensors", &bytes),
+                "inspect.safetensors.name",
+                "{bad:?}"
+            );
+        }
+    }
+    for bad in ["a\u{1b}[31m", "a\0b", "a\u{202e}b", "a\u{200b}b", "a\rb"] {
+        let text = gguf_with(&[("general.description", TEXT, gguf_text(bad))], &[], 0);
+        assert_eq!(code("model/model.gguf", &text), "inspect.gguf.text", "{bad:?}");
+        let text = json!({ "__metadata__": { "format": bad } }).to_string();
+        let found = code("model/model.safetensors", &safetensors(&text, 0));
+        assert_eq!(found, "inspect.safetensors.text", "{bad:?}");
+    }
+    let text = gguf_with(&[("general.description", TEXT, gguf_text("Größe:\r\n\t8 B"))], &[], 0);
+    assert_eq!(code("model/model.gguf", &text), "gguf");
+    // Why it is refused never quotes what is in the file.
+    let name = gguf_with(&[("\u{1b}[31mJane", U32, vec![0; 4])], &[], 0);
+    let said = inspect("model.gguf", &mut name.as_slice()).unwrap_err().to_string();
+    assert!(!said.contains("Jane") && !said.contains('\u{1b}'), "{said}");
+}
+
 /// A byte-level vocabulary with one merge.
 fn tokenizer() -> Value {
     cloister_samples::tokenizer::byte_level(&[("a", "b")], &["<|end|>"])
