@@ -10,8 +10,8 @@ use crate::{
 
 /// Bits of a slot that hold the number; the others hold part of the hash, which spares most comparisons.
 const NUMBER_BITS: u32 = 20;
-/// One more than the largest number; the largest of 20 bits would make an empty slot.
-pub(crate) const NUMBERS_MAX: usize = (1 << NUMBER_BITS) - 1;
+/// One more than the largest number, which takes all its bits: it would make an empty slot.
+const NUMBERS: u32 = (1 << NUMBER_BITS) - 1;
 const EMPTY: u32 = u32::MAX;
 /// Slots that are looked at for one key. Of keys that nobody chose, at two thirds full, one in 10⁴⁰
 /// needs more.
@@ -36,7 +36,7 @@ pub(crate) fn hash_word(word: u64) -> u64 {
     (mixed ^ (mixed >> 32)).wrapping_mul(GOLDEN)
 }
 
-/// Numbers below [`NUMBERS_MAX`], found by the hash of what they stand for.
+/// Numbers below [`NUMBERS`], found by the hash of what they stand for.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Box<[u32]>);
 
@@ -70,7 +70,7 @@ impl Slots {
             if slot == EMPTY {
                 return None;
             }
-            let number = slot & (NUMBERS_MAX as u32);
+            let number = slot & NUMBERS;
             if slot >> NUMBER_BITS == tag && is(number) {
                 return Some(number);
             }
@@ -88,12 +88,10 @@ impl Slots {
         number: u32,
         is: impl Fn(u32) -> bool,
     ) -> Result<(), LoadError> {
-        assert!((number as usize) < NUMBERS_MAX, "numbers below 2^20 - 1");
+        assert!(number < NUMBERS, "numbers below 2^20 - 1");
         let tag = Self::tag(hash);
         let places = self.places(hash);
-        let free = |slot: u32| {
-            slot == EMPTY || (slot >> NUMBER_BITS == tag && is(slot & (NUMBERS_MAX as u32)))
-        };
+        let free = |slot: u32| slot == EMPTY || (slot >> NUMBER_BITS == tag && is(slot & NUMBERS));
         let place = { places }.find(|place| free(self.0[*place])).ok_or(LoadError::Crowded)?;
         self.0[place] = tag << NUMBER_BITS | number;
         Ok(())
