@@ -60,12 +60,9 @@ impl Merges {
     /// The merges `pairs`, by rank. Of two that join the same tokens the first counts.
     ///
     /// # Errors
-    /// [`LoadError::TooMany`], [`LoadError::Crowded`].
+    /// [`LoadError::Crowded`].
     pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Result<Self, LoadError> {
         let count = pairs.len();
-        if count > MERGES_MAX {
-            return Err(LoadError::TooMany { what: "merges", count, max: MERGES_MAX });
-        }
         let mut merges = Self { bytes, pairs, ranks: Slots::with_room(count) };
         for (rank, pair) in (0u32..).zip(&merges.pairs) {
             let is = |rank: u32| merges.pairs[rank as usize].joins(pair.left, pair.right);

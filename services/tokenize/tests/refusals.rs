@@ -122,7 +122,22 @@ fn what_an_encoder_asks_for_is_done_or_refused() {
         ("/post_processor/special_tokens", json!({}), "tokenizer.dangling"),
         ("/post_processor/special_tokens/[PAD]/ids", json!([2]), "tokenizer.dangling"),
         ("/post_processor/special_tokens/[PAD]/ids", json!([99]), "tokenizer.dangling"),
-        ("/post_processor/special_tokens/[PAD]/ids", json!(vec![0; 17]), "tokenizer.too-many"),
+        (
+            "/post_processor/special_tokens/[PAD]",
+            json!({"ids": vec![0; 17], "tokens": vec!["[PAD]"; 17]}),
+            "tokenizer.too-many",
+        ),
+        (
+            "/post_processor/special_tokens/[PAD]",
+            json!({"ids": [2], "tokens": ["a"]}),
+            "tokenizer.dangling",
+        ),
+        (
+            "/post_processor/special_tokens/[PAD]",
+            json!({"ids": [0], "tokens": []}),
+            "tokenizer.dangling",
+        ),
+        ("/post_processor/special_tokens/[PAD]", json!({"ids": [1], "tokens": ["[UNK]"]}), "taken"),
         ("/post_processor/single/1/Sequence/type_id", json!(1), "tokenizer.unsupported"),
         (
             "/post_processor",

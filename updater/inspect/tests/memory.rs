@@ -147,7 +147,7 @@ fn no_artefact_takes_more_than_an_inspector_has() {
         format!(r#""{name}{i}":{{"dtype":"F16","shape":[1],"data_offsets":[{from},{to}]}}"#)
     };
     let many: Vec<String> = (0..40_000).map(entry).collect();
-    let shape = "1,".repeat(5_000_000);
+    let shape = "1,".repeat(7_500_000);
     let cases = [
         (
             file("largest", "tokenizer.json", tokenizer(520_000, 780_000, |_file| {}).as_bytes()),

@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use super::Found;
 use crate::{
     LoadError,
-    bpe::MERGES_MAX,
     vocabulary::{Kind, Listed},
 };
 
@@ -214,7 +213,7 @@ impl<'de> Visitor<'de> for Models<'_, '_> {
                     let tokens = &mut self.file.tokens;
                     model.has_ids = map.next_value_seed(Vocab { found, tokens })?;
                 }
-                "merges" => model.merges = map.next_value_seed(Count { found })?,
+                "merges" => model.merges = map.next_value_seed(Count)?,
                 _ => return Err(de::Error::custom("an unknown key")),
             }
         }
@@ -288,11 +287,9 @@ impl Visitor<'_> for Word<'_> {
 }
 
 /// Counts merges.
-struct Count<'a> {
-    found: &'a Found,
-}
+struct Count;
 
-impl<'de> DeserializeSeed<'de> for Count<'_> {
+impl<'de> DeserializeSeed<'de> for Count {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -300,7 +297,7 @@ impl<'de> DeserializeSeed<'de> for Count<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Count<'_> {
+impl<'de> Visitor<'de> for Count {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -311,10 +308,6 @@ impl<'de> Visitor<'de> for Count<'_> {
         let mut count = 0;
         while seq.next_element::<IgnoredAny>()?.is_some() {
             count += 1;
-            if count > MERGES_MAX {
-                let max = MERGES_MAX;
-                return Err(self.found.refused(LoadError::TooMany { what: "merges", count, max }));
-            }
         }
         Ok(count)
     }

@@ -255,12 +255,18 @@ pub(super) fn padding(part: &Value, tokenizer: &Tokenizer) -> Result<(), LoadErr
         return Ok(());
     }
     let padding: Padding = read(WHAT, part)?;
-    let id = tokenizer.control(&padding.pad_token);
-    if id == Some(TokenId(padding.pad_id)) {
+    if is_special(tokenizer, TokenId(padding.pad_id), &padding.pad_token) {
         Ok(())
     } else {
         Err(LoadError::Dangling { part: WHAT })
     }
+}
+
+/// Whether `id` is the special token `name`: one that the file adds as such, or `[NAME]` of the
+/// vocabulary, which no text becomes, since a bracket is a word of its own to BERT.
+fn is_special(tokenizer: &Tokenizer, id: TokenId, name: &str) -> bool {
+    let bracketed = name.len() > 2 && name.starts_with('[') && name.ends_with(']');
+    tokenizer.vocabulary.bytes(id) == name.as_bytes() && (bracketed || tokenizer.is_control(id))
 }
 
 /// What a post-processor puts before and after a text.
@@ -297,21 +303,19 @@ pub(super) fn frame(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadEr
     Ok((before, after))
 }
 
-/// A special token of a frame, by its id: plain words that nobody wrote are not put into a text.
-fn special(id: Option<&Value>, tokenizer: &Tokenizer) -> Result<TokenId, LoadError> {
-    let id = id.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()).map(TokenId);
-    id.filter(|id| tokenizer.is_control(*id)).ok_or(LoadError::Dangling { part: "post-processor" })
+/// A special token of a frame, by id and name: plain words that nobody wrote are not put into a text.
+fn special(id: &Value, name: &Value, tokenizer: &Tokenizer) -> Result<TokenId, LoadError> {
+    let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).map(TokenId);
+    let id = id.filter(|id| name.as_str().is_some_and(|name| is_special(tokenizer, *id, name)));
+    id.ok_or(LoadError::Dangling { part: "post-processor" })
 }
 
 /// `BertProcessing`: a pair of text and id before, and one after.
 fn bert(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadError> {
     only("post-processor", part, &["type", "sep", "cls"])?;
-    let end = |key: &str| {
-        let pair = part.get(key);
-        let id = special(pair.and_then(|pair| pair.get(1)), tokenizer)?;
-        let text = pair.and_then(|pair| pair.get(0)).and_then(Value::as_str);
-        let same = text.is_some() && text == tokenizer.control_name(id);
-        if same { Ok(vec![id]) } else { Err(LoadError::Dangling { part: "post-processor" }) }
+    let end = |key: &str| match part.get(key).and_then(Value::as_array).map(Vec::as_slice) {
+        Some([name, id]) => Ok(vec![special(id, name, tokenizer)?]),
+        _ => Err(LoadError::Dangling { part: "post-processor" }),
     };
     Ok((end("cls")?, end("sep")?))
 }
@@ -331,11 +335,17 @@ fn template(part: &Value, tokenizer: &Tokenizer) -> Result<Frame, LoadError> {
             return Err(LoadError::unsupported(WHAT, "TemplateProcessing of another segment"));
         }
         if let Some(text) = item.pointer("/SpecialToken/id").and_then(Value::as_str) {
-            let ids = part.get("special_tokens").and_then(|all| all.get(text)?.get("ids"));
-            let ids = ids.and_then(Value::as_array).ok_or(LoadError::Dangling { part: WHAT })?;
+            let named = part.get("special_tokens").and_then(|all| all.get(text));
+            let list = |key| named.and_then(|named| named.get(key)).and_then(Value::as_array);
+            let (Some(ids), Some(names)) = (list("ids"), list("tokens")) else {
+                return Err(LoadError::Dangling { part: WHAT });
+            };
+            if ids.len() != names.len() {
+                return Err(LoadError::Dangling { part: WHAT });
+            }
             let side = if seen { &mut after } else { &mut before };
-            for id in ids {
-                side.push(special(Some(id), tokenizer)?);
+            for (id, name) in ids.iter().zip(names) {
+                side.push(special(id, name, tokenizer)?);
             }
         } else if item.pointer("/Sequence/id").and_then(Value::as_str) == Some("A") && !seen {
             seen = true;
