@@ -274,7 +274,7 @@ fn by_tag(begun: &str, tail: &str) -> Option<Foreign> {
         return None;
     }
     let is = |tag: &&str| name.eq_ignore_ascii_case(tag);
-    if PAGE_TAGS.iter().any(|tag| is(tag)) {
+    if PAGE_TAGS.iter().any(&is) {
         return Some(Foreign::Html);
     }
     let (attributes, _content) = rest.split_once('>')?;
@@ -284,7 +284,7 @@ fn by_tag(begun: &str, tail: &str) -> Option<Foreign> {
     let closed =
         || tail.trim_end().strip_suffix('>').and_then(|end| end.trim_end().strip_suffix(name));
     let encloses = attributes.ends_with('/') || closed().is_some_and(|end| end.ends_with("</"));
-    (encloses && !INLINE_TAGS.iter().any(|tag| is(tag))).then_some(Foreign::Xml)
+    (encloses && !INLINE_TAGS.iter().any(is)).then_some(Foreign::Xml)
 }
 
 /// Readers of PDF begin anywhere in the first kilobyte, so what stands there need not be the first

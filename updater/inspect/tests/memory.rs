@@ -113,11 +113,74 @@ fn safetensors(header: &str) -> Vec<u8> {
     [&bytes.to_le_bytes(), header.as_bytes(), padding.as_bytes()].concat()
 }
 
-/// Writes a file whose name says its kind.
-fn written(folder: &Path, case: &str, name: &str, bytes: &[u8]) -> (PathBuf, String) {
-    let path = folder.join(case);
-    fs::write(&path, bytes).unwrap();
-    (path, name.to_owned())
+/// A file, what a release calls it, and what comes of it.
+struct Case(PathBuf, &'static str, &'static str);
+
+/// Writes files into a folder.
+struct Written<'a> {
+    folder: &'a Path,
+    cases: Vec<Case>,
+}
+
+impl Written<'_> {
+    fn add(&mut self, file: &str, name: &'static str, expected: &'static str, bytes: &[u8]) {
+        let path = self.folder.join(file);
+        fs::write(&path, bytes).unwrap();
+        self.cases.push(Case(path, name, expected));
+    }
+}
+
+/// An object of a million keys.
+fn keys() -> String {
+    let mut keys = String::from("{");
+    (0..1_000_000).for_each(|key| write!(keys, "\"{key:x}\":0,").unwrap());
+    keys + "\"\":0}"
+}
+
+fn tokenizers(written: &mut Written<'_>) {
+    let limits = "inspect.tokenizer.limits";
+    let mut add = |file, expected, text: String| {
+        written.add(file, "tokenizer.json", expected, text.as_bytes());
+    };
+    let deep = |file: &mut Value| {
+        file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![0; 4_000_000]});
+    };
+    let added = |file: &mut Value| {
+        let one = |id: u32| {
+            json!({"id": 1000 + id, "content": format!("<|{id}|>"), "single_word": false,
+                   "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+        };
+        file["added_tokens"] = (0..70_000).map(one).collect();
+    };
+    add("largest", "tokenizer", tokenizer(520_000, 780_000, |_file| {}));
+    add("more", limits, tokenizer(600_000, 1000, |_file| {}));
+    add("deep", limits, tokenizer(1000, 100, deep));
+    add("added", limits, tokenizer(1000, 100, added));
+    add("string", "inspect.json", format!("\"{}\"", "\\n".repeat(15_000_000)));
+}
+
+fn documents(written: &mut Written<'_>) {
+    written.add("keys", "a.json", "json", keys().as_bytes());
+    let key = format!("{{\"{}\":0}}", "\\n".repeat(8_000_000));
+    written.add("one-key", "a.json", "json", key.as_bytes());
+}
+
+fn weights(written: &mut Written<'_>) {
+    written.add("texts", "a.gguf", "gguf", &gguf((0..2_000_000).map(|_one| String::new())));
+    written.add("long", "a.gguf", "gguf", &gguf((0..23).map(|_one| "x".repeat(1 << 20))));
+    let entry = |i: u32| {
+        let (name, from, to) = ("n".repeat(240), 2 * i, 2 * i + 2);
+        format!(r#""{name}{i}":{{"dtype":"F16","shape":[1],"data_offsets":[{from},{to}]}}"#)
+    };
+    let names: Vec<String> = (0..40_000).map(entry).collect();
+    let names = [safetensors(&format!("{{{}}}", names.join(","))), vec![0; 80_000]].concat();
+    written.add("names", "a.safetensors", "safetensors", &names);
+    let shape = "1,".repeat(7_500_000);
+    let shape = format!(r#"{{"a":{{"dtype":"F32","shape":[{shape}1],"data_offsets":[0,4]}}}}"#);
+    written.add("shape", "a.safetensors", "inspect.safetensors.shape", &safetensors(&shape));
+    let metadata = format!(r#"{{"__metadata__":{}}}"#, keys().replace(":0", ":\"\""));
+    let expected = "inspect.safetensors.limits";
+    written.add("metadata", "a.safetensors", expected, &safetensors(&metadata));
 }
 
 #[test]
@@ -128,88 +191,12 @@ fn no_artefact_takes_more_than_an_inspector_has() {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inspect-memory");
     fs::create_dir_all(&folder).unwrap();
-    let file = |case: &str, name: &str, bytes: &[u8]| written(&folder, case, name, bytes);
-    let mut keys = String::from("{");
-    (0..1_000_000).for_each(|key| write!(keys, "\"{key:x}\":0,").unwrap());
-    keys.push_str("\"\":0}");
-    let deep = |file: &mut Value| {
-        file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![0; 4_000_000]});
-    };
-    let added = |file: &mut Value| {
-        let one = |id: u32| {
-            json!({"id": 1000 + id, "content": format!("<|{id}|>"), "single_word": false, "lstrip": false,
-                   "rstrip": false, "normalized": false, "special": true})
-        };
-        file["added_tokens"] = (0..70_000).map(one).collect();
-    };
-    let entry = |i: u32| {
-        let (name, from, to) = ("n".repeat(240), 2 * i, 2 * i + 2);
-        format!(r#""{name}{i}":{{"dtype":"F16","shape":[1],"data_offsets":[{from},{to}]}}"#)
-    };
-    let many: Vec<String> = (0..40_000).map(entry).collect();
-    let shape = "1,".repeat(7_500_000);
-    let cases = [
-        (
-            file("largest", "tokenizer.json", tokenizer(520_000, 780_000, |_file| {}).as_bytes()),
-            "tokenizer",
-        ),
-        (
-            file("more", "tokenizer.json", tokenizer(600_000, 1000, |_file| {}).as_bytes()),
-            "inspect.tokenizer.limits",
-        ),
-        (
-            file("deep", "tokenizer.json", tokenizer(1000, 100, deep).as_bytes()),
-            "inspect.tokenizer.limits",
-        ),
-        (
-            file("added", "tokenizer.json", tokenizer(1000, 100, added).as_bytes()),
-            "inspect.tokenizer.limits",
-        ),
-        (
-            file(
-                "string",
-                "tokenizer.json",
-                format!("\"{}\"", "\\n".repeat(15_000_000)).as_bytes(),
-            ),
-            "inspect.json",
-        ),
-        (file("keys", "a.json", keys.as_bytes()), "json"),
-        (
-            file("one-key", "a.json", format!("{{\"{}\":0}}", "\\n".repeat(8_000_000)).as_bytes()),
-            "json",
-        ),
-        (file("texts", "a.gguf", &gguf((0..2_000_000).map(|_one| String::new()))), "gguf"),
-        (file("long", "a.gguf", &gguf((0..23).map(|_one| "x".repeat(1 << 20)))), "gguf"),
-        (
-            file(
-                "names",
-                "a.safetensors",
-                &[safetensors(&format!("{{{}}}", many.join(","))), vec![0; 80_000]].concat(),
-            ),
-            "safetensors",
-        ),
-        (
-            file(
-                "shape",
-                "a.safetensors",
-                &safetensors(&format!(
-                    r#"{{"a":{{"dtype":"F32","shape":[{shape}1],"data_offsets":[0,4]}}}}"#
-                )),
-            ),
-            "inspect.safetensors.shape",
-        ),
-        (
-            file(
-                "metadata",
-                "a.safetensors",
-                &safetensors(&format!(r#"{{"__metadata__":{keys}}}"#)),
-            ),
-            "inspect.safetensors.syntax",
-        ),
-    ];
-    drop((keys, many, shape));
-    for ((path, name), expected) in cases {
-        let (code, peak) = judged_apart(&path, &name);
+    let mut written = Written { folder: &folder, cases: Vec::new() };
+    tokenizers(&mut written);
+    documents(&mut written);
+    weights(&mut written);
+    for Case(path, name, expected) in written.cases {
+        let (code, peak) = judged_apart(&path, name);
         let case = path.display();
         assert_eq!(code, expected, "{case}");
         assert!(peak < PEAK_BYTES_MAX, "{case}: {} KiB", peak >> 10);
