@@ -19,8 +19,8 @@ use cloister_wire::{
 
 pub use scan::scan;
 
-/// Address space of the process. The largest tokenizer takes some 400 MiB while it is read; headers of
-/// weights take less, and weights pass through a buffer of 1 MiB.
+/// Address space of the process, with room for what the program maps beside what it uses: no artefact
+/// takes more than 48 MiB, to which the tests of the validators hold them.
 const MEMORY_BYTES: u64 = 768 << 20;
 
 /// The cage for an artefact of `bytes`.
