@@ -4,10 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use cloister_domain::TokenId;
 
-use crate::{
-    LoadError,
-    slots::{Slots, hash_word},
-};
+use crate::slots::Slots;
 
 /// More merges than any published file has (the largest known: 514 906).
 pub(crate) const MERGES_MAX: usize = 3 << 18;
@@ -31,12 +28,6 @@ pub(crate) struct Pair {
     pub(crate) made: TokenId,
 }
 
-impl Pair {
-    fn joins(self, left: TokenId, right: TokenId) -> bool {
-        (self.left, self.right) == (left, right)
-    }
-}
-
 /// One token of a word while it is merged; a list linked both ways by index.
 struct Symbol {
     token: TokenId,
@@ -52,32 +43,30 @@ const GONE: TokenId = TokenId(u32::MAX);
 /// A merge that may be done: rank, then place, so that the leftmost of equal rank comes first.
 type Candidate = Reverse<(u32, usize, TokenId, TokenId)>;
 
-fn hash(left: TokenId, right: TokenId) -> u64 {
-    hash_word((u64::from(left.0) << 32) | u64::from(right.0))
+/// What the pair of this rank is found by.
+fn joined(pairs: &[Pair], rank: u32) -> u64 {
+    let pair = pairs[rank as usize];
+    key(pair.left, pair.right)
+}
+
+/// What two tokens are found by.
+fn key(left: TokenId, right: TokenId) -> u64 {
+    (u64::from(left.0) << 32) | u64::from(right.0)
 }
 
 impl Merges {
     /// The merges `pairs`, by rank. Of two that join the same tokens the first counts.
-    ///
-    /// # Errors
-    /// [`LoadError::Crowded`].
-    pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Result<Self, LoadError> {
-        let count = pairs.len();
-        let mut merges = Self { bytes, pairs, ranks: Slots::with_room(count) };
-        for (rank, pair) in (0u32..).zip(&merges.pairs) {
-            let is = |rank: u32| merges.pairs[rank as usize].joins(pair.left, pair.right);
-            let hash = hash(pair.left, pair.right);
-            if merges.ranks.find(hash, is).is_none() {
-                merges.ranks.put(hash, rank, is)?;
-            }
+    pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Self {
+        let mut ranks = Slots::with_room(pairs.len());
+        for (rank, _pair) in (0u32..).zip(&pairs) {
+            ranks.add(rank, |rank| joined(&pairs, rank));
         }
-        Ok(merges)
+        Self { bytes, pairs, ranks }
     }
 
     /// The rank of joining two tokens, and what comes of it.
     fn get(&self, left: TokenId, right: TokenId) -> Option<(u32, TokenId)> {
-        let is = |rank: u32| self.pairs[rank as usize].joins(left, right);
-        let rank = self.ranks.find(hash(left, right), is)?;
+        let rank = self.ranks.find(key(left, right), |rank| joined(&self.pairs, rank))?;
         Some((rank, self.pairs[rank as usize].made))
     }
 
@@ -134,7 +123,7 @@ mod tests {
     /// `a` = 0; merges aa, aaaa, … up to 2^`levels` letters.
     fn doubling(levels: u32) -> Merges {
         let pair = |n| Pair { left: TokenId(n), right: TokenId(n), made: TokenId(n + 1) };
-        Merges::new(Box::new([TokenId(0); 256]), (0..levels).map(pair).collect()).expect("few")
+        Merges::new(Box::new([TokenId(0); 256]), (0..levels).map(pair).collect())
     }
 
     #[test]
@@ -160,7 +149,7 @@ mod tests {
         };
         // The second of two equal ones is not seen.
         let pairs = vec![pair(1, 2, 3), pair(0, 1, 4), pair(1, 2, 9)];
-        let merges = Merges::new(Box::new(bytes), pairs).expect("few");
+        let merges = Merges::new(Box::new(bytes), pairs);
         let mut tokens = Vec::new();
         merges.merge(b"abcab", &mut tokens);
         assert_eq!(tokens, [0, 3, 4].map(TokenId));

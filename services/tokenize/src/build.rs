@@ -39,13 +39,12 @@ pub(crate) fn byte_level(
     let added = parts.tokens.added();
     let vocabulary = parts.tokens.into_vocabulary(alphabet::append)?;
     // A merge may make an added token that prints (some files list words twice), never a control.
-    let index = Index::of(&vocabulary, |kind| kind != Kind::Unused)?;
+    let index = Index::of(&vocabulary, |kind| kind != Kind::Unused);
     let mut list = MergeList::new(&vocabulary, &index)?;
     read(&mut list)?;
-    let merges = Merges::new(list.bytes, list.pairs)?;
+    let merges = Merges::new(list.bytes, list.pairs);
     drop(index);
     let whole = parts.ignore_merges.then(|| Index::of(&vocabulary, |kind| kind == Kind::Plain));
-    let whole = whole.transpose()?;
     let model = ByteLevel { compose: parts.compose, pattern: parts.pattern, merges, whole };
     Ok(made(Model::ByteLevel(model), vocabulary, added))
 }
@@ -122,7 +121,7 @@ pub(crate) fn word_piece(parts: WordPieceParts) -> Result<Tokenizer, LoadError> 
     let piece_characters_max = plain.map(|(_id, bytes, _kind)| own(bytes)).max().unwrap_or(0);
     let model = WordPiece {
         normalizer: parts.normalizer,
-        pieces: Index::of(&vocabulary, |kind| kind == Kind::Plain)?,
+        pieces: Index::of(&vocabulary, |kind| kind == Kind::Plain),
         piece_characters_max,
         word_characters_max: parts.word_characters_max,
         unknown,

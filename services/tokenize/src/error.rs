@@ -70,11 +70,6 @@ pub enum LoadError {
         /// Counted from 0.
         index: usize,
     },
-    /// Texts or merges were chosen so that finding one takes long.
-    #[error(
-        "the tokenizer's texts are made to be slow to find; take the tokenizer of the model's maker"
-    )]
-    Crowded,
     /// The file names a special token that its vocabulary does not hold as one.
     #[error("the {part} names a token that the vocabulary does not hold, or not as a special one")]
     Dangling {
@@ -107,7 +102,6 @@ impl Coded for LoadError {
             Self::Byte { .. } => "tokenizer.token.byte",
             Self::Merge { .. } => "tokenizer.merge",
             Self::ControlMerge { .. } => "tokenizer.merge.control",
-            Self::Crowded => "tokenizer.crowded",
             Self::Dangling { .. } => "tokenizer.dangling",
         }
     }

@@ -2,10 +2,7 @@
 
 use cloister_domain::TokenId;
 
-use crate::{
-    LoadError,
-    slots::{Slots, hash_bytes},
-};
+use crate::{LoadError, slots::Slots};
 
 /// More ids than any published vocabulary has (the largest known: 262 145).
 pub(crate) const TOKENS_MAX: usize = 1 << 19;
@@ -125,17 +122,13 @@ impl Listed {
     /// Refuses a text with two ids: readers differ in which one they take.
     ///
     /// # Errors
-    /// [`LoadError::Twice`], [`LoadError::Crowded`].
+    /// [`LoadError::Twice`].
     pub(crate) fn distinct(&self) -> Result<(), LoadError> {
         let mut known = Slots::with_room(self.lines.len());
         for (number, line) in (0u32..).zip(&self.lines) {
-            let text = self.text(*line);
-            let is = |other: u32| self.text(self.lines[other as usize]) == text;
-            let hash = hash_bytes(text.as_bytes());
-            if known.find(hash, is).is_some() {
+            if !known.add(number, |other| self.text(self.lines[other as usize])) {
                 return Err(LoadError::Twice { id: TokenId(line.id) });
             }
-            known.put(hash, number, is)?;
         }
         Ok(())
     }
@@ -220,8 +213,12 @@ impl Vocabulary {
     }
 
     /// All ids with bytes and kind, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (TokenId, &[u8], Kind)> {
-        (0u32..).zip(&self.kinds).map(|(id, kind)| (TokenId(id), self.bytes(TokenId(id)), *kind))
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (TokenId, &[u8], Kind)> {
+        let kinds = self.kinds.iter().enumerate();
+        kinds.map(|(id, kind)| {
+            let id = TokenId(u32::try_from(id).expect("fewer than 2^32 tokens"));
+            (id, self.bytes(id), *kind)
+        })
     }
 }
 

@@ -26,11 +26,12 @@ const OWNERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What a pure crate may name beside other pure crates: crates that compute and touch nothing.
-const PURE_MAY_NAME: [&str; 16] = [
+const PURE_MAY_NAME: [&str; 17] = [
     "base64",
     "bytes",
     "ed25519-dalek",
     "half",
+    "hashbrown",
     "ml-dsa",
     "serde",
     "serde_json",
