@@ -47,6 +47,28 @@ pub struct Spec {
     pub attestations: Vec<(String, Vec<u8>)>,
 }
 
+impl Spec {
+    /// Refuses what a manifest may not say, before the tree is read, which takes minutes: of a release
+    /// without files all must be good but that it has none.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn check(&self) -> Result<()> {
+        let none = Index::new(Vec::new(), &[])?;
+        match Manifest::new(release(self, Vec::new(), &none, &self.sorted())) {
+            Err(BundleError::Release { field: "files" }) | Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The evidence in the order of its digests.
+    fn sorted(&self) -> Vec<(String, Vec<u8>)> {
+        let mut attestations = self.attestations.clone();
+        attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
+        attestations
+    }
+}
+
 /// Which chunks are written into volumes.
 #[derive(Clone, Debug)]
 pub enum Part {
@@ -132,9 +154,8 @@ impl Package {
         publishers: &[S],
         spool_folder: &Path,
     ) -> Result<Self> {
-        let mut attestations = spec.attestations.clone();
-        attestations.sort_by_key(|(_, bytes)| Digest::of(bytes));
-        check_words(spec, &attestations)?;
+        spec.check()?;
+        let attestations = spec.sorted();
         let mut spool = tempfile::tempfile_in(spool_folder).context("no place for the chunks")?;
         let mut cutter = Cutter::new(&mut spool)?;
         let mut entries = Vec::new();
@@ -226,16 +247,6 @@ impl Package {
         let parts = [limits::HEAD_BYTES_MAX, meta, envelope, index, carried];
         let total: u64 = parts.into_iter().chain(attested).map(member_bytes).sum();
         Ok(total + container::END_BYTES as u64)
-    }
-}
-
-/// Refuses what the manifest may not say before the tree is read, which takes minutes: of a release
-/// without files all must be good but that it has none.
-fn check_words(spec: &Spec, attestations: &[(String, Vec<u8>)]) -> Result<()> {
-    let none = Index::new(Vec::new(), &[])?;
-    match Manifest::new(release(spec, Vec::new(), &none, attestations)) {
-        Err(BundleError::Release { field: "files" }) | Ok(_) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -19,7 +19,7 @@ use cloister_signer::{Passphrases, Spec as Key};
 use crate::{
     build::{Package, Part, Spec, VOLUME_BYTES, plan},
     ceremony::compared,
-    files, inspect,
+    files, inspect, judge,
     keys::{self, Guard, Holders},
     prepare::{Order, prepare},
     seal,
@@ -231,6 +231,9 @@ struct Build {
     /// The largest volume, in bytes.
     #[arg(long, default_value_t = VOLUME_BYTES)]
     volume_bytes: u64,
+    /// Sign files too that an appliance of this version refuses.
+    #[arg(long)]
+    uninspected: bool,
     #[command(flatten)]
     thin: Thin,
 }
@@ -361,6 +364,10 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
             .map(|order| evidence(order))
             .collect::<Result<_>>()?,
     };
+    spec.check()?;
+    if !build.uninspected {
+        judge::release(&build.tree, &spec.attestations)?;
+    }
     let mut package = Package::build(&build.tree, &spec, &publishers, &build.out)?;
     let empty = cloister_bundle::container::archive([])?;
     writeln!(out, "generation  {}", package.manifest().generation())?;

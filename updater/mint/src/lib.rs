@@ -13,6 +13,7 @@ mod cut;
 mod files;
 pub mod importer;
 pub mod inspect;
+pub mod judge;
 pub mod keys;
 pub mod prepare;
 pub mod seal;
