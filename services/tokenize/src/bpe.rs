@@ -66,7 +66,7 @@ impl Merges {
 
     /// The rank of joining two tokens, and what comes of it.
     fn get(&self, left: TokenId, right: TokenId) -> Option<(u32, TokenId)> {
-        let rank = self.ranks.find(key(left, right), |rank| joined(&self.pairs, rank))?;
+        let rank = self.ranks.find(&key(left, right), |rank| joined(&self.pairs, rank))?;
         Some((rank, self.pairs[rank as usize].made))
     }
 

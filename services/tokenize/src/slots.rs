@@ -22,8 +22,8 @@ impl Slots {
     }
 
     /// The number that stands for `key`; `of` says what each number stands for.
-    pub(crate) fn find<K: Hash + Eq>(&self, key: K, of: impl Fn(u32) -> K) -> Option<u32> {
-        self.numbers.find(self.seed.hash_one(&key), |number| of(*number) == key).copied()
+    pub(crate) fn find<K: Hash + Eq>(&self, key: &K, of: impl Fn(u32) -> K) -> Option<u32> {
+        self.numbers.find(self.seed.hash_one(key), |number| of(*number) == *key).copied()
     }
 
     /// Adds `number` unless another stands for the same; says whether it did.
@@ -56,7 +56,7 @@ impl Index {
 
     /// The token of `vocabulary`, of which this is an index, with these bytes.
     pub(crate) fn get(&self, vocabulary: &Vocabulary, bytes: &[u8]) -> Option<TokenId> {
-        self.0.find(bytes, |number| vocabulary.bytes(TokenId(number))).map(TokenId)
+        self.0.find(&bytes, |number| vocabulary.bytes(TokenId(number))).map(TokenId)
     }
 }
 
@@ -69,8 +69,8 @@ mod tests {
         let square = |number: u32| u64::from(number) * u64::from(number);
         let mut slots = Slots::with_room(100);
         assert!((0..50_000).all(|number| slots.add(number, square)));
-        assert!((0..50_000).all(|number| slots.find(square(number), square) == Some(number)));
-        assert_eq!(slots.find(3, square), None);
+        assert!((0..50_000).all(|number| slots.find(&square(number), square) == Some(number)));
+        assert_eq!(slots.find(&3, square), None);
     }
 
     #[test]
@@ -78,6 +78,6 @@ mod tests {
         let half = |number: u32| number / 2;
         let mut slots = Slots::with_room(4);
         assert_eq!([4, 5, 6].map(|number| slots.add(number, half)), [true, false, true]);
-        assert_eq!(slots.find(2, half), Some(4));
+        assert_eq!(slots.find(&2, half), Some(4));
     }
 }

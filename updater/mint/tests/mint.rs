@@ -369,7 +369,7 @@ fn the_command_line_goes_the_same_way() {
     ));
     said(
         "build BASE/tree --name demo --version 1.0.0 --counter 1 --licence MIT \
-         --key BASE/vendor.key --out BASE/stick",
+         --key BASE/vendor.key --out BASE/stick --uninspected",
     );
     said("admit --trust BASE/trust --key BASE/imp.key BASE/stick/demo-1.0.0.v0001.clb");
     let shown = said("inspect BASE/stick/demo-1.0.0.v0001.clb --chunks");
