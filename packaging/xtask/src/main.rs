@@ -9,6 +9,7 @@ mod http;
 mod inspect;
 mod interrupt;
 mod mutants;
+mod newcomers;
 mod parity;
 mod prove;
 mod serve;

@@ -20,9 +20,9 @@ use cloister_stage::{
     facility::Facility,
     release::{Recipe, read_file},
 };
-use nix::sys::resource::{UsageWho, getrusage};
 
 use super::Progress;
+use crate::newcomers;
 
 /// A release that every other is compared with; just beyond 2^31, and just beyond 2^32 bytes.
 const LARGE: [&[u64]; 3] = [&[SMALL], &[(22 << 30) / 10], &[(41 << 30) / 10]];
@@ -35,7 +35,7 @@ const MORE_BYTES_MAX: u64 = 8 << 20;
 /// What an import may take, whatever its files.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 /// What mint may take, whatever its files.
-const MINT_BYTES_MAX: u64 = 160 << 20;
+const MINT_MIB_MAX: f64 = 160.0;
 /// Every so many bytes of a file begin with so many that do not compress.
 const STRIDE_BYTES: u64 = 64 << 10;
 const NOISE_BYTES: usize = 4 << 10;
@@ -84,12 +84,12 @@ fn round(sizes: &[u64], seed: u64, out: &mut dyn Write) -> Result<[(&'static str
     for (number, size) in sizes.iter().enumerate() {
         weights(&tree.join(format!("provenance/{number}.safetensors")), *size, seed)?;
     }
-    let volume = facility.publish(&tree, "1.0.0", 1)?;
-    let minted = ByteCount(u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())? << 10);
+    let publish = || facility.publish(&tree, "1.0.0", 1);
+    let (mint_mib, volume) = newcomers::measure(std::process::id(), publish)?;
     let total = ByteCount(sizes.iter().sum());
     let of_volume = fs::metadata(&volume)?.len();
-    writeln!(out, "{total} in a volume of {}: mint took {minted}", ByteCount(of_volume))?;
-    ensure!(minted.0 <= MINT_BYTES_MAX, "mint took {minted}");
+    writeln!(out, "{total} in a volume of {}: mint took {mint_mib:.1} MiB", ByteCount(of_volume))?;
+    ensure!(mint_mib <= MINT_MIB_MAX, "mint took {mint_mib:.1} MiB");
     for back in [of_volume / 4 * 3, of_volume / 2, 3000] {
         flip_a_bit(&volume, of_volume - back)?;
         let outcome = facility.import(&volume)?;

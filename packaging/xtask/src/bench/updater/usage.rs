@@ -4,8 +4,6 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,10 +16,9 @@ use nix::{
 };
 
 use super::super::Usage;
+use crate::newcomers::{self, peak_mib};
 
 const UNITS: [Unit; 3] = [Unit::Intaked, Unit::Updaterd, Unit::Recordd];
-/// How often the inspectors' memory is looked at; the shortest of them live as long.
-const LOOK: Duration = Duration::from_millis(5);
 /// The unit of times in `/proc/PID/stat` (proc_pid_stat(5); `sysconf(_SC_CLK_TCK)` is 100 on every
 /// architecture of Linux that Rust supports).
 const TICKS_PER_S: f64 = 100.0;
@@ -66,16 +63,10 @@ impl<'a> Meter<'a> {
             // Sets the peak back to what is resident now (proc_pid_clear_refs(5)).
             std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("resetting a peak")?;
         }
-        let done = AtomicBool::new(false);
         let before = self.cpu_s_by_part()?;
         let begun = Instant::now();
-        let (answer, inspectors_mib) = thread::scope(|scope| {
-            let looking = scope.spawn(|| self.inspectors_mib(&done));
-            let answer = act();
-            done.store(true, Ordering::Relaxed);
-            (answer, looking.join().expect("it only looks"))
-        });
-        let (wall_s, answer) = (begun.elapsed().as_secs_f64(), answer?);
+        let (inspectors_mib, answer) = newcomers::measure(self.supervisor, act)?;
+        let wall_s = begun.elapsed().as_secs_f64();
         let mut parts = self.cpu_s_by_part()?;
         parts.iter_mut().zip(before).for_each(|(part, before)| *part -= before);
         let cpu_s = parts.iter().sum();
@@ -113,23 +104,6 @@ impl<'a> Meter<'a> {
         }
         Ok(parts)
     }
-
-    fn inspectors_mib(&self, done: &AtomicBool) -> f64 {
-        let list = format!("/proc/{0}/task/{0}/children", self.supervisor);
-        let (mut most, mut regulars) = (0.0f64, None);
-        while !done.load(Ordering::Relaxed) {
-            let said = read_file(Path::new(&list)).unwrap_or_default();
-            let said = String::from_utf8(said).unwrap_or_default();
-            let pids: Vec<u32> =
-                said.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-            // Who runs now was there before the act.
-            let known = regulars.get_or_insert_with(|| pids.clone());
-            let others = pids.iter().filter(|pid| !known.contains(pid));
-            most = most.max(others.filter_map(|pid| peak_mib(*pid).ok()).sum());
-            thread::park_timeout(LOOK);
-        }
-        most
-    }
 }
 
 /// User and system time of a process's children that it waited for: fields 16 and 17.
@@ -149,13 +123,4 @@ fn own_children_s() -> Result<f64> {
             + u32::try_from(time.tv_sec()).map_or(0.0, f64::from)
     };
     Ok(seconds(used.user_time()) + seconds(used.system_time()))
-}
-
-/// The largest resident size of a process since its peak was set back (`VmHWM`), pages of its program
-/// included.
-fn peak_mib(pid: u32) -> Result<f64> {
-    let text = String::from_utf8(read_file(Path::new(&format!("/proc/{pid}/status")))?)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib = line.trim().trim_end_matches(" kB").trim();
-    Ok(kib.parse::<f64>()? / 1024.0)
 }
