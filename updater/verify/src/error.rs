@@ -95,6 +95,9 @@ pub enum VerifyError {
     /// Two roles that must stay apart share a key.
     #[error("a key serves two roles that must stay apart")]
     SharedKey,
+    /// Two roles that must stay apart share a person.
+    #[error("one person serves two roles that must stay apart, by whatever keys")]
+    SharedPerson,
     /// Good signatures of too few persons.
     #[error("{good} of {needed} required {role} signatures are good")]
     Threshold {
@@ -237,6 +240,7 @@ impl Coded for VerifyError {
             | Self::Missing { .. }
             | Self::Impossible { .. }
             | Self::SharedKey
+            | Self::SharedPerson
             | Self::Threshold { .. }
             | Self::UnknownSigner { .. }
             | Self::RootChain { .. }
@@ -270,6 +274,7 @@ impl Coded for VerifyError {
             Self::Missing { .. } => "bundle.trust.missing",
             Self::Impossible { .. } => "bundle.trust.threshold",
             Self::SharedKey => "bundle.trust.shared-key",
+            Self::SharedPerson => "bundle.trust.shared-person",
             Self::Threshold { .. } => "bundle.signature.threshold",
             Self::UnknownSigner { .. } => "bundle.signature.unknown-signer",
             Self::RootChain { .. } => "bundle.trust.root-chain",

@@ -17,12 +17,7 @@ const STEP_DAYS_MAX: u64 = 400;
 pub(crate) fn check_root(root: &Root) -> Result<(), VerifyError> {
     root.possible()?;
     // Who lets a release in does not also approve it.
-    let apart =
-        |approvers: &crate::tuf::Authority| approvers.keys().is_disjoint(&root.targets.keys());
-    if root.approvers.as_ref().is_some_and(|approvers| !apart(approvers)) {
-        return Err(VerifyError::SharedKey);
-    }
-    Ok(())
+    root.approvers.iter().try_for_each(|approvers| approvers.apart_from(&root.targets))
 }
 
 /// Refuses an importer's list whose publishers could not sign, or sign for others; gives what the
@@ -31,14 +26,11 @@ pub(crate) fn check_targets(set: &TrustedSet) -> Result<Revoked, VerifyError> {
     let root = set.root();
     let missing = VerifyError::Missing { role: RoleName::Targets };
     let targets = set.targets().ok_or(missing)?;
-    for publisher in targets.all_delegations() {
-        publisher.authority.possible(RoleName::Publisher)?;
+    for publisher in targets.publishers() {
+        publisher.possible(RoleName::Publisher)?;
         // Who makes a release neither lets it in nor approves it.
-        let own = publisher.authority.keys();
-        let approves = |approvers: &crate::tuf::Authority| !own.is_disjoint(&approvers.keys());
-        if !own.is_disjoint(&root.targets.keys()) || root.approvers.as_ref().is_some_and(approves) {
-            return Err(VerifyError::SharedKey);
-        }
+        publisher.apart_from(&root.targets)?;
+        root.approvers.iter().try_for_each(|approvers| publisher.apart_from(approvers))?;
     }
     let wrong = VerifyError::Field { role: RoleName::Targets, field: "x-cloister" };
     let revoked = targets.extra("revoked").map(|list| Revoked::parse(list, &Strict).ok_or(wrong));

@@ -126,8 +126,9 @@ impl TrustState {
             return if revoked { Err(VerifyError::RevokedKey) } else { Ok(()) };
         };
         // A publisher whose key was exchanged without revoking it leaves its releases valid.
+        // Where nobody may sign that name any more, none who still may is left beside the revoked one.
         match self.publishers(targets, &path, &envelope) {
-            Err(error @ VerifyError::RevokedKey) => Err(error),
+            Err(_) if self.revoked().signed(&envelope) => Err(VerifyError::RevokedKey),
             _ => Ok(()),
         }
     }

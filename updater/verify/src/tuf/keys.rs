@@ -307,6 +307,20 @@ impl Authority {
         self.holders.values().map(|holder| holder.identity).collect()
     }
 
+    /// Refuses two roles that one key or one person could fill alone.
+    pub(crate) fn apart_from(&self, other: &Self) -> Result<(), VerifyError> {
+        let persons = |authority: &Self| -> BTreeSet<Principal> {
+            authority.holders.values().map(|holder| holder.person.clone()).collect()
+        };
+        if !self.keys().is_disjoint(&other.keys()) {
+            return Err(VerifyError::SharedKey);
+        }
+        if !persons(self).is_disjoint(&persons(other)) {
+            return Err(VerifyError::SharedPerson);
+        }
+        Ok(())
+    }
+
     /// How many persons must speak.
     pub(crate) const fn threshold(&self) -> u64 {
         self.threshold

@@ -124,9 +124,10 @@ impl Targets {
         covering
     }
 
-    /// Every named role that the file delegates to.
-    pub(crate) fn all_delegations(&self) -> &[Delegation] {
-        &self.delegations
+    /// Everybody whom the file delegates to, for whatever paths.
+    pub(crate) fn publishers(&self) -> impl Iterator<Item = &Authority> {
+        let bins = self.succinct.iter().map(|succinct| &succinct.authority);
+        self.delegations.iter().map(|delegation| &delegation.authority).chain(bins)
     }
 
     /// A field of the facility's own.

@@ -156,6 +156,43 @@ fn maker_importer_and_approver_never_share_a_key() {
 }
 
 #[test]
+fn maker_importer_and_approver_are_never_one_person_with_several_keys() {
+    let named = |seed: u8, person: &str| {
+        let mut next = root(1);
+        next["x-cloister"]["persons"][id(seed)] = person.into();
+        next
+    };
+    assert_eq!(enrolled(&named(IMPORTER, "eve")), Err(VerifyError::SharedPerson));
+    // Whom the root names as the publisher's holder, and the list itself.
+    for person in ["imp", "eve"] {
+        let state = enrolled(&named(PUBLISHER, person)).unwrap();
+        let refusal = state.refresh(&Meta::new(1, Vec::new()).bytes());
+        assert_eq!(refusal, Err(VerifyError::SharedPerson), "{person}");
+    }
+    // An officer may be anybody.
+    assert!(enrolled(&named(1, "imp")).is_ok());
+}
+
+#[test]
+fn roles_stay_apart_and_possible_where_bins_are_delegated_to() {
+    let state = enrolled(&root(1)).unwrap();
+    let bins = |seeds: &[u8], threshold| {
+        let mut bins = role(seeds, threshold);
+        bins["bit_length"] = 4.into();
+        bins["name_prefix"] = "bin".into();
+        let mut meta = Meta::new(1, Vec::new());
+        meta.roles = Some(bins);
+        state.refresh(&meta.bytes())
+    };
+    assert!(bins(&[PUBLISHER], 1).is_ok());
+    for shared in [IMPORTER, 6] {
+        assert_eq!(bins(&[shared], 1), Err(VerifyError::SharedKey));
+        assert_eq!(bins(&[PUBLISHER, shared], 1), Err(VerifyError::SharedKey));
+    }
+    assert_eq!(bins(&[PUBLISHER], 5).unwrap_err().code(), "bundle.trust.threshold");
+}
+
+#[test]
 fn an_older_stick_changes_nothing() {
     let state = with(vec![(1, release(1, PUBLISHER))]);
     let newer = state.refresh(&Meta::new(2, Vec::new()).bytes()).unwrap();

@@ -74,6 +74,22 @@ fn a_revoked_key_counts_no_more_and_an_exchanged_one_leaves_its_releases() {
         let counts = seeds.contains(&NEW);
         assert_eq!(after.may_activate(&both).is_ok(), counts, "{seeds:?}");
     }
+    // Nor where the list leaves nobody who may sign that name.
+    for roles in [json!([]), json!({"name": "others", "paths": ["other/*"]})] {
+        let mut meta = taking_back(&json!({"keys": keys}), publisher(&[NEW], 1), list());
+        match roles.as_object() {
+            None => meta.roles = Some(roles),
+            Some(other) => {
+                other.iter().for_each(|(field, value)| meta.publisher[field] = value.clone());
+            }
+        }
+        let after = before.refresh(&meta.bytes()).unwrap();
+        assert_eq!(after.may_activate(&text), Err(VerifyError::RevokedKey));
+        assert!(after.is_revoked(&text) && after.is_revoked(&both));
+        meta.targets_extra = json!({});
+        let kept = before.refresh(&meta.bytes()).unwrap();
+        assert_eq!(kept.may_activate(&text), Ok(()), "nothing was taken back");
+    }
     // Of two needed, one is left.
     let meta = taking_back(&json!({"keys": keys}), publisher(&[PUBLISHER, NEW], 2), list());
     let after = before.refresh(&meta.bytes()).unwrap();

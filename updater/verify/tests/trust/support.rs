@@ -76,7 +76,7 @@ pub(crate) struct Meta {
     pub(crate) timestamp_extra: Value,
     /// `x-cloister` of the snapshot, where it is not null.
     pub(crate) snapshot_extra: Value,
-    /// Delegations instead of the one to `publisher`.
+    /// Delegations instead of the one to `publisher`: a list of roles, or what `succinct_roles` says.
     pub(crate) roles: Option<Value>,
     /// Delegated files that the snapshot lists, with their versions.
     pub(crate) delegated: Vec<(String, u64)>,
@@ -134,7 +134,8 @@ impl Meta {
         for (keyid, object) in self.keys_extra.as_object().unwrap() {
             all[keyid] = object.clone();
         }
-        targets["delegations"] = json!({"keys": all, "roles": roles});
+        let kind = if roles.is_object() { "succinct_roles" } else { "roles" };
+        targets["delegations"] = json!({"keys": all, kind: roles});
         if !self.targets_extra.is_null() {
             targets["x-cloister"] = self.targets_extra.clone();
         }

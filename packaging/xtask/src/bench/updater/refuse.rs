@@ -116,19 +116,24 @@ fn a_bad_chunk(
     log: &mut dyn Write,
 ) -> Result<Vec<Figure>> {
     let bad = members.len() / 2;
-    let member = &members[bad];
+    let (member, last) = (&members[bad], members.last().context("no member")?);
     ensure!(member.name.starts_with("c/"), "half of the members are chunks");
     // The weights come last and lie raw, so that the plain bytes from here on are those stored.
     let from_here: u64 = members[bad..].iter().map(|member| member.bytes).sum();
     let before = bytes_below(tree)?.checked_sub(from_here).context("weights that are packed")?;
     let (mut behind, mut written) = (Vec::new(), Vec::new());
     for _run in 0..RUNS {
-        let wrong = member.from + member.bytes / 2;
-        let refusal = with_a_wrong_bit(volume, wrong, || refused(facility, volume))?;
-        writeln!(log, "refuse.chunk: {}", refusal.code)?;
-        // What was read of it before is there still, or is read again.
+        let refusal_at = |member: &Member| {
+            let wrong = member.from + member.bytes / 2;
+            with_a_wrong_bit(volume, wrong, || refused(facility, volume))
+        };
+        // Behind the last chunk lies nothing: what is read beside the volume then is the index, which
+        // intaked reads from a file of its own.
+        let beside = refusal_at(last)?.read_bytes.saturating_sub(last.from + last.bytes);
+        let refusal = refusal_at(member)?;
+        writeln!(log, "refuse.chunk: {}, {beside} bytes read beside the volume", refusal.code)?;
         let end = member.from + member.bytes;
-        behind.push(mib(refusal.read_bytes.saturating_sub(end)));
+        behind.push(mib(refusal.read_bytes.saturating_sub(end + beside)));
         written.push(mib(refusal.written_bytes.saturating_sub(before)));
     }
     tell(log, "refuse.chunk.behind", &behind)?;
