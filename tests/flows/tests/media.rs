@@ -7,6 +7,7 @@ use cloister_stage::{facility::Outcome, stick::Stick, tamper};
 use serde_json::Value;
 use std::{
     fs::File,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -86,16 +87,24 @@ fn a_damaged_volume_beside_good_ones_is_named_and_they_are_read() -> Result<()> 
     let import = &status.done()?["imports"][0];
     assert_eq!(import["state"], "receiving", "{import}");
 
-    // A cut copy of the one that is missing stands before a good one.
+    // A cut copy of the one that is missing stands before a good one, and one that lost its metadata.
     let cut = scene.path().join("a-cut-copy.clb");
     std::fs::copy(&good[1], &cut)?;
     let file = File::options().write(true).open(&cut)?;
     file.set_len(file.metadata()?.len() / 2)?;
-    let stick = Stick::plug_in(scene.path(), "again", &[cut, good[1].clone()])?;
+    let unsigned = scene.path().join("a-copy-of-unsigned-words.clb");
+    std::fs::copy(&good[1], &unsigned)?;
+    let file = File::options().read(true).write(true).open(&unsigned)?;
+    let mut start = vec![0; 64 << 10];
+    file.read_exact_at(&mut start, 0)?;
+    let text = b"\"spec_version\"";
+    let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
+    file.write_all_at(b"\"sqec", place as u64)?;
+    let stick = Stick::plug_in(scene.path(), "again", &[unsigned, cut, good[1].clone()])?;
     let outcome = scene.facility.import(stick.folder())?;
     assert_eq!(outcome.done()?["state"], "awaiting-approval");
     let refused = scene.events()?.iter().filter(|event| *event == "import-refused").count();
-    assert_eq!(refused, 0, "nothing was refused for good");
+    assert_eq!(refused, 1, "nothing was refused for good but the words that nobody signed");
     Ok(())
 }
 

@@ -1,18 +1,18 @@
 //! An import: from a medium's volumes into quarantine, by the plans of updaterd.
 
-use std::{fs::File, ops::ControlFlow, sync::MutexGuard};
+use std::{collections::BTreeMap, fs::File, ops::ControlFlow, sync::MutexGuard};
 
 use cloister_bundle::{
     Carried, FileEntry, Table, VolumeHead,
     handover::{
-        Answer, Blob, Expected, FILL_CHUNKS_MAX, Offer, Plan, PlannedFile, Purpose, Request,
+        Answer, Blob, Expected, FILL_CHUNKS_MAX, Offer, Plan, PlannedFile, Purpose, Request, Seen,
     },
 };
 use cloister_config::Config;
 use cloister_daemon::{Connection, Stop, clock::Stopwatch, files::set_aside};
-use cloister_domain::{ByteCount, ImportId};
+use cloister_domain::{ByteCount, Digest, Hasher, ImportId};
 use cloister_quarantine::{Head, Outcome, Parts, Place, QuarantineError, Source, Task};
-use cloister_wire::intake::Event;
+use cloister_wire::{Problem, intake::Event};
 
 use crate::{
     IntakeError,
@@ -120,14 +120,21 @@ impl Turn<'_> {
         };
         let mut keep = parked.iter().any(|parked| parked.generation == chosen);
         let (mut more, mut shown) = (IntakeError::NoVolume, false);
-        let mut damaged = None;
+        let (mut damaged, mut refused) = (None, BTreeMap::new());
         let of_release = |place: &Place| place.volume.bundle == chosen;
         let opened = survey.found.into_iter().filter_map(|found| found.opened.ok());
         let mut volumes = opened.filter(|(_, place)| of_release(place)).peekable();
         while let Some((source, place)) = volumes.next() {
             let number = place.volume.volume;
             let updaterd = Updaterd::connect(self.config)?;
-            let mut volume = Volume { turn: self, updaterd: &updaterd, tell_seen: !shown };
+            let mut by_its_head = false;
+            let mut volume = Volume {
+                turn: self,
+                updaterd: &updaterd,
+                tell_seen: !shown,
+                refused: &mut refused,
+                by_its_head: &mut by_its_head,
+            };
             match volume.read(medium, source, place) {
                 Ok(Copied::Whole(event)) => return Ok(event),
                 Ok(Copied::Parted(missing)) => {
@@ -137,7 +144,8 @@ impl Turn<'_> {
                 Err(error) => {
                     // What is wrong with one volume says nothing about the others, and one of them may
                     // be a good copy of it.
-                    let others = error.is_of_the_volume() && volumes.peek().is_some();
+                    let alone = by_its_head || error.is_of_the_volume();
+                    let others = alone && volumes.peek().is_some();
                     updaterd.abort(&error, keep || others);
                     let error = error.in_volume(number);
                     if !others {
@@ -154,7 +162,7 @@ impl Turn<'_> {
     fn record_what_is_no_volume(&self, survey: &Survey<'_>) -> Result<(), IntakeError> {
         for found in &survey.found {
             if let Err(error) = &found.opened {
-                let problem = cloister_wire::Problem::of(error);
+                let problem = Problem::of(error);
                 Updaterd::connect(self.config)?.refused(problem, error.is_resumable());
             }
         }
@@ -184,6 +192,11 @@ struct Volume<'a, 'b> {
     updaterd: &'a Updaterd,
     /// Whether the client has not yet heard what the release is.
     tell_seen: bool,
+    /// What updaterd said of the heads that it refused, by their bytes: volumes of one release have the
+    /// same, but for a damaged one, and none is offered twice.
+    refused: &'a mut BTreeMap<Digest, Problem>,
+    /// Becomes true if it is refused for its head.
+    by_its_head: &'a mut bool,
 }
 
 impl Volume<'_, '_> {
@@ -196,7 +209,7 @@ impl Volume<'_, '_> {
         let head = source.head(place)?;
         // Only where the chunks are is still needed when the head is handed over.
         let place = head.volume.clone();
-        let seen = self.updaterd.offer(offer(head, medium, Purpose::Import))?;
+        let seen = self.offered(head, medium)?;
         if self.tell_seen {
             self.tell(&Event::Seen(seen.summary.clone()))?;
         }
@@ -217,6 +230,24 @@ impl Volume<'_, '_> {
         let carried = carried.as_ref();
         let found = Opened { plan: &plan, index: &index, volume: &place, carried, attestations };
         self.copy(&mut source, &found)
+    }
+
+    /// Has updaterd judge the head.
+    fn offered(&mut self, head: Head, medium: &Medium) -> Result<Seen, IntakeError> {
+        let mut digest = Hasher::default();
+        digest.update(&head.meta);
+        digest.update(&head.manifest);
+        let digest = digest.finish();
+        let known = self.refused.get(&digest).cloned();
+        let seen = match known {
+            Some(problem) => Err(IntakeError::Refused(problem)),
+            None => self.updaterd.offer(offer(head, medium, Purpose::Import)),
+        };
+        if let Err(IntakeError::Refused(problem)) = &seen {
+            *self.by_its_head = true;
+            self.refused.insert(digest, problem.clone());
+        }
+        seen
     }
 
     fn copy(

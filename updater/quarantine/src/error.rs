@@ -55,7 +55,7 @@ pub enum QuarantineError {
 
 impl QuarantineError {
     /// Why a medium gave no more bytes: what opens a sealed volume says so by its own error.
-    pub(crate) fn of_medium(error: io::Error) -> Self {
+    pub fn of_medium(error: io::Error) -> Self {
         match error.downcast::<SealedError>() {
             Ok(sealed) => Self::Sealed(sealed),
             Err(other) => Self::Medium(other),
