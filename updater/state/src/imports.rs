@@ -78,6 +78,21 @@ impl State {
         change.commit().map_err(&failed)
     }
 
+    /// From now on an import's release is known by the signatures of another envelope, which came with a
+    /// later volume.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn sign_anew(&mut self, import: ImportId, manifest: &[u8]) -> Result<(), StateError> {
+        self.connection
+            .execute(
+                "UPDATE imports SET manifest = ?2 WHERE import = ?1 AND manifest <> ?2",
+                params![signed(import.0)?, manifest],
+            )
+            .map_err(StateError::sqlite("store a manifest"))?;
+        Ok(())
+    }
+
     /// Stores an import whose head was refused.
     ///
     /// # Errors

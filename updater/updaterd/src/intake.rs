@@ -128,7 +128,13 @@ pub(crate) fn offer<'a>(
     }
     let standing = core.state().import_of(summary.generation)?;
     let import = match standing {
-        Some(unfinished) => unfinished.import,
+        Some(unfinished) => {
+            // The publishers may have signed the same release anew, and the first signatures count no more.
+            if matches!(unfinished.state, ImportState::Receiving | ImportState::Received) {
+                core.state().sign_anew(unfinished.import, &offer.manifest.0)?;
+            }
+            unfinished.import
+        }
         None => begin(core, offer, &summary)?,
     };
     drop(act);

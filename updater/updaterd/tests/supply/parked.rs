@@ -69,6 +69,17 @@ fn an_import_of_which_volumes_are_missing_waits_and_says_so() {
 }
 
 #[test]
+fn a_release_that_was_signed_anew_meanwhile_comes_in_by_its_new_signatures() {
+    let world = World::enrolled();
+    park(&world, &Bundle::new(1, "0.5"), 1);
+    // The importer's newer list has the new envelope only.
+    let anew = Bundle::new(1, "0.5").signed_anew();
+    let import = world.import(&anew, 2).unwrap();
+    assert_eq!(import, ImportId(1), "what waited goes on");
+    world.until(import, ImportState::AwaitingApproval);
+}
+
+#[test]
 fn two_releases_may_wait_at_once_and_one_that_was_overtaken_ends() {
     let world = World::enrolled();
     let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));

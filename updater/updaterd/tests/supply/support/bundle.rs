@@ -194,6 +194,13 @@ impl Bundle {
         Self { files, manifest, index: table, envelope }
     }
 
+    /// The same release with another signature beside the publisher's.
+    pub(crate) fn signed_anew(mut self) -> Self {
+        let envelope = self.manifest.envelope().sign_with(&key(PUBLISHER));
+        self.envelope = envelope.sign_with(&key(STRANGER)).to_json();
+        self
+    }
+
     pub(crate) fn generation(&self) -> GenerationId {
         self.manifest.generation()
     }
