@@ -167,6 +167,7 @@ fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
     if offer.purpose == Purpose::Import {
         // Kept even if the release is refused: revocations travel this way.
         core.keep_trust(&newer)?;
+        parked::end_revoked(core)?;
     }
     let verified = newer.judge(&offer.manifest.0)?;
     let manifest = verified.get();

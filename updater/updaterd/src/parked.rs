@@ -1,5 +1,5 @@
 //! Imports that wait for volumes: which there are, what an import would come to, and the end of one
-//! that was overtaken.
+//! that was overtaken or taken back.
 
 use cloister_bundle::{
     Manifest,
@@ -64,6 +64,22 @@ pub(crate) fn refuse_overtaken(
         return Some(Err(ActError::Receiving { import }));
     };
     Some(quarantine.refuse(generation, &error.problem()))
+}
+
+/// Ends the imports that wait for volumes of a release that was taken back since, each with its own record.
+/// One that hangs on a revoked key waits on: its publishers may sign it anew.
+pub(crate) fn end_revoked(core: &Core) -> Result<(), ActError> {
+    let trust = core.trust()?;
+    for waiting in parked(core)? {
+        let held = core.state().import(waiting.import)?;
+        let verdict = held.manifest.map(|manifest| trust.may_activate(&manifest));
+        let Some(Err(revoked @ VerifyError::Revoked)) = verdict else { continue };
+        // What is being received now is judged again when it is complete.
+        if let Some(quarantine) = core.try_quarantine(waiting.import) {
+            quarantine.refuse(waiting.generation, &ActError::from(revoked).problem())?;
+        }
+    }
+    Ok(())
 }
 
 /// Notes that a volume is copied and others hold the rest.

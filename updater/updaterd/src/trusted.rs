@@ -4,7 +4,7 @@
 use cloister_domain::Digest;
 use cloister_wire::intake::Trusted;
 
-use crate::{core::Core, error::ActError};
+use crate::{core::Core, error::ActError, parked};
 
 /// Judges `meta` and, with `keep`, keeps what is newer. A refusal leaves a record.
 pub(crate) fn judge(core: &Core, meta: &[u8], keep: bool) -> Result<Trusted, ActError> {
@@ -20,6 +20,7 @@ pub(crate) fn judge(core: &Core, meta: &[u8], keep: bool) -> Result<Trusted, Act
     };
     if keep {
         core.keep_trust(&newer)?;
+        parked::end_revoked(core)?;
     }
     let mut revoked = Vec::new();
     for shelved in core.shelf.list()? {

@@ -80,6 +80,23 @@ fn a_release_that_was_signed_anew_meanwhile_comes_in_by_its_new_signatures() {
 }
 
 #[test]
+fn a_release_that_is_taken_back_while_it_waits_ends() {
+    let world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));
+    park(&world, &one, 1);
+    park(&world, &two, 2);
+    let three = Bundle::new(3, "0.5").taking_back(one.generation());
+    world.import(&three, 3).unwrap();
+    let waiting = Parked { import: ImportId(2), generation: two.generation() };
+    assert_eq!(parked(&world), [waiting], "the other waits on");
+    let shown = world.review(ImportId(1));
+    assert_eq!(shown.state, ImportState::Refused);
+    assert_eq!(shown.problem.unwrap().code, "bundle.revoked");
+    assert!(!world.config.paths.quarantine().join("1").exists());
+    assert_eq!(world.count("import-refused", "code", "bundle.revoked"), 1);
+}
+
+#[test]
 fn two_releases_may_wait_at_once_and_one_that_was_overtaken_ends() {
     let world = World::enrolled();
     let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));

@@ -74,6 +74,8 @@ pub(crate) struct Bundle {
     manifest: Manifest,
     pub(crate) index: Vec<u8>,
     envelope: Vec<u8>,
+    /// What the list that comes with it takes back.
+    revoked: Value,
 }
 
 impl Bundle {
@@ -191,7 +193,7 @@ impl Bundle {
         let manifest = Manifest::new(release).unwrap();
         let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
         let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
-        Self { files, manifest, index: table, envelope }
+        Self { files, manifest, index: table, envelope, revoked: json!({}) }
     }
 
     /// The same release with another signature beside the publisher's.
@@ -199,6 +201,11 @@ impl Bundle {
         let envelope = self.manifest.envelope().sign_with(&key(PUBLISHER));
         self.envelope = envelope.sign_with(&key(STRANGER)).to_json();
         self
+    }
+
+    /// The same, with a list that takes another release back.
+    pub(crate) fn taking_back(self, other: GenerationId) -> Self {
+        Self { revoked: json!({"bundles": [other.to_string()]}), ..self }
     }
 
     pub(crate) fn generation(&self) -> GenerationId {
@@ -237,6 +244,7 @@ impl Bundle {
         let mut targets = head("targets");
         targets["targets"] = json!({path: listing(&self.envelope)});
         targets["delegations"] = json!({"keys": keys(&[PUBLISHER]), "roles": [publisher]});
+        targets["x-cloister"] = json!({"revoked": self.revoked});
         let targets = signed(&targets, &[IMPORTER]);
         let mut entry = listing(&targets);
         entry["version"] = version.into();
