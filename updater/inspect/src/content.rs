@@ -53,7 +53,9 @@ pub(crate) fn of(front: &[u8], bytes: u64) -> Result<Content, Refusal> {
     if is_safetensors(front, bytes) {
         return Ok(Content::Safetensors);
     }
-    if pickle::is_one(front, bytes) {
+    // A text that goes on is followed to its end where documents are judged.
+    let whole = u64::try_from(front.len()).is_ok_and(|length| length == bytes);
+    if pickle::is_one(front, whole).unwrap_or(true) {
         return Err(Refusal::Foreign(Foreign::Pickle));
     }
     if front.iter().copied().any(is_control) {

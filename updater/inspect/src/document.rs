@@ -6,7 +6,7 @@ use cloister_formats::ShortStrings;
 use cloister_tokenize::{Tokenizer, template::Template};
 
 use crate::{
-    Kind, Refusal, Source, beginning, json, read,
+    Foreign, Kind, Refusal, Source, beginning, json, pickle, read,
     stream::{self, Artefact},
     text::Judge,
 };
@@ -43,7 +43,11 @@ pub(crate) fn check(kind: Kind, front: Vec<u8>, source: &mut dyn Source) -> Resu
     }
     let end = bytes.min(END_BYTES);
     beginning::is_document(&front, &read(source, bytes.saturating_sub(end), end)?)?;
+    let goes_on = u64::try_from(front.len()).is_ok_and(|length| length < bytes);
     drop(front);
+    if goes_on {
+        no_pickle(source)?;
+    }
     match kind {
         Kind::Gguf | Kind::Safetensors => Err(Refusal::Unknown),
         Kind::Tokenizer => tokenizer(source),
@@ -61,6 +65,14 @@ pub(crate) fn check(kind: Kind, front: Vec<u8>, source: &mut dyn Source) -> Resu
         }
         Kind::Text => plain(source),
     }
+}
+
+/// Refuses a document that is a pickle, however far from its beginning it does what it does.
+fn no_pickle(source: &mut dyn Source) -> Result<(), Refusal> {
+    let artefact = Artefact::of(source);
+    let file = BufReader::with_capacity(stream::BUFFER_BYTES, artefact.open());
+    let found = artefact.read(pickle::is_one(file, true), |_io| Refusal::Unreadable)?;
+    if found { Err(Refusal::Foreign(Foreign::Pickle)) } else { Ok(()) }
 }
 
 /// A tokenizer, which passes by as strict JSON first, and then as the tokenizer reads it.

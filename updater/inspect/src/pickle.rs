@@ -2,31 +2,48 @@
 //! is carried out.
 //!
 //! Source: CPython 3.13, `Lib/pickletools.py`, the table `opcodes`, whose stack effects are repeated
-//! here as counts. A text is taken for a pickle only when it is one from its first byte on.
+//! here as counts. A text is taken for a pickle only when it is one from its first byte on. A text that
+//! only names something (`category`, `pump`: a column of a table) is none: Python looks for a module of
+//! that name and does nothing more. What is refused uses what it named, or is whole.
 
-/// Instructions after which a longer file is a pickle without being followed to its end.
-const ENOUGH: u32 = 64;
+use std::io::{BufRead, Result};
 
-/// Whether a file that begins with `front` is a pickle.
-pub(crate) fn is_one(front: &[u8], bytes: u64) -> bool {
-    let whole = u64::try_from(front.len()).is_ok_and(|length| length == bytes);
-    let mut machine = Machine { rest: front, ..Machine::default() };
-    let mut count = 0u32;
-    loop {
-        match machine.step() {
-            Step::On => count = count.saturating_add(1),
+/// Most instructions that are followed; a text whose letters are as many instructions without a mistake
+/// is no text, and a reader must come to an end.
+const INSTRUCTIONS_MAX: u32 = 1 << 22;
+
+/// Whether `file` is a pickle, or several one after another. `whole` says that it ends where the file
+/// does.
+pub(crate) fn is_one(mut file: impl BufRead, whole: bool) -> Result<bool> {
+    let mut framed = file.fill_buf()?.first() == Some(&PROTOCOL);
+    let mut machine = Machine::new(file);
+    for _instruction in 0..INSTRUCTIONS_MAX {
+        match machine.step()? {
+            Step::On => {}
             Step::Stop => {
-                let alone = machine.rest.iter().all(u8::is_ascii_whitespace);
-                // What follows an end is ignored by Python; in a text it is the text.
-                let ends = machine.calls || machine.framed || alone;
-                return machine.ran || (machine.depth > 0 && ends);
+                // What follows an end is ignored by some readers, and the next pickle to others; in a
+                // text it is the text.
+                let ended = machine.depth > 0;
+                let named = machine.reach >= Reach::Named;
+                let decided = machine.ran() || (ended && (named || framed));
+                if decided || !ended || machine.is_at_end()? {
+                    return Ok(decided || ended);
+                }
+                framed = false;
+                machine = Machine::new(machine.file);
             }
-            Step::Cut => return machine.ran || (!whole && (machine.framed || count >= ENOUGH)),
+            Step::Cut => return Ok(machine.ran() || (framed && !whole)),
             // What ran before the mistake has run.
-            Step::Wrong => return machine.ran || (machine.framed && machine.calls),
+            Step::Wrong => {
+                return Ok(machine.ran() || (framed && machine.reach >= Reach::Named));
+            }
         }
     }
+    Ok(true)
 }
+
+/// Names the protocol, from version 2 on as the first instruction.
+const PROTOCOL: u8 = 0x80;
 
 /// What came of an instruction.
 enum Step {
@@ -38,28 +55,37 @@ enum Step {
     Wrong,
 }
 
-#[derive(Default)]
-struct Machine<'a> {
-    rest: &'a [u8],
+struct Machine<R> {
+    file: R,
     /// Things on the stack above the last mark.
     depth: usize,
     /// Things below each mark.
     marks: Vec<usize>,
-    /// Whether a protocol was named.
-    framed: bool,
-    /// Whether an instruction names or runs something.
-    calls: bool,
-    /// Whether an instruction ran something.
-    ran: bool,
+    /// Whether something is kept under a number.
+    kept: bool,
+    reach: Reach,
+}
+
+/// How far a pickle reached out of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Nothing but its own data.
+    Inside,
+    /// Something of the program that reads it, which may be anything.
+    Asked,
+    /// Something of a module, by name.
+    Named,
+    /// It used what it named or asked for: called it, or changed it.
+    Ran,
 }
 
 /// How an instruction's argument is written.
 #[derive(Clone, Copy)]
 enum Argument {
     None,
-    Bytes(usize),
+    Bytes(u64),
     /// A count of so many bytes, then as many bytes.
-    Counted(usize),
+    Counted(u32),
     /// An integer on a line, in whatever base.
     Integer,
     /// A fraction on a line.
@@ -83,26 +109,51 @@ enum Effect {
     Stop,
 }
 
-/// Longest line of an argument; a text with a longer one is no pickle of protocol 0.
+/// Bytes of a line that are looked at; a longer argument counts by how it begins.
 const LINE_BYTES_MAX: usize = 1 << 16;
-/// Most marks that are followed.
+/// Most marks that are followed; a text that begins with more brackets is no text.
 const MARKS_MAX: usize = 1 << 16;
 
-impl Machine<'_> {
-    fn step(&mut self) -> Step {
-        let Some((&opcode, rest)) = self.rest.split_first() else { return Step::Cut };
-        let Some((argument, effect)) = instruction(opcode) else { return Step::Wrong };
-        self.rest = rest;
-        match self.argument(argument) {
+impl<R: BufRead> Machine<R> {
+    const fn new(file: R) -> Self {
+        Self { file, depth: 0, marks: Vec::new(), kept: false, reach: Reach::Inside }
+    }
+
+    fn ran(&self) -> bool {
+        self.reach == Reach::Ran
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        let Some(&opcode) = self.file.fill_buf()?.first() else { return Ok(Step::Cut) };
+        let Some((argument, effect)) = instruction(opcode) else { return Ok(Step::Wrong) };
+        self.file.consume(1);
+        match self.argument(argument)? {
             Step::On => {}
-            ended @ (Step::Stop | Step::Cut | Step::Wrong) => return ended,
+            ended @ (Step::Stop | Step::Cut | Step::Wrong) => return Ok(ended),
         }
-        self.framed |= opcode == 0x80;
+        // Nothing can be fetched before something was kept.
+        let fetches = matches!(opcode, b'g' | b'h' | b'j');
+        if fetches && !self.kept {
+            return Ok(Step::Wrong);
+        }
         let step = self.effect(effect);
-        let runs = matches!(opcode, b'i' | b'o' | b'R' | b'b' | 0x81 | 0x92);
-        self.ran |= runs && matches!(step, Step::On);
-        self.calls |= runs || matches!(opcode, b'c' | b'P' | b'Q' | 0x82..=0x84 | 0x93);
-        step
+        if !matches!(step, Step::On) {
+            return Ok(step);
+        }
+        self.kept |= matches!(opcode, b'p' | b'q' | b'r' | 0x94);
+        let calls = matches!(opcode, b'o' | b'R' | b'b' | 0x81 | 0x92);
+        // Lists and dictionaries are filled by their methods, and so is whatever else was named.
+        let fills = matches!(opcode, b'a' | b'e' | b's' | b'u' | 0x90);
+        let uses = self.reach > Reach::Inside && (calls || fills);
+        let reach = match opcode {
+            _ if uses => Reach::Ran,
+            b'i' => Reach::Ran,
+            b'c' | 0x82..=0x84 | 0x93 => Reach::Named,
+            b'P' | b'Q' => Reach::Asked,
+            _ => Reach::Inside,
+        };
+        self.reach = self.reach.max(reach);
+        Ok(step)
     }
 
     fn effect(&mut self, effect: Effect) -> Step {
@@ -110,6 +161,8 @@ impl Machine<'_> {
             Effect::Stop => return Step::Stop,
             Effect::Mark => {
                 if self.marks.len() >= MARKS_MAX {
+                    // What cannot be followed any further is taken for the worst.
+                    self.reach = Reach::Ran;
                     return Step::Wrong;
                 }
                 self.marks.push(self.depth);
@@ -132,57 +185,100 @@ impl Machine<'_> {
         Step::On
     }
 
-    fn argument(&mut self, argument: Argument) -> Step {
+    fn argument(&mut self, argument: Argument) -> Result<Step> {
         match argument {
-            Argument::None => Step::On,
+            Argument::None => Ok(Step::On),
             Argument::Bytes(count) => self.skip(count),
             Argument::Counted(width) => {
-                let Some((count, rest)) = self.rest.split_at_checked(width) else {
-                    return Step::Cut;
-                };
-                self.rest = rest;
-                let little = count.iter().rev().try_fold(0usize, |sum, byte| {
-                    sum.checked_mul(256)?.checked_add(usize::from(*byte))
-                });
-                little.map_or(Step::Wrong, |count| self.skip(count))
+                let mut count = 0u64;
+                for place in 0..width {
+                    let Some(&byte) = self.file.fill_buf()?.first() else { return Ok(Step::Cut) };
+                    self.file.consume(1);
+                    count |= u64::from(byte).wrapping_shl(8u32.wrapping_mul(place));
+                }
+                self.skip(count)
             }
-            Argument::Line => self.line(|_any| true),
-            Argument::TwoLines => match self.line(is_name) {
-                Step::On => self.line(is_name),
-                ended @ (Step::Stop | Step::Cut | Step::Wrong) => ended,
-            },
-            // Whatever Python's `int` might read: blanks around, a sign, a base, lines between digits.
-            Argument::Integer => self.line(|line| {
+            Argument::Line => self.line(|_any, _whole| true),
+            Argument::TwoLines => {
+                let name = |line: &[u8], whole| whole && is_name(line);
+                match self.line(name)? {
+                    Step::On => self.line(name),
+                    ended @ (Step::Stop | Step::Cut | Step::Wrong) => Ok(ended),
+                }
+            }
+            // Whatever Python's `int` reads: blanks around, a sign, a base, lines between digits.
+            Argument::Integer => self.line(|line, _whole| {
                 let digits = unsigned(line);
-                !digits.is_empty() && digits.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_')
+                digits.first().is_some_and(u8::is_ascii_digit)
+                    && digits.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_')
             }),
-            Argument::Float => self.line(|line| {
+            Argument::Float => self.line(|line, _whole| {
+                let number = unsigned(line);
+                let word = [b"inf", b"nan"].iter().any(|word| {
+                    number.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(*word))
+                });
                 let plain = |c: &u8| c.is_ascii_alphanumeric() || b"._+-".contains(c);
-                !unsigned(line).is_empty() && unsigned(line).iter().all(plain)
+                (word || matches!(number, [b'0'..=b'9' | b'.', ..])) && number.iter().all(plain)
             }),
-            Argument::Quoted => {
-                self.line(|line| matches!(line.trim_ascii(), [b'\'', .., b'\''] | [b'"', .., b'"']))
+            Argument::Quoted => self.line(|line, whole| match line.trim_ascii() {
+                [first @ (b'\'' | b'"'), .., last] => first == last || !whole,
+                _ => false,
+            }),
+        }
+    }
+
+    /// Goes past so many bytes.
+    fn skip(&mut self, count: u64) -> Result<Step> {
+        let mut left = count;
+        while left > 0 {
+            let at_hand = self.file.fill_buf()?.len();
+            if at_hand == 0 {
+                return Ok(Step::Cut);
+            }
+            let taken = usize::try_from(left).unwrap_or(usize::MAX).min(at_hand);
+            self.file.consume(taken);
+            left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+        }
+        Ok(Step::On)
+    }
+
+    /// Goes past a line; `good` is told its beginning, and whether that is all of it.
+    fn line(&mut self, good: impl Fn(&[u8], bool) -> bool) -> Result<Step> {
+        let mut line = Vec::new();
+        let mut whole = true;
+        loop {
+            let at_hand = self.file.fill_buf()?;
+            if at_hand.is_empty() {
+                return Ok(Step::Cut);
+            }
+            let end = at_hand.iter().position(|byte| *byte == b'\n');
+            let piece = at_hand.get(..end.unwrap_or(at_hand.len())).unwrap_or_default();
+            let room = LINE_BYTES_MAX.saturating_sub(line.len());
+            whole &= piece.len() <= room;
+            line.extend(piece.iter().take(room));
+            let taken = piece.len().saturating_add(usize::from(end.is_some()));
+            self.file.consume(taken);
+            if end.is_some() {
+                let good = good(line.strip_suffix(b"\r").unwrap_or(&line), whole);
+                return Ok(if good { Step::On } else { Step::Wrong });
             }
         }
     }
 
-    fn skip(&mut self, count: usize) -> Step {
-        match self.rest.split_at_checked(count) {
-            Some((_argument, rest)) => {
-                self.rest = rest;
-                Step::On
+    /// Goes past white space; whether nothing follows.
+    fn is_at_end(&mut self) -> Result<bool> {
+        loop {
+            let at_hand = self.file.fill_buf()?;
+            if at_hand.is_empty() {
+                return Ok(true);
             }
-            None => Step::Cut,
+            let blank = at_hand.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let more = blank < at_hand.len();
+            self.file.consume(blank);
+            if more {
+                return Ok(false);
+            }
         }
-    }
-
-    fn line(&mut self, good: impl Fn(&[u8]) -> bool) -> Step {
-        let end = self.rest.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n');
-        let Some(end) = end else { return Step::Cut };
-        let Some((line, rest)) = self.rest.split_at_checked(end) else { return Step::Cut };
-        let good = good(line.strip_suffix(b"\r").unwrap_or(line));
-        self.rest = rest.get(1..).unwrap_or_default();
-        if good { Step::On } else { Step::Wrong }
     }
 }
 
@@ -261,8 +357,12 @@ mod tests {
     use super::*;
 
     fn whole(bytes: &[u8]) -> bool {
-        is_one(bytes, bytes.len() as u64)
+        // A small buffer, so that arguments lie across its end.
+        is_one(std::io::BufReader::with_capacity(7, bytes), true).expect("memory")
     }
+
+    /// What runs `id`.
+    const RUNS: &str = "cos\nsystem\n(S'id'\ntR.";
 
     /// What CPython 3.11 writes; see each line's comment.
     #[test]
@@ -304,10 +404,42 @@ mod tests {
         let mut long = b"\x80\x02]q\0(".to_vec();
         long.extend(b"K\x07".repeat(40_000));
         let front = long.get(..65_536).expect("longer");
-        assert!(is_one(front, 1 << 20));
-        let old =
-            b"(lp0\n".iter().chain(b"I7\na".repeat(20_000).iter()).copied().collect::<Vec<u8>>();
-        assert!(is_one(old.get(..65_536).expect("longer"), 1 << 20));
+        assert!(is_one(front, false).expect("memory"));
+        assert!(whole(["(lp0\n", &"I7\na".repeat(20_000), "."].concat().as_bytes()));
+    }
+
+    /// Whatever stands before what runs: it is thrown away, kept, or the pickle before.
+    #[test]
+    fn a_pickle_behind_anything_of_any_length_is_known() {
+        let many = 70_000;
+        for before in [
+            format!("V{}\n0", "Pumps are checked. ".repeat(5000)),
+            format!("S'{}'\n0", "a".repeat(many)),
+            format!("I{}\n0", "1".repeat(many)),
+            format!("L{}L\n0", "9".repeat(many)),
+            format!("F{}\n0", "1".repeat(many)),
+            format!("V{}\n0", "a".repeat(2200)).repeat(40),
+            format!("V{}\np1\n0g1\n0", "a".repeat(many)),
+            format!("UA{}0", "a".repeat(65)).repeat(1000),
+            format!("N{}", "2".repeat(many)),
+            format!("{}1", "(".repeat(3000)),
+            "N.".to_owned(),
+            "I1\n.\n ".to_owned(),
+            "N.".repeat(many),
+        ] {
+            let pickle = [before.as_str(), RUNS].concat();
+            let start: String = before.chars().take(9).collect();
+            assert!(whole(pickle.as_bytes()), "{start}");
+        }
+        let marks = ["(".repeat(many), "1".repeat(many), RUNS.to_owned()].concat();
+        assert!(whole(marks.as_bytes()), "more marks than are followed");
+        assert!(whole("N".repeat(5_000_000).as_bytes()), "more instructions than are followed");
+        // Without a call: what was named is changed.
+        for pickle in
+            ["Pfunction\n(tR and so on", "cos\nenviron\nS'PATH'\nS'x'\ns", "csys\npath\nS'x'\na"]
+        {
+            assert!(whole(pickle.as_bytes()), "{pickle}");
+        }
     }
 
     #[test]
@@ -330,7 +462,77 @@ mod tests {
             assert!(!whole(text), "{text:?}");
         }
         let long = "It was the best of times. ".repeat(10_000);
-        assert!(!is_one(&long.as_bytes()[..65_536], 1 << 20));
+        assert!(!whole(long.as_bytes()));
+    }
+
+    /// Texts whose first letters are instructions.
+    #[test]
+    fn texts_that_could_begin_a_pickle_are_texts() {
+        for text in [
+            "I am the pump's manual.\n",
+            "I 1\nI 2\n",
+            "I\n1\n",
+            "(a) first\n(b) second\n",
+            "(a)",
+            "(i am\nhere)\n",
+            "N. Pole\n",
+            "N.B. check the pumps.\n",
+            "V. Chapter\nI. Section\n",
+            "V. Chapter\n\nPumps.\n",
+            "Vorwort\n\nDie Pumpen.\n",
+            "V1\nV2\nV3\n",
+            "U.S. pumps, as of 2020, are checked each week by two persons, and twice a month by one.\n",
+            "Chapter 1. It was the best of times, it was the worst of times, it was the age of wisdom, and so on.\n",
+            "Couverture. Il était une fois, dans un pays lointain, une pompe qui ne marchait plus du tout, hélas.\n",
+            "S'il vous plaît\nRien.\n",
+            "'tis\n",
+            "La pompe est en marche.\n",
+            "Le 3 mai\n",
+            "Los sistemas (todos).\n",
+            "Für die Pumpe.\n",
+            "Pompa\n.\nacqua",
+            "Gebrauchsanweisung der Pumpe\n",
+            "Кавитация насоса\n",
+            "ポンプの説明。\n",
+            "1\n2\n3\n",
+            "0\n0\n",
+            "0.5\n0.25\n",
+            "1,2\n3,4\n",
+            "2\n1\n",
+            "category\npump\nvalve\n",
+            "category\r\npump\r\nvalve\r\n",
+            "cos\n0.5\n0.25\n",
+            "cat\ndog\n",
+            "config.json\nmodel.safetensors\n",
+            "cats\ndogs\n(and others)\n",
+            "import os\n",
+            "class Pump:\n    pass\n",
+            "def f():\n    return []\n",
+            "print('x')\n",
+            "Foo\nbar\n",
+            "e.g.\n",
+            "# Pumps\n",
+            "- a\n- b\n",
+            "]]\n",
+            ")))\n",
+            "}\n",
+            "NNN\n",
+            "NORTH\n",
+            "2R",
+            "hello\n",
+            "good\n",
+            "pumps\n",
+            "[{\"a\": 1}]\n",
+        ] {
+            assert!(!whole(text.as_bytes()), "{text:?}");
+        }
+        let numbers: String = (0..30_000).map(|number| format!("V{number:05}\n")).collect();
+        assert!(!whole(numbers.as_bytes()), "a list of part numbers");
+        let names = "I1\nI2\nL3\n".repeat(20_000);
+        assert!(!whole(names.as_bytes()));
+        assert!(!whole("(".repeat(3000).as_bytes()));
+        let column = ["category\n", &"valve\nVentil\n".repeat(20_000)].concat();
+        assert!(!whole(column.as_bytes()));
     }
 
     proptest::proptest! {

@@ -275,6 +275,24 @@ fn programs_in_disguise() {
     assert_eq!(code("model/model.gguf", &both), "inspect.archive");
 }
 
+/// Pickles in letters only, in which nothing runs until far behind what is looked at first.
+#[test]
+fn programs_behind_a_long_text() {
+    let runs = "cos\nsystem\n(S'id'\ntR.\n";
+    let prose = ["V", &"Pumps are checked. ".repeat(5000), "\n0"].concat();
+    let lines = format!("V{}\n0", "a".repeat(2200)).repeat(31);
+    for name in ["documents/a.txt", "documents/a.md", "documents/a.csv", "licences/MIT"] {
+        assert_eq!(
+            code(name, [prose.as_str(), runs].concat().as_bytes()),
+            "inspect.pickle",
+            "{name}"
+        );
+        let lines = [lines.as_str(), runs].concat();
+        assert_eq!(code(name, lines.as_bytes()), "inspect.pickle", "{name}");
+        assert_eq!(code(name, [prose.as_str(), "And so on.\n"].concat().as_bytes()), "text");
+    }
+}
+
 #[test]
 fn texts_that_are_no_documents() {
     let markup = b"\xef\xbb\xbf\n<html><script>x()</script>";
