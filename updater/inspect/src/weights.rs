@@ -13,9 +13,7 @@ use cloister_tokenize::{
 };
 
 use crate::{
-    Refusal, Source, Weights,
-    content::{self, TAIL_BYTES},
-    json, read,
+    Refusal, Source, Weights, content, json, read,
     stream::{self, Artefact},
     text::Judge,
 };
@@ -134,9 +132,7 @@ fn padded(entries: &[Entry], source: &mut dyn Source) -> Result<(), Refusal> {
 /// Reads every tensor in the order of the file and refuses what is not a number. The end of the file
 /// must not be that of an archive, which readers of archives look for there.
 fn numbers(mut entries: Vec<Entry>, source: &mut dyn Source) -> Result<u64, Refusal> {
-    let bytes = source.bytes();
-    let tail = bytes.min(TAIL_BYTES);
-    content::no_archive_at_the_end(&read(source, bytes.saturating_sub(tail), tail)?)?;
+    content::no_archive_at_the_end(source)?;
     entries.sort_by_key(|entry| entry.range.start);
     let mut buffer = vec![0; BUFFER_BYTES];
     for entry in &entries {
