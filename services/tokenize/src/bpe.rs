@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use cloister_domain::TokenId;
 
-use crate::slots::Slots;
+use crate::{LoadError, slots::Slots};
 
 /// More merges than any published file has (the largest known: 514 906).
 pub(crate) const MERGES_MAX: usize = 3 << 18;
@@ -55,13 +55,19 @@ fn key(left: TokenId, right: TokenId) -> u64 {
 }
 
 impl Merges {
-    /// The merges `pairs`, by rank. Of two that join the same tokens the first counts.
-    pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Self {
+    /// The merges `pairs`, by rank.
+    ///
+    /// # Errors
+    /// [`LoadError::MergeTwice`]: of two that join the same tokens llama.cpp takes the first and Hugging
+    /// Face the last, so they would cut the same text differently.
+    pub(crate) fn new(bytes: Box<[TokenId; 256]>, pairs: Vec<Pair>) -> Result<Self, LoadError> {
         let mut ranks = Slots::with_room(pairs.len());
-        for (rank, _pair) in (0u32..).zip(&pairs) {
-            ranks.add(rank, |rank| joined(&pairs, rank));
+        for (index, rank) in (0u32..).enumerate().take(pairs.len()) {
+            if !ranks.add(rank, |rank| joined(&pairs, rank)) {
+                return Err(LoadError::MergeTwice { index });
+            }
         }
-        Self { bytes, pairs, ranks }
+        Ok(Self { bytes, pairs, ranks })
     }
 
     /// The rank of joining two tokens, and what comes of it.
@@ -123,7 +129,7 @@ mod tests {
     /// `a` = 0; merges aa, aaaa, … up to 2^`levels` letters.
     fn doubling(levels: u32) -> Merges {
         let pair = |n| Pair { left: TokenId(n), right: TokenId(n), made: TokenId(n + 1) };
-        Merges::new(Box::new([TokenId(0); 256]), (0..levels).map(pair).collect())
+        Merges::new(Box::new([TokenId(0); 256]), (0..levels).map(pair).collect()).expect("distinct")
     }
 
     #[test]
@@ -147,11 +153,15 @@ mod tests {
             right: TokenId(right),
             made: TokenId(made),
         };
-        // The second of two equal ones is not seen.
-        let pairs = vec![pair(1, 2, 3), pair(0, 1, 4), pair(1, 2, 9)];
-        let merges = Merges::new(Box::new(bytes), pairs);
+        let pairs = vec![pair(1, 2, 3), pair(0, 1, 4)];
+        let merges = Merges::new(Box::new(bytes), pairs).expect("distinct");
         let mut tokens = Vec::new();
         merges.merge(b"abcab", &mut tokens);
         assert_eq!(tokens, [0, 3, 4].map(TokenId));
+        for twice in [pair(1, 2, 3), pair(1, 2, 9)] {
+            let pairs = vec![pair(1, 2, 3), pair(0, 1, 4), twice];
+            let refused = Merges::new(Box::new(bytes), pairs).err();
+            assert_eq!(refused, Some(LoadError::MergeTwice { index: 2 }));
+        }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn byte_level(
     let index = Index::of(&vocabulary, |kind| kind != Kind::Unused);
     let mut list = MergeList::new(&vocabulary, &index)?;
     read(&mut list)?;
-    let merges = Merges::new(list.bytes, list.pairs);
+    let merges = Merges::new(list.bytes, list.pairs)?;
     drop(index);
     let whole = parts.ignore_merges.then(|| Index::of(&vocabulary, |kind| kind == Kind::Plain));
     let model = ByteLevel { compose: parts.compose, pattern: parts.pattern, merges, whole };

@@ -64,6 +64,12 @@ pub enum LoadError {
         /// Counted from 0.
         index: usize,
     },
+    /// A merge that stands in the list before: readers differ in which of the two counts.
+    #[error("merge {index} joins the same two tokens as one before it; keep the one that is meant")]
+    MergeTwice {
+        /// Counted from 0.
+        index: usize,
+    },
     /// A merge would let plain text become a control token.
     #[error("merge {index} makes a control token out of plain text")]
     ControlMerge {
@@ -101,6 +107,7 @@ impl Coded for LoadError {
             Self::Alphabet { .. } => "tokenizer.token.alphabet",
             Self::Byte { .. } => "tokenizer.token.byte",
             Self::Merge { .. } => "tokenizer.merge",
+            Self::MergeTwice { .. } => "tokenizer.merge.twice",
             Self::ControlMerge { .. } => "tokenizer.merge.control",
             Self::Dangling { .. } => "tokenizer.dangling",
         }

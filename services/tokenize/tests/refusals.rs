@@ -227,6 +227,8 @@ fn vocabularies_that_do_not_hold_together_are_refused() {
     for (pointer, value, code) in [
         ("/model/merges", json!(["a z z"]), "tokenizer.merge"),
         ("/model/merges", json!(["a x"]), "tokenizer.merge"),
+        ("/model/merges", json!(["a b", "ab c", "a b"]), "tokenizer.merge.twice"),
+        ("/model/merges", json!(["a b", ["a", "b"]]), "tokenizer.merge.twice"),
         ("/model/merges", json!(["ab"]), "tokenizer.json"),
         ("/model/merges", json!([["a", "b", "c"]]), "tokenizer.json"),
         ("/model/vocab/ab", json!(97), "tokenizer.token.twice"),
@@ -304,6 +306,31 @@ fn a_gguf_word_vocabulary_is_read() {
     assert_eq!(Tokenizer::from_gguf(file.clone()).unwrap_err().code(), "tokenizer.absent");
     file.model = "t5".to_owned();
     assert!(Tokenizer::from_gguf(file.clone()).unwrap_err().to_string().contains("t5"));
+}
+
+/// llama.cpp takes the first of two, and Hugging Face the last.
+#[test]
+fn a_gguf_merge_stands_there_once() {
+    let file = byte_level();
+    let mut tokens: Vec<(u64, &str)> = file["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(text, id)| (id.as_u64().unwrap(), text.as_str()))
+        .collect();
+    tokens.sort_unstable();
+    let with = |merges: &[&str]| {
+        Tokenizer::from_gguf(TokenizerMetadata {
+            model: "gpt2".to_owned(),
+            pre: Some("gpt-2".to_owned()),
+            types: vec![1; tokens.len()],
+            tokens: tokens.iter().map(|(_id, text)| *text).collect(),
+            merges: merges.iter().copied().collect(),
+            ..TokenizerMetadata::default()
+        })
+    };
+    assert!(with(&["a b", "ab c"]).is_ok());
+    assert_eq!(with(&["a b", "ab c", "a b"]).unwrap_err().code(), "tokenizer.merge.twice");
 }
 
 proptest! {

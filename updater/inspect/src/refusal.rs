@@ -323,9 +323,11 @@ impl Coded for Refusal {
             Self::Tokenizer(LoadError::Json { .. }) => "inspect.tokenizer.json",
             Self::Tokenizer(LoadError::Unsupported { .. }) => "inspect.tokenizer.unsupported",
             Self::Tokenizer(LoadError::TooMany { .. }) => "inspect.tokenizer.limits",
-            Self::Tokenizer(LoadError::Merge { .. } | LoadError::ControlMerge { .. }) => {
-                "inspect.tokenizer.merge"
-            }
+            Self::Tokenizer(
+                LoadError::Merge { .. }
+                | LoadError::MergeTwice { .. }
+                | LoadError::ControlMerge { .. },
+            ) => "inspect.tokenizer.merge",
             Self::Tokenizer(_) => "inspect.tokenizer.vocabulary",
             Self::Unreadable => "inspect.unreadable",
         }

@@ -475,6 +475,7 @@ fn tokenizers_that_panic_or_hang_others() {
         ("#2094", "/model/merges", json!(["a b", "ab c"]), "inspect.tokenizer.merge"),
         ("#2094, empty halves", "/model/merges", json!([" b"]), "inspect.tokenizer.merge"),
         ("#2094, no pair", "/model/merges", json!(["ab"]), "inspect.tokenizer.json"),
+        ("the same merge twice", "/model/merges", json!(["a b", "a b"]), "inspect.tokenizer.merge"),
         // tokenizers issue 2060: nested quantifiers.
         ("#2060", "/pre_tokenizer", split(r"(a+)+$"), "inspect.tokenizer.unsupported"),
         (
