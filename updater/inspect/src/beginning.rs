@@ -152,7 +152,7 @@ const WORDS: [(&str, Foreign); 30] = [
     ("# this is a shell archive", Foreign::Archive),
 ];
 /// First lines that mean one thing, whole and in small letters.
-const LINES: [(&str, Foreign); 14] = [
+const LINES: [(&str, Foreign); 11] = [
     ("echo off", Foreign::Script),
     ("setlocal", Foreign::Script),
     ("option explicit", Foreign::Script),
@@ -160,14 +160,13 @@ const LINES: [(&str, Foreign); 14] = [
     ("'use strict';", Foreign::Script),
     ("<#", Foreign::Script),
     ("regedit4", Foreign::Script),
-    ("[autorun]", Foreign::Script),
-    ("[desktop entry]", Foreign::Script),
-    ("[internetshortcut]", Foreign::Script),
     ("%!", Foreign::PostScript),
     ("%!postscript", Foreign::PostScript),
     ("%!fonttype1", Foreign::PostScript),
     ("(this file must be converted with binhex 4.0)", Foreign::Archive),
 ];
+/// Sections of settings that start, open or load something.
+const SECTIONS: [&str; 3] = ["[autorun]", "[desktop entry]", "[internetshortcut]"];
 /// Commands of DOS and Windows that `@` keeps silent about.
 const SILENT: [&str; 22] = [
     "call",
@@ -196,40 +195,75 @@ const SILENT: [&str; 22] = [
 
 /// Refuses a text that begins with `front` and ends with `tail` if it is no document.
 pub(crate) fn is_document(front: &[u8], tail: &[u8]) -> Result<(), Refusal> {
-    let shown = String::from_utf8_lossy(front);
-    let Some(begun) = first_word(&shown) else { return Ok(()) };
-    if shown.len().saturating_sub(begun.len()) > BEFORE_BYTES_MAX {
-        return Err(Refusal::Unknown);
+    let (shown, tail) = (String::from_utf8_lossy(front), String::from_utf8_lossy(tail));
+    // Browsers end comments where readers of XML do not, and the other way round.
+    for behind in [behind_html as fn(&str) -> Option<&str>, behind_xml] {
+        let Some(begun) = first_word(&shown, behind) else { continue };
+        if shown.len().saturating_sub(begun.len()) > BEFORE_BYTES_MAX {
+            return Err(Refusal::Unknown);
+        }
+        let foreign = by_words(begun).or_else(|| by_tag(begun, &tail));
+        if let Some(foreign) = foreign.or_else(|| pdf(&shown, &tail)) {
+            return Err(Refusal::Foreign(foreign));
+        }
     }
-    let tail = String::from_utf8_lossy(tail);
-    let foreign = by_words(begun).or_else(|| by_tag(begun, &tail)).or_else(|| pdf(&shown, &tail));
-    foreign.map_or(Ok(()), |foreign| Err(Refusal::Foreign(foreign)))
+    Ok(())
 }
 
-/// The text from its first word on; `None` for one that is blank and ends.
-fn first_word(text: &str) -> Option<&str> {
+/// The text from its first word on; `None` for one that is blank and ends. `behind` goes past a comment
+/// at the beginning, if there is one.
+fn first_word(text: &str, behind: impl Fn(&str) -> Option<&str>) -> Option<&str> {
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches(|c: char| {
             c.is_whitespace() || matches!(c, '\u{FEFF}' | '\u{200B}'..='\u{200F}')
         });
-        match rest.strip_prefix("<!--") {
-            Some(comment) => match comment.split_once("-->") {
-                Some((_comment, behind)) => rest = behind,
-                None => return Some(""),
-            },
+        match behind(rest) {
+            Some(more) => rest = more,
+            None if rest.starts_with("<!--") => return Some(""),
             None => return (text.len() > BEFORE_BYTES_MAX || !rest.is_empty()).then_some(rest),
         }
     }
 }
 
+/// Goes past a comment as readers of XML do (XML 1.0, 2.5).
+fn behind_xml(rest: &str) -> Option<&str> {
+    Some(rest.strip_prefix("<!--")?.split_once("-->")?.1)
+}
+
+/// Goes past a comment as browsers do (HTML, 13.2.5.42 to 52): `<!-->` and `<!--->` are whole, `--!>`
+/// ends one too, and so is a comment whatever begins with `<!` or `</` and names nothing.
+fn behind_html(rest: &str) -> Option<&str> {
+    if let Some(comment) = rest.strip_prefix("<!--") {
+        let at_once = comment.strip_prefix('>').or_else(|| comment.strip_prefix("->"));
+        return at_once.or_else(|| {
+            let ends = comment.match_indices('>').find_map(|(end, _mark)| {
+                let (inside, behind) = comment.split_at_checked(end)?;
+                (inside.ends_with("--") || inside.ends_with("--!")).then_some(behind)
+            });
+            ends?.strip_prefix('>')
+        });
+    }
+    let nothing = match rest.strip_prefix("</") {
+        Some(inside) => !is_letter(inside),
+        None => rest.starts_with("<!") && !WORDS.iter().any(|(word, _foreign)| starts(rest, word)),
+    };
+    nothing.then(|| rest.split_once('>')).flatten().map(|(_inside, behind)| behind)
+}
+
+/// Whether `text` starts with `word`, in whatever letters of ASCII.
+fn starts(text: &str, word: &str) -> bool {
+    let start = text.as_bytes().get(..word.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn is_letter(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
 fn by_words(begun: &str) -> Option<Foreign> {
     let line = begun.lines().next().unwrap_or_default().trim_end();
-    let starts = |word: &str| {
-        let start = begun.as_bytes().get(..word.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    let word = WORDS.iter().find(|(word, _foreign)| starts(word));
+    let word = WORDS.iter().find(|(word, _foreign)| starts(begun, word));
     let whole = || LINES.iter().find(|(whole, _foreign)| line.eq_ignore_ascii_case(whole));
     if let Some((_found, foreign)) = word.or_else(whole) {
         return Some(*foreign);
@@ -249,7 +283,25 @@ fn by_words(begun: &str) -> Option<Foreign> {
     if spaced && known {
         return Some(Foreign::Script);
     }
+    if is_settings(begun) {
+        return Some(Foreign::Script);
+    }
     is_uuencoded(begun).then_some(Foreign::Archive)
+}
+
+/// Whether the text is settings, of which some section is one that a desktop runs or opens: readers look
+/// for it behind other sections.
+fn is_settings(begun: &str) -> bool {
+    let section = |line: &str| line.starts_with('[') && line.ends_with(']');
+    let setting = |line: &str| {
+        let name = line.split_once('=').map_or("", |(name, _value)| name.trim_end());
+        let plain = |c: char| c.is_ascii_alphanumeric() || " _.-[]".contains(c);
+        !name.is_empty() && name.chars().all(plain)
+    };
+    let mut lines = begun.lines().map(str::trim).take_while(|line| {
+        line.is_empty() || line.starts_with(';') || section(line) || setting(line)
+    });
+    lines.any(|line| SECTIONS.iter().any(|name| line.eq_ignore_ascii_case(name)))
 }
 
 /// `begin MODE NAME`, and a line of 45 bytes, which begins with an M (uuencode(5)).
@@ -266,6 +318,10 @@ fn is_uuencoded(begun: &str) -> bool {
 /// when it names what it is written in, or ends where the text ends.
 fn by_tag(begun: &str, tail: &str) -> Option<Foreign> {
     let inside = begun.strip_prefix('<')?;
+    // An end without a beginning, which browsers go past; Markdown begins with none.
+    if inside.strip_prefix('/').is_some_and(is_letter) {
+        return Some(Foreign::Html);
+    }
     let length =
         inside.find(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')));
     let (name, rest) = inside.split_at_checked(length.unwrap_or(inside.len()))?;
@@ -342,6 +398,20 @@ mod tests {
         ("<meta http-equiv=refresh>", "inspect.html"),
         ("<!-- note --><script>x</script>", "inspect.html"),
         ("<!-- a -->\n\n<!-- b -->\n<html>", "inspect.html"),
+        ("<!--><script>x</script>-->", "inspect.html"),
+        ("<!---><script>x</script>-->", "inspect.html"),
+        ("<!-- a --!><script>x</script>-->", "inspect.html"),
+        ("<!----!><script>x</script>-->", "inspect.html"),
+        ("<!-- a -- b --!><!--><html>", "inspect.html"),
+        ("<!><script>x</script>", "inspect.html"),
+        ("<!x y><script>x</script>", "inspect.html"),
+        ("<!-x-><script>x</script>", "inspect.html"),
+        ("</><script>x</script>", "inspect.html"),
+        ("</ x><script>x</script>", "inspect.html"),
+        ("</br><html>", "inspect.html"),
+        ("</p title='>'><html>", "inspect.html"),
+        ("<!--> --><svg xmlns='x'/>", "inspect.xml"),
+        ("<!-- --!> --><note/>", "inspect.xml"),
         ("MIME-Version: 1.0\nContent-Type: multipart/related", "inspect.html"),
         ("<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "inspect.xml"),
         ("<SVG onload=x>", "inspect.xml"),
@@ -369,6 +439,12 @@ mod tests {
         ("Windows Registry Editor Version 5.00\r\n", "inspect.script"),
         ("[Desktop Entry]\nExec=x", "inspect.script"),
         ("[autorun]\nopen=x", "inspect.script"),
+        (
+            "[{000214A0-0000-0000-C000-000000000046}]\r\nProp3=19,9\r\n[InternetShortcut]\r\nURL=x\r\n",
+            "inspect.script",
+        ),
+        ("[x]\n; note\n\n[ InternetShortcut ]\n [AutoRun] \nopen=x", "inspect.script"),
+        ("Name[de]=x\n[Desktop Entry]\nExec=x", "inspect.script"),
         ("begin 644 x.exe\nM35J0``,````$````__\\``+@`````````\n", "inspect.archive"),
         ("# This is a shell archive.\n", "inspect.archive"),
     ];
@@ -410,71 +486,85 @@ mod tests {
         assert_eq!(code("<!-- Apache 2.0 -->\n# Pumps\n"), "text");
     }
 
+    const TAKEN: &[&str] = &[
+        "",
+        "\n\n",
+        "\u{FEFF}",
+        "Pumps",
+        "# HTML\n\n`<html>` begins a page.\n\n```html\n<script>x</script>\n```\n",
+        "<details>\n<summary>More</summary>\n\ntext\n</details>\n",
+        "<p align=\"center\">\n<img src=\"x\">\n</p>\n",
+        "<div align=center>\n\n# Pumps\n\n</div>\n",
+        "<h1>Pumps</h1>\n",
+        "<b>Note</b>: x",
+        "<br>\ntext",
+        "<br/>\ntext",
+        "<!-- toc -->\n- [Pumps](#pumps)\n",
+        "<!-- toc -->\n<img src=x />\n",
+        "<!-->\n# Pumps\n",
+        "<!--- Copyright: a > b --->\n# Pumps\n",
+        "<!-- a --!>\n# Pumps -->\n",
+        "<!> Pumps\n",
+        "<! Pumps",
+        "</3",
+        "</3 and > Pumps\n",
+        "[1]\n[2]\nPumps\n",
+        "[pump]\nname = \"x\"\n\n[autorunner]\n",
+        "# Settings\n\n[autorun]\nopen=x\n",
+        "[note]\nThe section is called\n[autorun]\n",
+        "a = b\n",
+        "<a name=\"top\"></a>\n# Pumps",
+        "<https://example.org/html>\n",
+        "<admin@example.org> writes",
+        "<name> <surname>: the form",
+        "<unknown> is a token\n",
+        "<|im_start|> begins a turn",
+        "< 5 bar",
+        "<- see",
+        "<3",
+        "%PDF is a format",
+        "A PDF begins with `%PDF-1.7`, as here.\n",
+        "% of total\n12",
+        "%!TEX root = main.tex\n",
+        "% !TeX program = xelatex\n",
+        "%%% Local\n",
+        "%! note",
+        "@article{pump,\n title={x}}\n",
+        "@media print",
+        "@echo.example.org wrote",
+        "@user",
+        "@if-only",
+        "@settings",
+        "#1 Pumps",
+        "#!",
+        "# Requires -x",
+        "# Pumps\n#!/bin/sh\n",
+        "echo off the wall\n",
+        "Echo off, he said.",
+        "[Desktop Entry](x.md)\n",
+        "[autorun] is a section",
+        "{\\it x}",
+        "{\\bf x}",
+        "{ \"a\": 1 }",
+        "{{ x }}",
+        "begin 1 day earlier\nMonday",
+        "begin at once",
+        "from the future import",
+        "Option explicitly given",
+        "\"use strict\" is a word of JavaScript",
+        "data: text",
+        "javascript is a language",
+        "MIME types\n",
+        "REGEDIT4 is a mark",
+        "The `<?php` mark",
+        "php",
+        "setlocal is a command",
+        "% PDF-1.4",
+    ];
+
     #[test]
     fn documents_that_speak_of_all_this_are_documents() {
-        for text in [
-            "",
-            "\n\n",
-            "\u{FEFF}",
-            "Pumps",
-            "# HTML\n\n`<html>` begins a page.\n\n```html\n<script>x</script>\n```\n",
-            "<details>\n<summary>More</summary>\n\ntext\n</details>\n",
-            "<p align=\"center\">\n<img src=\"x\">\n</p>\n",
-            "<div align=center>\n\n# Pumps\n\n</div>\n",
-            "<h1>Pumps</h1>\n",
-            "<b>Note</b>: x",
-            "<br>\ntext",
-            "<br/>\ntext",
-            "<!-- toc -->\n- [Pumps](#pumps)\n",
-            "<!-- toc -->\n<img src=x />\n",
-            "<a name=\"top\"></a>\n# Pumps",
-            "<https://example.org/html>\n",
-            "<admin@example.org> writes",
-            "<name> <surname>: the form",
-            "<unknown> is a token\n",
-            "<|im_start|> begins a turn",
-            "< 5 bar",
-            "<- see",
-            "<3",
-            "%PDF is a format",
-            "A PDF begins with `%PDF-1.7`, as here.\n",
-            "% of total\n12",
-            "%!TEX root = main.tex\n",
-            "% !TeX program = xelatex\n",
-            "%%% Local\n",
-            "%! note",
-            "@article{pump,\n title={x}}\n",
-            "@media print",
-            "@echo.example.org wrote",
-            "@user",
-            "@if-only",
-            "@settings",
-            "#1 Pumps",
-            "#!",
-            "# Requires -x",
-            "# Pumps\n#!/bin/sh\n",
-            "echo off the wall\n",
-            "Echo off, he said.",
-            "[Desktop Entry](x.md)\n",
-            "[autorun] is a section",
-            "{\\it x}",
-            "{\\bf x}",
-            "{ \"a\": 1 }",
-            "{{ x }}",
-            "begin 1 day earlier\nMonday",
-            "begin at once",
-            "from the future import",
-            "Option explicitly given",
-            "\"use strict\" is a word of JavaScript",
-            "data: text",
-            "javascript is a language",
-            "MIME types\n",
-            "REGEDIT4 is a mark",
-            "The `<?php` mark",
-            "php",
-            "setlocal is a command",
-            "% PDF-1.4",
-        ] {
+        for text in TAKEN.iter().copied() {
             let expected = if text == "#!" { "inspect.script" } else { "text" };
             assert_eq!(code(text), expected, "{text:?}");
         }
