@@ -110,6 +110,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         f.write_str("a JSON value")
     }
 
+    // No reader makes a program of `null`, a truth value or a number, whatever the key.
     fn visit_bool<E: de::Error>(self, _value: bool) -> Result<(), E> {
         Ok(())
     }
@@ -191,6 +192,7 @@ impl Visitor<'_> for Key {
 
 /// Whether `key` names a chat template, in whatever spelling: engines and tools know `chat_template`,
 /// `chat_templates`, `tokenizer.chat_template.NAME`, `additional_chat_templates`, `prompt_template`.
+/// A key that a person reads so, or a program that normalises it (NFKC), names one too.
 pub(crate) fn names_template(key: &str) -> bool {
     // A vocabulary has half a million keys, of which hardly one has such a word in it.
     let has = |word: &str| {
@@ -200,10 +202,57 @@ pub(crate) fn names_template(key: &str) -> bool {
     if has("jinja") {
         return true;
     }
-    has("template") && {
+    let plain = has("template") && {
         let letters = key.chars().filter(char::is_ascii_alphanumeric);
         let letters: String = letters.map(|c| c.to_ascii_lowercase()).collect();
-        ["chattemplate", "prompttemplate"].iter().any(|name| letters.contains(name))
+        TEMPLATES.iter().any(|name| letters.contains(name))
+    };
+    plain || (!key.is_ascii() && looks_like_template(key))
+}
+
+/// What a key is without marks and in small letters that names a template.
+const TEMPLATES: [&str; 2] = ["chattemplate", "prompttemplate"];
+
+/// Whether `key` shows as one that names a template: other letters may stand for up to half of its own
+/// (`с` of Cyrillic, `é`), and what is not seen may stand between them.
+fn looks_like_template(key: &str) -> bool {
+    let letters: Vec<Shown> = key.chars().filter_map(shown).collect();
+    TEMPLATES.iter().chain(&["jinja"]).any(|name| {
+        letters.windows(name.len()).any(|window| {
+            let own =
+                |(shown, letter): &(&Shown, char)| matches!(shown, Shown::As(c) if c == letter);
+            let other = |shown: &Shown| matches!(shown, Shown::Other);
+            let pairs = || window.iter().zip(name.chars());
+            let same = pairs().filter(own).count();
+            let fits = pairs().all(|pair| own(&pair) || other(pair.0));
+            fits && same.saturating_mul(2) >= name.len()
+        })
+    })
+}
+
+/// What a character of a key is read as.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// A small letter of ASCII or a digit.
+    As(char),
+    /// A letter, which may look like any.
+    Other,
+}
+
+/// `None` for what is no letter. Letters in full width, in circles and of mathematics are those that
+/// NFKC makes of them (`UnicodeData.txt`: U+FF21, U+24B6, U+1D400 and what follows).
+fn shown(c: char) -> Option<Shown> {
+    let letter = |first: u32| {
+        let place = u32::from(c).saturating_sub(first).checked_rem(26).unwrap_or(0);
+        u8::try_from(place).ok().and_then(|place| b'a'.checked_add(place)).map(char::from)
+    };
+    match c {
+        _ if c.is_ascii_alphanumeric() => Some(Shown::As(c.to_ascii_lowercase())),
+        '\u{FF21}'..='\u{FF3A}' => letter(0xFF21).map(Shown::As),
+        '\u{FF41}'..='\u{FF5A}' => letter(0xFF41).map(Shown::As),
+        '\u{24B6}'..='\u{24E9}' => letter(0x24B6).map(Shown::As),
+        '\u{1D400}'..='\u{1D6A3}' => letter(0x1D400).map(Shown::As),
+        _ => c.is_alphabetic().then_some(Shown::Other),
     }
 }
 
@@ -218,7 +267,19 @@ mod tests {
         for text in [r#"{"a": [1, -2.5e3, null, true, "x"], "b": {"a": {}}}"#, "0", "\"x\""] {
             assert!(check(text.as_bytes()).is_ok(), "{text}");
         }
-        assert!(check(br#"{"chat_template": null}"#).is_ok());
+        for harmless in ["null", "true", "0", "-1.5"] {
+            assert!(check(format!("{{\"chat_template\": {harmless}}}").as_bytes()).is_ok());
+        }
+        for key in [
+            "описание_модели",
+            "模板模板模板模板模板模板",
+            "chatсообщения",
+            "Größe",
+            "témplate",
+            "Ġchat",
+        ] {
+            assert!(check(format!("{{\"{key}\": \"x\"}}").as_bytes()).is_ok(), "{key}");
+        }
         assert!(
             check(br#"{"chat": "template", "template": "x", "chat_temperature": "1"}"#).is_ok()
         );
@@ -269,6 +330,15 @@ mod tests {
             (r#"{"chatTemplate": "x"}"#, "inspect.template.program"),
             (r#"{"chat\u005ftemplate": "x"}"#, "inspect.template.program"),
             (r#"{"default_prompt_template": "x"}"#, "inspect.template.program"),
+            (r#"{"ｃhat_template": "x"}"#, "inspect.template.program"),
+            (r#"{"ＣＨＡＴ＿ＴＥＭＰＬＡＴＥ": "x"}"#, "inspect.template.program"),
+            (r#"{"𝐜𝐡𝐚𝐭_𝗍𝖾𝗆𝗉𝗅𝖺𝗍𝖾": "x"}"#, "inspect.template.program"),
+            (r#"{"ⓒⓗⓐⓣⓣⓔⓜⓟⓛⓐⓣⓔ": "x"}"#, "inspect.template.program"),
+            (r#"{"сhаt_tеmрlаtе": "x"}"#, "inspect.template.program"),
+            (r#"{"chat_tem\u00adplate": "x"}"#, "inspect.template.program"),
+            (r#"{"prompt_témplate": ["x"]}"#, "inspect.template.program"),
+            (r#"{"prompt_\u200btem\u200bplate": {"x": 1}}"#, "inspect.template.program"),
+            (r#"{"ｊinja": "x"}"#, "inspect.template.program"),
         ] {
             let start: String = text.chars().take(30).collect();
             assert_eq!(check(text.as_bytes()).expect_err("refused").code(), code, "{start}");
