@@ -17,11 +17,17 @@ use cloister_config::Config;
 use cloister_domain::Class;
 use cloister_wire::Problem;
 use nix::{
+    errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::stat::{major, minor},
 };
 
 use crate::Failure;
+
+mod held;
+
+use held::Hold;
+pub(crate) use held::Mounted;
 
 /// MS_NOSYMFOLLOW of linux/mount.h, since Linux 5.10.
 const NO_SYMBOLIC_LINKS: MsFlags = MsFlags::from_bits_retain(256);
@@ -43,24 +49,6 @@ const MARKS_BYTES: usize = 40 << 10;
 /// What a volume begins with, and a sealed one (docs/formats/bundle.md).
 const VOLUMES: [&[u8]; 2] = [b"clb/00-head\0", b"age-encryption.org/v1\n"];
 
-/// A stick whose files can be read; it is let go when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Mounted(PathBuf);
-
-impl Mounted {
-    /// Where its files appear.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A stick that was pulled already is let go by the kernel.
-        let _gone_either_way = unmount(&self.0);
-    }
-}
-
 /// Whether `path` is a block device, such as a stick or one of its partitions.
 pub(crate) fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
@@ -72,41 +60,56 @@ pub(crate) fn for_now(config: &Config, device: &Path) -> Result<Option<Mounted>,
     if !nix::unistd::geteuid().is_root() || begins_with_a_volume(device)? {
         return Ok(None);
     }
-    open(config, device).map(|folder| Some(Mounted(folder)))
+    Mounted::new(folder_of(config, device)?, device).map(Some)
 }
 
-/// Mounts `device` and says where.
+/// Mounts `device` until it is closed, and says where.
 pub(crate) fn open(config: &Config, device: &Path) -> Result<PathBuf, Failure> {
+    let folder = folder_of(config, device)?;
+    let _held_until_mounted = Hold::take_unmounted(&folder, device)?;
+    mount_at(&folder, device)?;
+    Ok(folder)
+}
+
+/// Unmounts what [`open`] mounted, or what a killed command left. The device stays read-only until it
+/// is plugged in again.
+pub(crate) fn close(config: &Config, device: &Path) -> Result<(), Failure> {
+    let folder = folder_of(config, device)?;
+    let hold = Hold::take(&folder)?;
+    if hold.had_leftover() {
+        return Ok(());
+    }
+    let unmounted = umount2(&folder, MntFlags::UMOUNT_NOFOLLOW).map_err(io::Error::from);
+    unmounted.and_then(|()| fs::remove_dir(&folder)).map_err(|error| failure("unmounted", &error))
+}
+
+/// Makes `device` read-only and mounts it at `folder`, whose device is held.
+fn mount_at(folder: &Path, device: &Path) -> Result<(), Failure> {
     let failed = |act| move |error: io::Error| failure(act, &error);
     make_read_only(device)?;
     let start = read_start(device).map_err(failed("read"))?;
     let (kind, data) = kind_of(&start).ok_or_else(|| {
         refusal("medium.filesystem", "the device holds no volume and no file system that is known here (ext4, FAT, exFAT, ISO 9660, UDF)")
     })?;
-    let folder = folder_of(config, device)?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
-        .create(&folder)
+        .create(folder)
         .map_err(failed("prepared a folder for"))?;
     let flags = MsFlags::MS_RDONLY
         | MsFlags::MS_NOSUID
         | MsFlags::MS_NODEV
         | MsFlags::MS_NOEXEC
         | NO_SYMBOLIC_LINKS;
-    mount(Some(device), &folder, Some(kind), flags, data)
-        .map_err(|errno| failure("mounted", &errno.into()))?;
-    Ok(folder)
-}
-
-/// Unmounts what [`open`] mounted. The device stays read-only until it is plugged in again.
-pub(crate) fn close(config: &Config, device: &Path) -> Result<(), Failure> {
-    unmount(&folder_of(config, device)?).map_err(|error| failure("unmounted", &error))
-}
-
-fn unmount(folder: &Path) -> io::Result<()> {
-    umount2(folder, MntFlags::UMOUNT_NOFOLLOW)?;
-    fs::remove_dir(folder)
+    mount(Some(device), folder, Some(kind), flags, data).map_err(|errno| match errno {
+        Errno::ENODEV => Failure::from(Problem::new(
+            Class::Fault,
+            "medium.driver",
+            format!("the running kernel has no driver for {kind}: load it (`modprobe {kind}`), or bring a stick with a file system that /proc/filesystems names"),
+        )),
+        Errno::EBUSY => mounted_already(device),
+        other => failure("mounted", &other.into()),
+    })
 }
 
 /// `media/sdb1` in the folder of the sockets.
@@ -168,7 +171,17 @@ fn make_read_only(device: &Path) -> Result<(), Failure> {
 }
 
 fn failure(act: &str, error: &io::Error) -> Failure {
-    let message = format!("the device could not be {act} ({})", error.kind());
+    // The kernel's fixed words for the number; they quote nothing.
+    let why = Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc();
+    let message = format!("the device could not be {act} ({why})");
+    Failure::from(Problem::new(Class::Fault, "medium.device", message))
+}
+
+fn mounted_already(device: &Path) -> Failure {
+    let message = format!(
+        "the device is mounted already; let it go with `cloister medium close {}`, or unmount it where else it is mounted, and import again",
+        device.display()
+    );
     Failure::from(Problem::new(Class::Fault, "medium.device", message))
 }
 

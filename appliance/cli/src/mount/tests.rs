@@ -168,3 +168,25 @@ fn a_volume_on_a_bare_device_and_what_is_no_device_are_not_mounted() {
         assert!(device.takes_writes(), "and nothing is done to it");
     }
 }
+
+#[test]
+fn a_driver_that_the_kernel_lacks_is_named() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let image = ext4(scratch.path(), 0);
+    let there = || {
+        let known = Path::new("/proc/filesystems");
+        let known = cloister_daemon::files::read_limited(known, 1 << 16).expect("read");
+        String::from_utf8(known).expect("text").lines().any(|line| line.trim_start() == "vfat")
+    };
+    write_into(&image, 82, b"FAT32   ");
+    let Some(device) = Loop::of(&image) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let error = format!("{:?}", for_now(&config(scratch.path()), &device.0).expect_err("no FAT"));
+    // A kernel that has the driver, or loads it, finds no FAT instead.
+    assert_eq!(error.contains("medium.driver"), !there(), "{error}");
+    assert_eq!(error.contains("no driver for vfat"), !there(), "{error}");
+    assert!(!error.contains("uncategorized"), "{error}");
+    assert!(!folder_of(&config(scratch.path()), &device.0).expect("a device").exists());
+}
