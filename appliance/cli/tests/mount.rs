@@ -5,9 +5,14 @@
 
 use std::{
     fs::{self, File},
-    os::unix::{
-        net::{UnixListener, UnixStream},
-        process::ExitStatusExt as _,
+    io::Read as _,
+    net::Shutdown,
+    os::{
+        fd::AsFd as _,
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::ExitStatusExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -15,9 +20,17 @@ use std::{
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// How a shell starts the command that it is given.
+const PLAINLY: &str = "exec \"$@\"";
+/// As `nohup` does.
+const WITHOUT_HANGUP: &str = "trap '' HUP; exec \"$@\"";
+/// One that is expected to end by itself.
+const FOR_A_WHILE: &str = "exec timeout 20 \"$@\"";
 
 /// A stick with one file on ext4, and an appliance whose intaked listens.
 struct Desk {
@@ -58,10 +71,10 @@ impl Desk {
         self.scratch.path().join("run/media").join(self.device.file_name().unwrap())
     }
 
-    fn command(&self, before: &str, words: &[&str]) -> Command {
+    fn command(&self, start: &str, words: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command
-            .args(["-c", &format!("{before} exec \"$@\""), "sh"])
+            .args(["-c", start, "sh"])
             .arg(env!("CARGO_BIN_EXE_cloister"))
             .arg("--config")
             .arg(self.scratch.path().join("cloister.toml"))
@@ -73,15 +86,17 @@ impl Desk {
         command
     }
 
-    /// An import that has mounted the stick and waits for intaked, and intaked's end of it.
-    fn import(&self, before: &str) -> (Child, UnixStream) {
-        let child = self.command(before, &["import", "--inspect"]).spawn().unwrap();
-        let (stream, _) = self.intaked.accept().unwrap();
-        (child, stream)
+    /// An import that has mounted the stick and waits for intaked.
+    fn import(&self, start: &str) -> Import {
+        let child = self.command(start, &["import", "--inspect"]).spawn().unwrap();
+        let mut wanted = [PollFd::new(self.intaked.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut wanted, 20_000u16), Ok(1), "it does not come to intaked");
+        let (intaked, _) = self.intaked.accept().unwrap();
+        Import { child, intaked }
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        self.command("", words).output().unwrap()
+        self.command(FOR_A_WHILE, words).output().unwrap()
     }
 
     /// What the command says that is refused, or cannot be done.
@@ -117,21 +132,49 @@ impl Drop for Desk {
     }
 }
 
-fn send(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+/// A command, and intaked's end of its conversation.
+struct Import {
+    child: Child,
+    intaked: UnixStream,
+}
+
+impl Import {
+    fn send(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Whether it hangs up, and so is at its end, within `deadline`.
+    fn ends_within(&mut self, deadline: Duration) -> bool {
+        self.intaked.set_read_timeout(Some(deadline)).unwrap();
+        let mut request = Vec::new();
+        self.intaked.read_to_end(&mut request).is_ok()
+    }
+
+    /// The signal that ended it.
+    fn ended_by(&mut self) -> Option<i32> {
+        assert!(self.ends_within(Duration::from_secs(20)), "it goes on");
+        self.child.wait().unwrap().signal()
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        // What a failed test left running.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
 }
 
 #[test]
 fn a_signal_that_ends_an_import_lets_the_stick_go_even_while_it_is_read() {
     let Some(desk) = Desk::new() else { return };
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
-        let (mut child, _stream) = desk.import("");
+        let mut import = desk.import(PLAINLY);
         assert_eq!(desk.mounts(), 1, "before {signal}");
         // intaked may be in the middle of a file when the command ends.
         let _read_meanwhile = desk.file();
-        send(&child, signal);
-        let status = child.wait().unwrap();
-        assert_eq!(status.signal(), Some(signal as i32), "it ends by {signal}");
+        import.send(signal);
+        assert_eq!(import.ended_by(), Some(signal as i32));
         assert_eq!(desk.mounts(), 0, "after {signal}");
         assert!(!desk.folder().exists(), "after {signal}");
     }
@@ -141,20 +184,20 @@ fn a_signal_that_ends_an_import_lets_the_stick_go_even_while_it_is_read() {
 fn what_a_killed_import_left_is_let_go_by_the_next_command() {
     let Some(desk) = Desk::new() else { return };
     let killed = || {
-        let (mut child, _stream) = desk.import("");
+        let mut import = desk.import(PLAINLY);
         let read_meanwhile = desk.file();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        import.send(Signal::SIGKILL);
+        assert_eq!(import.ended_by(), Some(Signal::SIGKILL as i32));
         assert_eq!(desk.mounts(), 1, "nobody could let it go");
         read_meanwhile
     };
     let _still_read = killed();
-    let (mut child, stream) = desk.import("");
+    let mut import = desk.import(PLAINLY);
     assert_eq!(desk.mounts(), 1, "mounted anew, not on top");
     assert_eq!(desk.file().metadata().unwrap().len(), 6);
     // intaked hangs up, so the import fails; the stick is let go then too.
-    drop(stream);
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    import.intaked.shutdown(Shutdown::Both).unwrap();
+    assert_eq!(import.child.wait().unwrap().code(), Some(1));
     assert_eq!(desk.mounts(), 0);
     let _still_read = killed();
     let closed = desk.run(&["medium", "close"]);
@@ -165,14 +208,14 @@ fn what_a_killed_import_left_is_let_go_by_the_next_command() {
 #[test]
 fn a_stick_that_is_in_use_is_nobody_elses() {
     let Some(desk) = Desk::new() else { return };
-    let (mut child, _stream) = desk.import("");
+    let mut import = desk.import(PLAINLY);
     for words in [&["import", "--inspect"][..], &["medium", "open"], &["medium", "close"]] {
         let said = desk.complaint(words);
         assert!(said.contains("[medium.busy]"), "{words:?}: {said}");
         assert_eq!(desk.mounts(), 1, "{words:?}");
     }
-    send(&child, Signal::SIGTERM);
-    child.wait().unwrap();
+    import.send(Signal::SIGTERM);
+    assert_eq!(import.ended_by(), Some(Signal::SIGTERM as i32));
     // What an operator opened stays until it is closed, and whoever imports is told how.
     assert!(desk.run(&["medium", "open"]).status.success());
     for words in [&["import", "--inspect"][..], &["medium", "open"]] {
@@ -188,17 +231,11 @@ fn a_stick_that_is_in_use_is_nobody_elses() {
 #[test]
 fn a_hangup_that_is_ignored_stays_ignored() {
     let Some(desk) = Desk::new() else { return };
-    // As `nohup` starts a program.
-    let (mut child, stream) = desk.import("trap '' HUP;");
-    send(&child, Signal::SIGHUP);
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let mut request = [0; 1 << 10];
-    // The request first, then nothing for a while, and no end.
-    use std::io::Read as _;
-    while (&stream).read(&mut request).is_ok_and(|read| read > 0) {}
+    let mut import = desk.import(WITHOUT_HANGUP);
+    import.send(Signal::SIGHUP);
+    assert!(!import.ends_within(Duration::from_millis(300)));
     assert_eq!(desk.mounts(), 1);
-    assert!(child.try_wait().unwrap().is_none(), "it goes on");
-    send(&child, Signal::SIGTERM);
-    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    import.send(Signal::SIGTERM);
+    assert_eq!(import.ended_by(), Some(Signal::SIGTERM as i32));
     assert_eq!(desk.mounts(), 0);
 }
