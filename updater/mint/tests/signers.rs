@@ -239,3 +239,67 @@ fn a_tpm_opens_what_it_sealed_and_another_does_not() {
     let other = desk.show(&format!("tpm:sealed?device={device}"), "").unwrap_err();
     assert!(other.contains("TPM would not"), "{other}");
 }
+
+/// The block of the ceremony's page that begins with `start`.
+fn block(start: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbooks/ceremony.md");
+    let page = fs::read_to_string(page).unwrap();
+    let found = page.split("\n```sh\n").find(|rest| rest.starts_with(start)).unwrap();
+    found.split_once("\n```").unwrap().0.to_owned()
+}
+
+impl Desk {
+    /// Runs a block of the page and returns what it laid on the stick.
+    fn run_block(&self, block: &str, names: &[(&str, &str)]) -> String {
+        let mint = Path::new(env!("CARGO_BIN_EXE_cloister-mint")).parent().unwrap();
+        let path = format!("{}:{}", mint.display(), std::env::var("PATH").unwrap());
+        let mut command = self.command("sh");
+        command.args(["-euc", block]).env("PATH", path).env("STICK", self.folder.path());
+        let output = command.envs(names.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(self.path("eve.pub")).unwrap()
+    }
+}
+
+#[test]
+fn a_token_makes_its_key_as_the_ceremonys_page_says() {
+    if !is_there(MODULE, "softhsm2") || !is_there("/usr/bin/pkcs11-tool", "opensc") {
+        return;
+    }
+    let desk = Desk::new();
+    fs::create_dir(desk.path("tokens")).unwrap();
+    let conf = format!("directories.tokendir = {}\n", desk.path("tokens").display());
+    fs::write(desk.path("softhsm.conf"), conf).unwrap();
+    fs::write(desk.path("lines"), format!("{PIN}\n")).unwrap();
+    let made = desk
+        .command("softhsm2-util")
+        .args(["--init-token", "--free", "--label", "officers", "--so-pin", PIN, "--pin", PIN])
+        .output();
+    assert!(made.unwrap().status.success());
+    // The page lets both ask for the PIN; here nobody could be asked.
+    let block = block("pkcs11-tool ")
+        .replace("--login", &format!("--login --pin {PIN}"))
+        .replace("key show", "key show --passphrase-file lines");
+    let names = [("MODULE", MODULE), ("TOKEN", "officers"), ("NAME", "eve")];
+    let shown = desk.run_block(&block, &names);
+    let uri = format!("pkcs11:token=officers;object=eve?module-path={MODULE}");
+    assert!(shown.starts_with("eve="));
+    assert_eq!(desk.show(&uri, PIN).unwrap(), shown, "the same key each time");
+}
+
+#[test]
+fn a_tpm_seals_a_key_as_the_ceremonys_page_says() {
+    let tcti = "/usr/lib/x86_64-linux-gnu/libtss2-tcti-swtpm.so.0";
+    if !is_there("/usr/bin/swtpm", "swtpm") || !is_there(tcti, "libtss2-tcti-swtpm0") {
+        return;
+    }
+    let desk = Desk::new();
+    let (_tpm, device) = Tpm::start(&desk.path("tpm"));
+    // The page's machine has one TPM; here it is named as the page says for others.
+    let block = block("cloister-mint key create --person \"$NAME\" --protect tpm")
+        .replace("--protect tpm", &format!("--protect tpm --tpm-device {device}"))
+        .replace("tpm:$NAME.key", &format!("tpm:$NAME.key?device={device}"));
+    let shown = desk.run_block(&block, &[("NAME", "eve")]);
+    assert!(shown.starts_with("eve="));
+    assert_eq!(desk.show(&format!("tpm:eve.key?device={device}"), "").unwrap(), shown);
+}
