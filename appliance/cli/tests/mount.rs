@@ -25,10 +25,11 @@ use nix::{
     unistd::Pid,
 };
 
-/// How a shell starts the command that it is given.
-const PLAINLY: &str = "exec \"$@\"";
+/// How a shell starts the command that it is given: heeding signals, also where whoever runs the tests
+/// ignores some.
+const PLAINLY: &str = "exec env --default-signal=HUP,INT,TERM \"$@\"";
 /// As `nohup` does.
-const WITHOUT_HANGUP: &str = "trap '' HUP; exec \"$@\"";
+const WITHOUT_HANGUP: &str = "trap '' HUP; exec env --default-signal=TERM \"$@\"";
 /// One that is expected to end by itself.
 const FOR_A_WHILE: &str = "exec timeout 20 \"$@\"";
 
