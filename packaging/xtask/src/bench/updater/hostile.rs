@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use cloister_bundle::container::{self, Member};
 use cloister_stage::{
     judge::{Judge, Verdict},
     release::read_file,
@@ -81,12 +82,13 @@ fn archives(folder: &Path, valid: &Path) -> Result<Vec<PathBuf>> {
     put("pax-behind-head.clb", &[head, &header(EntryType::XHeader, "x", HUGE)], HUGE)?;
     put("global.clb", &[head, &header(EntryType::XGlobalHeader, "g", HUGE)], HUGE)?;
     put("long-name.clb", &[head, &header(EntryType::GNULongName, "././@LongLink", HUGE)], HUGE)?;
-    put("huge-meta.clb", &[head, &header(EntryType::Regular, "clb/10-meta", HUGE)], HUGE)?;
+    let metadata = |bytes| container::header(&Member::Meta.name(), bytes);
+    put("huge-meta.clb", &[head, &metadata(HUGE)?], HUGE)?;
     let nested = vec![b'['; 4 << 20];
-    let largest = header(EntryType::Regular, "clb/10-meta", 4 << 20);
+    let largest = metadata(4 << 20)?;
     put("nested-meta.clb", &[head, &largest, &nested], 0)?;
-    let wide = wide();
-    let exact = header(EntryType::Regular, "clb/10-meta", wide.len() as u64);
+    let wide = wide()?;
+    let exact = metadata(wide.len() as u64)?;
     put("wide-meta.clb", &[head, &exact, &wide], 0)?;
     put("zeros.clb", &[], HUGE)?;
     put("cut.clb", &[&bytes[..bytes.len() / 2]], 0)?;
@@ -110,23 +112,17 @@ fn header(kind: EntryType, name: &str, size: u64) -> [u8; 512] {
 
 /// Trust metadata that nobody signed, of which a tree takes many times the text: a root and a list, each
 /// near the longest that is read, of nothing but short texts.
-fn wide() -> Vec<u8> {
+fn wide() -> Result<Vec<u8>> {
     let texts = |bytes: usize| {
         let texts = vec![r#""a""#; bytes / 4].join(",");
         format!(r#"{{"signed":[{texts}],"signatures":[]}}"#).into_bytes()
     };
-    let files = [
-        ("2.root.json", texts(1_040_000)),
-        ("snapshot.json", b"{}".to_vec()),
-        ("targets.json", texts(2_900_000)),
-        ("timestamp.json", b"{}".to_vec()),
+    let (root, targets) = (texts(1_040_000), texts(2_900_000));
+    let files: [(&str, &[u8]); 4] = [
+        ("2.root.json", &root),
+        ("snapshot.json", b"{}"),
+        ("targets.json", &targets),
+        ("timestamp.json", b"{}"),
     ];
-    let mut packed = Vec::new();
-    for (name, text) in files {
-        packed.extend(header(EntryType::Regular, name, text.len() as u64));
-        packed.extend(&text);
-        packed.resize(packed.len().next_multiple_of(512), 0);
-    }
-    packed.extend([0; 1024]);
-    packed
+    Ok(container::archive(files)?)
 }
