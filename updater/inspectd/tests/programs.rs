@@ -199,17 +199,23 @@ fn about(pid: u32, file: &str, line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-#[test]
-fn an_inspector_is_shut_in_before_it_looks() {
+/// A program, the connection to it, and the conversation with the process that looks at 4 GiB just now.
+fn looking() -> (Child, Connection, Connection) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("long.safetensors");
     long_weights(&path);
     let file = File::open(&path).unwrap();
-    let (mut child, line) = start(INSPECTD, home.path(), "");
+    let (child, line) = start(INSPECTD, home.path(), "");
     let connection = line.open_conversation().unwrap();
     connection.write(&question("long.safetensors")).unwrap();
     connection.pass(file.as_fd()).unwrap();
     assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    (child, line, connection)
+}
+
+#[test]
+fn an_inspector_is_shut_in_before_it_looks() {
+    let (mut child, _line, _connection) = looking();
     let pid = born(&child);
     let filter = about(pid, "status", "Seccomp:");
     let memory = about(pid, "limits", "Max address space");
@@ -229,15 +235,7 @@ fn an_inspector_is_shut_in_before_it_looks() {
 
 #[test]
 fn who_looks_at_a_file_ends_when_nobody_waits_for_the_answer() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("long.safetensors");
-    long_weights(&path);
-    let file = File::open(&path).unwrap();
-    let (mut child, line) = start(INSPECTD, home.path(), "");
-    let connection = line.open_conversation().unwrap();
-    connection.write(&question("long.safetensors")).unwrap();
-    connection.pass(file.as_fd()).unwrap();
-    assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    let (mut child, line, connection) = looking();
     drop(line);
     assert!(child.wait().unwrap().success());
     assert!(connection.read::<Answer>().unwrap().is_none(), "it did not come to an answer");
@@ -245,15 +243,7 @@ fn who_looks_at_a_file_ends_when_nobody_waits_for_the_answer() {
 
 #[test]
 fn who_looks_at_a_file_holds_nothing_else() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("long.safetensors");
-    long_weights(&path);
-    let file = File::open(&path).unwrap();
-    let (mut child, line) = start(INSPECTD, home.path(), "");
-    let connection = line.open_conversation().unwrap();
-    connection.write(&question("long.safetensors")).unwrap();
-    connection.pass(file.as_fd()).unwrap();
-    assert_eq!(connection.expect::<Started>().unwrap(), Started::Started);
+    let (mut child, _line, _connection) = looking();
     let folder = format!("/proc/{}/fd", born(&child));
     let held = fs::read_dir(folder).unwrap().map(|entry| {
         let target = fs::read_link(entry.unwrap().path()).unwrap();
