@@ -49,6 +49,12 @@ pub enum BundleError {
     /// The volume's first member is not a head of format 1, or contradicts itself.
     #[error("the volume's head is not of format 1")]
     Head,
+    /// The volume's first member describes a range of chunks that the signed index has not.
+    #[error(
+        "the volume's head says other chunks than the signed index has for it; the volume is damaged or \
+         was changed: copy it to the stick again"
+    )]
+    HeadRange,
     /// The volume's metadata is not a container of well-named files.
     #[error("the volume's trust metadata is not of the accepted form")]
     Meta,
@@ -129,6 +135,7 @@ impl Coded for BundleError {
             Self::End => "bundle.container.end",
             Self::Unnameable => "bundle.container.unnameable",
             Self::Head => "bundle.head",
+            Self::HeadRange => "bundle.head.range",
             Self::Meta => "bundle.meta",
             Self::Manifest(_) => "bundle.manifest.envelope",
             Self::Release { .. } => "bundle.manifest.release",
@@ -160,6 +167,7 @@ mod tests {
             (BundleError::End, "bundle.container.end"),
             (BundleError::Unnameable, "bundle.container.unnameable"),
             (BundleError::Head, "bundle.head"),
+            (BundleError::HeadRange, "bundle.head.range"),
             (BundleError::Meta, "bundle.meta"),
             (BundleError::Manifest(AttestError::PredicateType), "bundle.manifest.envelope"),
             (BundleError::Release { field: "name" }, "bundle.manifest.release"),

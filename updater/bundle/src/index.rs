@@ -123,12 +123,12 @@ impl Index {
     /// The chunks of the volume that `head` describes.
     ///
     /// # Errors
-    /// [`BundleError::Head`].
+    /// [`BundleError::HeadRange`].
     pub fn of_volume(&self, head: &VolumeHead) -> Result<&[Chunk], BundleError> {
         let Range { start, end } = self.sums.range(head)?;
         let place = |number: u64| usize::try_from(number).ok();
         let range = place(start).zip(place(end)).map(|(start, end)| start..end);
-        range.and_then(|range| self.chunks.get(range)).ok_or(BundleError::Head)
+        range.and_then(|range| self.chunks.get(range)).ok_or(BundleError::HeadRange)
     }
 
     /// Plain bytes of all chunks.
@@ -178,13 +178,13 @@ impl Sums {
     /// chunk, and only the last one ends at the last, so that a head cannot say more volumes or
     /// fewer than there are.
     pub(crate) fn range(self, head: &VolumeHead) -> Result<Range<u64>, BundleError> {
-        let end = head.first_chunk.checked_add(head.chunks).ok_or(BundleError::Head)?;
+        let end = head.first_chunk.checked_add(head.chunks).ok_or(BundleError::HeadRange)?;
         let begins = (head.volume == 1) == (head.first_chunk == 0);
         let ends = (head.volume == head.volumes) == (end == self.chunks);
         if begins && ends && end <= self.chunks {
             Ok(head.first_chunk..end)
         } else {
-            Err(BundleError::Head)
+            Err(BundleError::HeadRange)
         }
     }
 }
@@ -375,7 +375,7 @@ mod tests {
             head(2, 3, 1, 2),
             head(2, 2, 3, 1),
         ] {
-            assert_eq!(index.of_volume(&bad), Err(BundleError::Head), "{bad:?}");
+            assert_eq!(index.of_volume(&bad), Err(BundleError::HeadRange), "{bad:?}");
         }
     }
 

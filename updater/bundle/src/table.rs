@@ -68,7 +68,7 @@ impl<F: FileExt> Table<F> {
     /// The chunks of the volume that `head` describes.
     ///
     /// # Errors
-    /// [`BundleError::Head`] if it describes none of this release.
+    /// [`BundleError::HeadRange`] if it describes none of this release.
     pub fn of_volume(&self, head: &VolumeHead) -> Result<Chunks<'_, F>, BundleError> {
         Ok(self.of(self.sums.range(head)?))
     }
@@ -279,8 +279,8 @@ mod tests {
             assert_eq!(all(chunks), index.of_volume(&good).expect("of this release"));
         }
         for bad in [head(1, 1, 0, 1499), head(2, 2, 1, u64::MAX), head(2, 3, 1400, 101)] {
-            assert!(matches!(table.of_volume(&bad), Err(BundleError::Head)), "{bad:?}");
-            assert_eq!(index.of_volume(&bad), Err(BundleError::Head), "{bad:?}");
+            assert!(matches!(table.of_volume(&bad), Err(BundleError::HeadRange)), "{bad:?}");
+            assert_eq!(index.of_volume(&bad), Err(BundleError::HeadRange), "{bad:?}");
         }
     }
 

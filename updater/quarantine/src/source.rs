@@ -58,6 +58,18 @@ pub struct Head {
     pub manifest: Vec<u8>,
 }
 
+impl Head {
+    /// A digest of what is signed: metadata and manifest. Volumes of one release have the same.
+    #[must_use]
+    pub fn signed(&self) -> Digest {
+        let mut digest = Hasher::default();
+        for part in [&self.meta, &self.manifest] {
+            digest.update(Digest::of(part).as_bytes());
+        }
+        digest.finish()
+    }
+}
+
 /// Reads a volume member by member and keeps the digest of what it read: of every byte, but for the
 /// content of chunks, which the names in their headers stand for.
 #[derive(Debug)]

@@ -75,6 +75,7 @@ fn codes(class: &str, field: &str) -> &'static [&'static str] {
         ("container", "size") => &[
             "bundle.container.",
             "bundle.head",
+            "bundle.head.range",
             "bundle.meta",
             "bundle.trust.missing",
             "bundle.manifest.envelope",

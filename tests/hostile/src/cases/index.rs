@@ -20,6 +20,7 @@ const CODES: &[&str] = &[
     "bundle.container.",
     "bundle.digest",
     "bundle.head",
+    "bundle.head.range",
     "quarantine.unpack",
     "shelf.",
 ];

@@ -19,6 +19,7 @@ const CODES: &[&str] = &[
     "bundle.index.",
     "quarantine.member",
     "bundle.head",
+    "bundle.head.range",
 ];
 
 pub(super) fn cases(base: &Base, sink: &mut Sink<'_>) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::base::{Base, Members, member, pack};
 const FORM: &[&str] = &[
     "bundle.container.",
     "bundle.head",
+    "bundle.head.range",
     "bundle.meta",
     "bundle.manifest.envelope",
     "quarantine.member",

@@ -166,7 +166,10 @@ fn a_look_ahead_changes_nothing() {
     let wanted = parts.wanted(&index, &head, None).expect("readable");
     assert_eq!(wanted.chunks, chunks as u64 - 2);
     let other = release.head(2, 2, 2, chunks - 3);
-    assert_eq!(parts.wanted(&index, &other, None).expect_err("refused").code(), "bundle.head");
+    assert_eq!(
+        parts.wanted(&index, &other, None).expect_err("refused").code(),
+        "bundle.head.range"
+    );
     parts.suppose(&head, None);
     let missing = parts.missing(&index, &head).expect("readable");
     assert_eq!((missing.volumes, missing.chunks), (vec![1], 2));
