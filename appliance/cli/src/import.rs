@@ -101,6 +101,7 @@ impl Screen {
         match event {
             Event::Medium(medium) => medium::show(medium, out)?,
             Event::Says(said) => medium::show_said(said, out)?,
+            Event::Refused { name, problem } => medium::show_refused(name.as_ref(), problem, out)?,
             Event::Trusted(trusted) => supply::show_trusted(trusted, out)?,
             Event::Seen(summary) => supply::show_summary(summary, out)?,
             Event::Progress { .. } => {

@@ -84,6 +84,11 @@ pub enum Verb {
     },
     /// Show what is active, what is retained, and how imports stand.
     Status,
+    /// Give up an import that waits for volumes; what it brought so far is deleted.
+    Discard {
+        /// The import.
+        id: u64,
+    },
     /// Show what an approver must see before signing.
     Review {
         /// The import.
@@ -251,6 +256,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             None => inventory::inventory(&config, &file, json, out),
         },
         Verb::Status => supply::status(&config, json, out),
+        Verb::Discard { id } => supply::discard(&config, ImportId(id), json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use cloister_wire::intake::{Fate, ForeignName, Medium, Piece, Place, Said};
+use cloister_wire::{
+    Problem,
+    intake::{Fate, ForeignName, Medium, Piece, Place, Said},
+};
 
 use crate::{Failure, say};
 
@@ -12,7 +15,7 @@ pub(crate) fn show(medium: &Medium, out: &mut dyn Write) -> Result<(), Failure> 
     say!(out, "medium      {}, {mounted}", medium.filesystem);
     for piece in &medium.volumes {
         let size = piece.bytes.map_or_else(String::new, |bytes| format!(" ({bytes})"));
-        say!(out, "  {}{size}: {}", name(piece), fate(piece));
+        say!(out, "  {}{size}: {}", name(piece.name.as_ref()), fate(piece));
     }
     for ignored in &medium.ignored {
         say!(out, "  {}: not looked at", ignored.name.expose());
@@ -28,11 +31,21 @@ pub(crate) fn show(medium: &Medium, out: &mut dyn Write) -> Result<(), Failure> 
     Ok(())
 }
 
-fn name(piece: &Piece) -> &str {
-    match &piece.name {
+fn name(name: Option<&ForeignName>) -> &str {
+    match name {
         Some(ForeignName { name }) => name.expose(),
         None => "the device",
     }
+}
+
+/// One volume that is refused while what lies beside it is looked at.
+pub(crate) fn show_refused(
+    file: Option<&ForeignName>,
+    problem: &Problem,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    say!(out, "refused     {}: {problem}", name(file));
+    Ok(())
 }
 
 fn fate(piece: &Piece) -> String {

@@ -163,6 +163,22 @@ fn state_words(import: &Import) -> String {
     }
 }
 
+/// Gives up an import that waits for volumes.
+pub(crate) fn discard(
+    config: &Config,
+    import: ImportId,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = ask(config, &Request::Discard { import })?;
+    let Answer::Import(import) = &answer else { return Err(Failure::conversation("updaterd")) };
+    if json {
+        return print_json(import, out);
+    }
+    say!(out, "import {:>4}  {}", import.import, state_words(import));
+    Ok(())
+}
+
 pub(crate) fn review(
     config: &Config,
     import: ImportId,

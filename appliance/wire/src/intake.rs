@@ -274,6 +274,13 @@ pub enum Event {
     Says(Said),
     /// Trust metadata that came without a release was verified.
     Trusted(Trusted),
+    /// One volume is refused; what lies beside it is still looked at.
+    Refused {
+        /// Its file; absent for a device.
+        name: Option<ForeignName>,
+        /// Why.
+        problem: Problem,
+    },
     /// The head was verified; nothing of the payload was read yet.
     Seen(Summary),
     /// Bytes that are safely in quarantine.

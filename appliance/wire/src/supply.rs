@@ -187,7 +187,8 @@ pub struct Status {
     pub trust: Option<Trust>,
     /// Generations on the shelf, newest first.
     pub generations: Vec<Generation>,
-    /// Imports, newest first; at most 50.
+    /// Imports, newest first: the last 50, and each that is not over. Their files are left out, which
+    /// `Review` lists.
     pub imports: Vec<Import>,
 }
 
@@ -206,6 +207,11 @@ pub enum Request {
     Status,
     /// One import.
     Review {
+        /// The import.
+        import: ImportId,
+    },
+    /// Give an import up that waits for volumes: it is refused, and its quarantine cleared.
+    Discard {
         /// The import.
         import: ImportId,
     },

@@ -267,6 +267,7 @@ impl Ward {
                 | intake::Event::Parted { .. }
                 | intake::Event::Says(_)
                 | intake::Event::Trusted(_)
+                | intake::Event::Refused { .. }
                 | intake::Event::Seen(_)
                 | intake::Event::Progress { .. }
                 | intake::Event::Repeated { .. }

@@ -109,6 +109,60 @@ fn a_damaged_volume_beside_good_ones_is_named_and_they_are_read() -> Result<()> 
 }
 
 #[test]
+fn a_look_judges_the_head_of_each_volume_and_names_the_bad_one() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let good = volumes(&scene)?;
+    let look = |name: &str, files: &[PathBuf]| -> Result<Outcome> {
+        let stick = Stick::plug_in(scene.path(), name, files)?;
+        scene.facility.cloister(&["import", "--inspect", path(stick.folder())?])
+    };
+    let whole = look("whole", &good)?;
+    assert_eq!(whole.exit, 0, "{whole:?}");
+    let judged = whole.said.iter().filter(|said| said.get("seen").is_some()).count();
+    assert_eq!(judged, 1, "volumes of one release say the same");
+
+    let mut files = good.clone();
+    let last = files.last_mut().context("a volume")?;
+    let unsigned = scene.path().join(last.file_name().context("a name")?);
+    std::fs::copy(&*last, &unsigned)?;
+    let file = File::options().read(true).write(true).open(&unsigned)?;
+    let mut start = vec![0; 64 << 10];
+    file.read_exact_at(&mut start, 0)?;
+    let text = b"\"spec_version\"";
+    let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
+    file.write_all_at(b"\"sqec", place as u64)?;
+    *last = unsigned;
+    let damaged = look("damaged", &files)?;
+    assert_ne!(damaged.exit, 0, "{damaged:?}");
+    let refused = event(&damaged, "refused")?;
+    assert_eq!(refused["name"].as_str(), good.last().and_then(|good| good.file_name()?.to_str()));
+    let said = damaged.said.last().context("nothing said")?.to_string();
+    assert!(said.contains(&format!("volume {}: ", good.len())), "{said}");
+    assert!(event(&damaged, "seen").is_ok(), "the others are shown");
+    Ok(())
+}
+
+#[test]
+fn an_import_that_waits_is_given_up_by_word() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let good = volumes(&scene)?;
+    assert_refused(&scene.facility.import(&good[0])?, "intake.volume.more");
+    let status = scene.facility.cloister(&["status"])?;
+    let import = status.done()?["imports"][0]["import"].to_string();
+    let discarded = scene.facility.cloister(&["discard", &import])?;
+    assert_eq!(discarded.done()?["state"], "refused");
+    let record = scene.last_record("import-refused")?;
+    assert!(record["predicate"].to_string().contains("import.discarded"), "{record}");
+    assert_refused(&scene.facility.cloister(&["discard", &import])?, "import.not-waiting");
+    // What it brought is gone, and the release may come again from the beginning.
+    let again = scene.facility.import(&good[1])?;
+    assert_refused(&again, "intake.volume.more");
+    let missing = event(&again, "parted")?["missing"]["volumes"].clone();
+    assert_eq!(missing.as_array().map(Vec::len), Some(good.len() - 1), "{missing}");
+    Ok(())
+}
+
+#[test]
 fn a_volume_on_a_bare_device_is_read_without_a_file_system() -> Result<()> {
     let scene = Scene::enrolled()?;
     let volume = scene.volume("v1", "1.0.0", 1)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use cloister_flows::{Scene, assert_refused};
-use cloister_stage::tamper;
+use cloister_stage::{facility::Outcome, tamper};
 use std::path::PathBuf;
 
 /// A stick that takes back what `words` say, and brings no release.
@@ -92,6 +92,39 @@ fn a_damaged_word_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_forged_word_keeps_neither_a_good_one_nor_a_release_out() -> Result<()> {
+    let scene = Scene::serving()?;
+    let first = scene.active().unwrap();
+    let word = taking_back(&scene, "word.clb", &["--generation", &first])?;
+    let folder = scene.path().join("stick");
+    std::fs::create_dir(&folder)?;
+    // In the order of names the forged ones stand before and behind.
+    for name in ["a.clb", "z.clb"] {
+        tamper::flip_a_bit(&word, &folder.join(name), 3000)?;
+    }
+    std::fs::copy(&word, folder.join("b.clb"))?;
+    let stick = folder.to_str().unwrap();
+
+    // Without a release the forged ones are the end's problem; the good one was heard.
+    let look = scene.facility.cloister(&["import", "--inspect", stick])?;
+    assert_ne!(look.exit, 0, "{look:?}");
+    assert_eq!(refused_names(&look), ["a.clb", "z.clb"]);
+    std::fs::copy(scene.volume("v2", "2.0.0", 2)?, folder.join("release.clb"))?;
+    let taken = scene.facility.import(&folder)?;
+    assert_eq!(taken.done()?["state"], "awaiting-approval", "{taken:?}");
+    assert_eq!(refused_names(&taken), ["a.clb", "z.clb"]);
+    let said = taken.said.iter().find_map(|said| said.get("trusted")).unwrap();
+    assert_eq!(said["revoked"], serde_json::json!([first]), "{said}");
+    Ok(())
+}
+
+/// The names of the files that were refused by themselves.
+fn refused_names(outcome: &Outcome) -> Vec<&str> {
+    let refused = outcome.said.iter().filter_map(|said| said.get("refused"));
+    refused.filter_map(|refused| refused["name"].as_str()).collect()
+}
+
+#[test]
 fn a_crowd_of_words_is_not_held_in_memory() -> Result<()> {
     let scene = Scene::serving()?;
     let first = scene.active().unwrap();
@@ -106,5 +139,6 @@ fn a_crowd_of_words_is_not_held_in_memory() -> Result<()> {
     let volumes = medium["volumes"].as_array().unwrap();
     let taken = volumes.iter().filter(|volume| volume["fate"] == "trust").count();
     assert_eq!((taken, volumes.len()), (4, 7), "{medium}");
+    assert_refused(&look, "intake.trust.many");
     Ok(())
 }

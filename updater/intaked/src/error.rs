@@ -87,6 +87,14 @@ pub enum IntakeError {
         /// The import.
         import: ImportId,
     },
+    /// A medium with many volumes of trust metadata.
+    #[error(
+        "more than {max} volumes of trust metadata lie here; one says everything, so bring the newest alone"
+    )]
+    ManyTrust {
+        /// How many are read.
+        max: usize,
+    },
     /// The key of sealed volumes cannot be had.
     #[error("the key that opens sealed volumes cannot be had")]
     Key(#[source] CredentialError),
@@ -138,7 +146,20 @@ impl IntakeError {
     pub(crate) fn in_volume(self, volume: u32) -> Self {
         match self {
             Self::Copy(cause) => Self::InVolume { volume, cause },
+            Self::Refused(Problem { class, code, message }) => Self::Refused(Problem {
+                class,
+                code,
+                message: format!("volume {volume}: {message}"),
+            }),
             other => other,
+        }
+    }
+
+    /// As the client hears it: the problem that updaterd named, or this error's own.
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(problem) => problem.clone(),
+            other => Problem::of(other),
         }
     }
 
@@ -174,6 +195,7 @@ impl Coded for IntakeError {
             | Self::Crowded { .. }
             | Self::Several { .. }
             | Self::NotParked { .. }
+            | Self::ManyTrust { .. }
             | Self::OtherRelease { .. } => Class::Refused,
             Self::Importing | Self::MoreVolumes { .. } | Self::NeedsChunks { .. } => Class::Busy,
             Self::Key(error) => error.class(),
@@ -194,6 +216,7 @@ impl Coded for IntakeError {
             Self::Several { .. } => "intake.volume.several",
             Self::NotParked { .. } => "intake.import.not-parked",
             Self::OtherRelease { .. } => "intake.volume.other",
+            Self::ManyTrust { .. } => "intake.trust.many",
             Self::Key(error) => error.code(),
             Self::Importing => "intake.busy",
             Self::Copy(error) | Self::InVolume { cause: error, .. } => error.code(),

@@ -10,9 +10,12 @@ use cloister_bundle::{
 };
 use cloister_config::Config;
 use cloister_daemon::{Connection, Stop, clock::Stopwatch, files::set_aside};
-use cloister_domain::{ByteCount, Digest, Hasher, ImportId};
+use cloister_domain::{ByteCount, Coded as _, Digest, GenerationId, ImportId};
 use cloister_quarantine::{Head, Outcome, Parts, Place, QuarantineError, Source, Task};
-use cloister_wire::{Problem, intake::Event};
+use cloister_wire::{
+    Problem,
+    intake::{Event, ForeignName},
+};
 
 use crate::{
     IntakeError,
@@ -20,6 +23,7 @@ use crate::{
     pace::Pace,
     reader::{Reader, identities},
     survey::Survey,
+    trust,
     updaterd::Updaterd,
 };
 
@@ -92,19 +96,15 @@ impl Turn<'_> {
         let mut survey = Survey::of(medium, &identities(self.config)?);
         let chosen = survey.choose(&parked, into);
         let trust_alone = survey.is_trust_alone() && into.is_none();
-        let trust = survey.take_trust();
-        if !survey.found.is_empty() || !trust.is_empty() {
-            let told = survey.told(parked.clone(), chosen.as_ref().ok().copied());
-            self.client.write(&Event::Medium(told)).map_err(IntakeError::Client)?;
+        let told = survey.told(parked.clone(), chosen.as_ref().ok().copied());
+        if !told.volumes.is_empty() {
+            self.tell(&Event::Medium(told))?;
         }
         self.record_what_is_no_volume(&survey)?;
         // What was taken back counts before any release beside it is judged.
-        for meta in trust {
-            let trusted = Updaterd::connect(self.config)?.trust(meta, true)?;
-            self.client.write(&Event::Trusted(trusted)).map_err(IntakeError::Client)?;
-        }
+        let distrusted = trust::judge(self.config, &mut survey, true, self.client)?;
         if trust_alone {
-            return Ok(Event::Inspected);
+            return distrusted.map_or(Ok(Event::Inspected), Err);
         }
         let chosen = match chosen {
             Ok(chosen) => chosen,
@@ -121,10 +121,9 @@ impl Turn<'_> {
         let mut keep = parked.iter().any(|parked| parked.generation == chosen);
         let (mut more, mut shown) = (IntakeError::NoVolume, false);
         let (mut damaged, mut refused) = (None, BTreeMap::new());
-        let of_release = |place: &Place| place.volume.bundle == chosen;
-        let opened = survey.found.into_iter().filter_map(|found| found.opened.ok());
-        let mut volumes = opened.filter(|(_, place)| of_release(place)).peekable();
-        while let Some((source, place)) = volumes.next() {
+        let several = survey.count(chosen) > 1;
+        let mut volumes = of_release(survey, chosen).peekable();
+        while let Some((name, source, place)) = volumes.next() {
             let number = place.volume.volume;
             let updaterd = Updaterd::connect(self.config)?;
             let mut by_its_head = false;
@@ -147,10 +146,12 @@ impl Turn<'_> {
                     let alone = by_its_head || error.is_of_the_volume();
                     let others = alone && volumes.peek().is_some();
                     updaterd.abort(&error, keep || others);
-                    let error = error.in_volume(number);
+                    let problem = error.problem();
+                    let error = if several { error.in_volume(number) } else { error };
                     if !others {
                         return Err(damaged.unwrap_or(error));
                     }
+                    self.tell(&Event::Refused { name, problem })?;
                     damaged = damaged.or(Some(error));
                 }
             }
@@ -158,16 +159,38 @@ impl Turn<'_> {
         Err(damaged.unwrap_or(more))
     }
 
-    /// Each file that claims to be a volume and is none leaves a record; the others are still read.
+    /// Files that claim to be volumes and are none leave a record, one for all that are refused alike; the
+    /// others are still read.
     fn record_what_is_no_volume(&self, survey: &Survey<'_>) -> Result<(), IntakeError> {
-        for found in &survey.found {
-            if let Err(error) = &found.opened {
-                let problem = Problem::of(error);
-                Updaterd::connect(self.config)?.refused(problem, error.is_resumable());
+        let mut refused: BTreeMap<(&str, bool), (Problem, u64)> = BTreeMap::new();
+        for error in survey.found.iter().filter_map(|found| found.opened.as_ref().err()) {
+            let alike = refused.entry((error.code(), error.is_resumable()));
+            alike.or_insert_with(|| (Problem::of(error), 0)).1 += 1;
+        }
+        for ((_code, resumable), (mut problem, files)) in refused {
+            if files > 1 {
+                let more = files - 1;
+                problem.message.push_str(&format!("; {more} more on this medium refused alike"));
             }
+            Updaterd::connect(self.config)?.refused(problem, resumable);
         }
         Ok(())
     }
+
+    fn tell(&self, event: &Event) -> Result<(), IntakeError> {
+        self.client.write(event).map_err(IntakeError::Client)
+    }
+}
+
+/// The volumes that say they belong to `release`.
+fn of_release(
+    survey: Survey<'_>,
+    release: GenerationId,
+) -> impl Iterator<Item = (Option<ForeignName>, Source<Reader<'_>>, Place)> {
+    survey.found.into_iter().filter_map(move |found| {
+        let (source, place) = found.opened.ok()?;
+        (place.volume.bundle == release).then_some((found.name, source, place))
+    })
 }
 
 /// How the copy of one volume ended well.
@@ -234,10 +257,7 @@ impl Volume<'_, '_> {
 
     /// Has updaterd judge the head.
     fn offered(&mut self, head: Head, medium: &Medium) -> Result<Seen, IntakeError> {
-        let mut digest = Hasher::default();
-        digest.update(&head.meta);
-        digest.update(&head.manifest);
-        let digest = digest.finish();
+        let digest = head.signed();
         let known = self.refused.get(&digest).cloned();
         let seen = match known {
             Some(problem) => Err(IntakeError::Refused(problem)),
@@ -331,7 +351,7 @@ impl Volume<'_, '_> {
     }
 
     fn tell(&self, event: &Event) -> Result<(), IntakeError> {
-        self.turn.client.write(event).map_err(IntakeError::Client)
+        self.turn.tell(event)
     }
 
     fn progress(&self, telling: &mut Telling, done: ByteCount) -> Result<(), IntakeError> {

@@ -12,6 +12,7 @@ mod medium;
 mod pace;
 mod reader;
 mod survey;
+mod trust;
 mod updaterd;
 
 use std::sync::{Mutex, TryLockError};
@@ -22,10 +23,7 @@ use cloister_config::Config;
 use cloister_daemon::{Connection, Daemon, FrameError, Limits, Stop};
 use cloister_domain::Coded as _;
 use cloister_quarantine::Parts;
-use cloister_wire::{
-    Problem,
-    intake::{Event, NEEDS_MAX, Request},
-};
+use cloister_wire::intake::{Event, NEEDS_MAX, Request};
 
 pub use error::{IntakeError, RunError};
 
@@ -105,16 +103,6 @@ impl Intake<'_> {
                 let (config, stop) = (self.config, self.stop);
                 import::Turn { config, stop, client, parts }.import(&medium::open(path)?, *into)
             }
-        }
-    }
-}
-
-impl IntakeError {
-    /// What the client hears: the problem that updaterd named, or this error's own.
-    fn problem(&self) -> Problem {
-        match self {
-            Self::Refused(problem) => problem.clone(),
-            other => Problem::of(other),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Looking without importing: what a medium's volumes say of themselves, whether their signatures
 //! hold, and what an import would come to. Nothing is recorded or kept.
 
-use std::fs::File;
+use std::{collections::BTreeSet, fs::File};
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{
@@ -10,7 +10,7 @@ use cloister_bundle::{
 };
 use cloister_config::Config;
 use cloister_daemon::Connection;
-use cloister_domain::{ByteCount, GenerationId, ImportId, printable};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, printable};
 use cloister_quarantine::{Head, Parts, QuarantineError, Source};
 use cloister_wire::intake::{Event, Forecast, Said};
 
@@ -20,11 +20,13 @@ use crate::{
     medium::Medium,
     reader::{Reader, identities},
     survey::Survey,
+    trust,
     updaterd::Updaterd,
 };
 
 /// Shows the client what lies on the medium, and of each release there what it says of itself and
-/// whether this appliance would believe it. The first that it would not is the end's problem.
+/// whether this appliance would believe it, by the head of each volume. The first that it would not is
+/// the end's problem.
 pub(crate) fn inspect(
     config: &Config,
     medium: &Medium,
@@ -33,56 +35,69 @@ pub(crate) fn inspect(
     let mut survey = Survey::of(medium, &identities(config)?);
     let parked = Updaterd::connect(config)?.parked()?;
     tell(client, &Event::Medium(survey.told(parked, None)))?;
-    judge_trust(config, &mut survey, client)?;
-    let mut releases = survey.releases();
-    let mut unreadable = Ok(());
-    let mut verdict = Ok(());
+    let single = survey.is_single();
+    let distrusted = trust::judge(config, &mut survey, false, client)?;
+    let releases = survey.releases().into_iter();
+    let several: Vec<_> = releases.filter(|release| survey.count(*release) > 1).collect();
+    let (mut verdict, mut unreadable) = (distrusted.map_or(Ok(()), Err), Ok(()));
+    let mut showing =
+        Showing { config, medium, client, good: BTreeSet::new(), said: BTreeSet::new() };
     for found in survey.found {
-        match (found.claims(), found.opened) {
-            (Some(generation), Ok((mut source, place))) if take(&mut releases, generation) => {
-                let shown = source
-                    .head(place)
-                    .map_err(IntakeError::from)
-                    .and_then(|head| show(config, medium, client, head));
-                verdict = verdict.and(shown);
+        let (mut source, place) = match found.opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                unreadable = unreadable.and(Err(error));
+                continue;
             }
-            (_, Err(error)) => unreadable = unreadable.and(Err(error)),
-            _ => {}
+        };
+        let (release, number) = (place.volume.bundle, place.volume.volume);
+        let head = source.head(place).map_err(IntakeError::from);
+        match head.and_then(|head| showing.show(head)) {
+            Ok(()) => {}
+            Err(error @ IntakeError::Client(_)) => return Err(error),
+            Err(error) => {
+                if !single {
+                    let problem = error.problem();
+                    tell(client, &Event::Refused { name: found.name, problem })?;
+                }
+                let named = several.contains(&release);
+                verdict = verdict.and(Err(if named { error.in_volume(number) } else { error }));
+            }
         }
     }
     verdict.and(unreadable).map(|()| Event::Inspected)
 }
 
-/// Says what trust metadata that lies by itself would come to.
-fn judge_trust(
-    config: &Config,
-    survey: &mut Survey<'_>,
-    client: &Connection,
-) -> Result<(), IntakeError> {
-    for meta in survey.take_trust() {
-        tell(client, &Event::Trusted(Updaterd::connect(config)?.trust(meta, false)?))?;
-    }
-    Ok(())
+/// What was shown of a medium, and found good.
+struct Showing<'a> {
+    config: &'a Config,
+    medium: &'a Medium,
+    client: &'a Connection,
+    /// Heads that updaterd would believe, by the release that the volume claims and by their bytes:
+    /// volumes of one release have the same, and none is judged twice.
+    good: BTreeSet<(GenerationId, Digest)>,
+    /// Manifests whose words were shown.
+    said: BTreeSet<Digest>,
 }
 
-/// Takes `generation` out of what was not shown yet.
-fn take(releases: &mut Vec<GenerationId>, generation: GenerationId) -> bool {
-    let place = releases.iter().position(|release| *release == generation);
-    place.map(|place| releases.remove(place)).is_some()
-}
-
-fn show(
-    config: &Config,
-    medium: &Medium,
-    client: &Connection,
-    head: Head,
-) -> Result<(), IntakeError> {
-    // What cannot be read says nothing; updaterd names what is wrong with it.
-    if let Ok(said) = said(&head.manifest) {
-        tell(client, &Event::Says(said))?;
+impl Showing<'_> {
+    fn show(&mut self, head: Head) -> Result<(), IntakeError> {
+        let key = (head.volume.bundle, head.signed());
+        if self.good.contains(&key) {
+            return Ok(());
+        }
+        // What cannot be read says nothing; updaterd names what is wrong with it.
+        if let (true, Ok(said)) =
+            (self.said.insert(Digest::of(&head.manifest)), said(&head.manifest))
+        {
+            tell(self.client, &Event::Says(said))?;
+        }
+        let offer = offer(head, self.medium, Purpose::Inspect);
+        let seen = Updaterd::connect(self.config)?.offer(offer)?;
+        let first = self.good.iter().all(|(release, _)| *release != key.0);
+        self.good.insert(key);
+        if first { tell(self.client, &Event::Seen(seen.summary)) } else { Ok(()) }
     }
-    let seen = Updaterd::connect(config)?.offer(offer(head, medium, Purpose::Inspect))?;
-    tell(client, &Event::Seen(seen.summary))
 }
 
 /// What a manifest says, whoever signed it.
@@ -118,9 +133,9 @@ pub(crate) fn check(
     let trust_alone = survey.is_trust_alone() && into.is_none();
     let told = survey.told(parked, chosen.as_ref().ok().copied());
     tell(client, &Event::Medium(told))?;
-    judge_trust(config, &mut survey, client)?;
+    let distrusted = trust::judge(config, &mut survey, false, client)?;
     if trust_alone {
-        return Ok(Event::Inspected);
+        return distrusted.map_or(Ok(Event::Inspected), Err);
     }
     let chosen = chosen?;
     let mut outlook: Option<Outlook> = None;

@@ -1,9 +1,8 @@
 //! What lies on a medium and which of its volumes are read: decided by their first members alone,
 //! which nobody signed, and told to the person who put the medium in.
 
-use cloister_bundle::BundleError;
 use cloister_domain::{ByteCount, GenerationId, ImportId};
-use cloister_quarantine::{Opening, Place, QuarantineError, Source};
+use cloister_quarantine::{Opening, Place, Source};
 use cloister_sealed::Identity;
 use cloister_wire::{
     Problem,
@@ -18,22 +17,22 @@ use crate::{
 
 /// Volumes of trust metadata that one medium may bring. Each is held in memory whole (at most 4 MiB),
 /// and one says everything, so a crowded stick asks for no more memory than that.
-const TRUST_VOLUMES_MAX: usize = 4;
+pub(crate) const TRUST_VOLUMES_MAX: usize = 4;
 
 /// A volume whose first member was read.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
-    name: Option<ForeignName>,
+    pub(crate) name: Option<ForeignName>,
     bytes: Option<ByteCount>,
     pub(crate) opened: Result<(Source<Reader<'a>>, Place), IntakeError>,
 }
 
 /// A volume that brings trust metadata and no part of a release.
 #[derive(Debug)]
-struct Alone {
-    name: Option<ForeignName>,
+pub(crate) struct Alone {
+    pub(crate) name: Option<ForeignName>,
     bytes: Option<ByteCount>,
-    meta: Vec<u8>,
+    pub(crate) meta: Vec<u8>,
 }
 
 impl Found<'_> {
@@ -69,7 +68,7 @@ impl<'a> Survey<'a> {
             let (name, bytes) = (volume.name.clone(), volume.bytes);
             let opened = match begun(volume, identities) {
                 Ok((_, Opening::Trust(_))) if survey.alone.len() >= TRUST_VOLUMES_MAX => {
-                    Err(QuarantineError::from(BundleError::Head).into())
+                    Err(IntakeError::ManyTrust { max: TRUST_VOLUMES_MAX })
                 }
                 Ok((_read_to_its_end, Opening::Trust(meta))) => {
                     survey.alone.push(Alone { name, bytes, meta });
@@ -89,8 +88,18 @@ impl<'a> Survey<'a> {
     }
 
     /// The trust metadata that came by itself, each volume's.
-    pub(crate) fn take_trust(&mut self) -> Vec<Vec<u8>> {
-        self.alone.iter_mut().map(|alone| std::mem::take(&mut alone.meta)).collect()
+    pub(crate) fn take_trust(&mut self) -> Vec<Alone> {
+        std::mem::take(&mut self.alone)
+    }
+
+    /// Whether one volume, and nothing beside it, claims to be one.
+    pub(crate) const fn is_single(&self) -> bool {
+        self.found.len().saturating_add(self.alone.len()) == 1
+    }
+
+    /// How many volumes say that they belong to `release`.
+    pub(crate) fn count(&self, release: GenerationId) -> usize {
+        self.found.iter().filter(|found| found.claims() == Some(release)).count()
     }
 
     /// The releases that volumes say they belong to, each once.

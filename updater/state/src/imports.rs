@@ -194,12 +194,18 @@ impl State {
         Ok(found.into_iter().next())
     }
 
-    /// The newest `count` imports, newest first.
+    /// The newest `count` imports and each that is not over, newest first: refused ones push out nothing
+    /// that waits for somebody.
     ///
     /// # Errors
     /// [`StateError::Row`], [`StateError::Database`].
     pub fn imports(&self, count: u32) -> Result<Vec<Import>, StateError> {
-        self.imports_where("ORDER BY import DESC LIMIT ?1", params![count])
+        self.imports_where(
+            "WHERE state NOT IN ('refused', 'activated')
+               OR import IN (SELECT import FROM imports ORDER BY import DESC LIMIT ?1)
+             ORDER BY import DESC",
+            params![count],
+        )
     }
 
     /// The imports in `state`, oldest first.

@@ -137,6 +137,24 @@ fn an_import_is_read_back_as_it_was_stored() {
 }
 
 #[test]
+fn refused_imports_push_out_none_that_waits() {
+    let place = tempfile::tempdir().unwrap();
+    let mut state = open(place.path());
+    let waiting = import_in(&mut state, ImportState::Receiving, &summary("m", 7));
+    let over = import_in(&mut state, ImportState::Activated, &summary("m", 6));
+    let refused = [(); 4].map(|()| {
+        let refused = ImportId(state.next(Series::Import).unwrap());
+        state.receive_refused(refused, None, &problem(), RecordIndex(9)).unwrap();
+        refused
+    });
+    let listed = |count| -> Vec<ImportId> {
+        state.imports(count).unwrap().iter().map(|import| import.import).collect()
+    };
+    assert_eq!(listed(2), [refused[3], refused[2], waiting]);
+    assert_eq!(listed(5), [refused[3], refused[2], refused[1], refused[0], over, waiting]);
+}
+
+#[test]
 fn a_passed_evaluation_raises_the_counter_and_a_refused_one_does_not() {
     let place = tempfile::tempdir().unwrap();
     let mut state = open(place.path());

@@ -111,6 +111,17 @@ pub(crate) enum ActError {
         "import {import} is being received or taken to the shelf; try again when that has ended"
     )]
     Receiving { import: ImportId },
+    /// An import that is not waiting for volumes is not given up.
+    #[error(
+        "import {import} is {state}; only one that waits for volumes is discarded, and what awaits \
+         approval is rejected (`cloister approve {import} --reject`)"
+    )]
+    NotWaiting { import: ImportId, state: ImportState },
+    /// The word of the record of an import that was given up.
+    #[error(
+        "an operator discarded it while it waited for volumes; import the release again to have it"
+    )]
+    Discarded,
     /// A message came out of order.
     #[error("a message of an import came out of order")]
     Order,
@@ -197,6 +208,8 @@ impl Coded for ActError {
             Self::Receiving { .. } | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
+            | Self::NotWaiting { .. }
+            | Self::Discarded
             | Self::Order
             | Self::OtherRelease
             | Self::TooLarge { .. }
@@ -226,6 +239,8 @@ impl Coded for ActError {
             Self::NotFirst => "trust.not-first",
             Self::AlreadyHeld { .. } => "bundle.already-held",
             Self::Receiving { .. } => "import.receiving",
+            Self::NotWaiting { .. } => "import.not-waiting",
+            Self::Discarded => "import.discarded",
             Self::Order => "import.order",
             Self::OtherRelease => "bundle.head.other",
             Self::TooLarge { .. } => "import.too-large",

@@ -5,7 +5,7 @@ use cloister_bundle::{
     Manifest,
     handover::{Request, Seen},
 };
-use cloister_domain::{GenerationId, RecordIndex};
+use cloister_domain::{GenerationId, ImportId, RecordIndex};
 use cloister_verify::VerifyError;
 use cloister_wire::{
     intake::{Parked, Summary},
@@ -64,6 +64,18 @@ pub(crate) fn refuse_overtaken(
         return Some(Err(ActError::Receiving { import }));
     };
     Some(quarantine.refuse(generation, &error.problem()))
+}
+
+/// Gives up an import that waits for volumes, by an operator's word.
+pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let _act = core.act();
+    let held = core.state().import(import)?;
+    let (ImportState::Receiving, Some(generation)) = (held.state, held.generation) else {
+        return Err(ActError::NotWaiting { import, state: held.state });
+    };
+    // Not under a connection that receives it.
+    let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;
+    quarantine.refuse(generation, &ActError::Discarded.problem()).map(drop)
 }
 
 /// Ends the imports that wait for volumes of a release that was taken back since, each with its own record.

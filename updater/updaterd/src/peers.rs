@@ -17,8 +17,8 @@ use cloister_wire::{
 
 use crate::{error::ActError, exam::Retrieval};
 
-/// An append is one fsync of a small file.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
+/// An append is one fsync of a small file; the slowest of disks is through with it long before.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(15);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest models are mapped and checked within minutes.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(900);
@@ -32,11 +32,12 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Recordd {
     socket: PathBuf,
+    timeout: Duration,
 }
 
 impl Recordd {
     pub(crate) fn new(paths: &Paths) -> Self {
-        Self { socket: paths.socket(Role::Recordd) }
+        Self { socket: paths.socket(Role::Recordd), timeout: RECORD_TIMEOUT }
     }
 
     /// Appends an entry; durable when it returns. The same act again yields the first entry.
@@ -69,9 +70,11 @@ impl Recordd {
 
     fn appended(&self, request: &record::Request) -> Result<RecordIndex, ActError> {
         // Acts are idempotent, so a connection that broke after the entry was durable, such as by a
-        // restart of recordd, is repaired by asking once more.
+        // restart of recordd, is repaired by asking once more. One that does not answer would not then.
         let answer = match self.ask(request) {
-            Err(ActError::Recordd(_)) => self.ask(request)?,
+            Err(ActError::Recordd(error)) if !matches!(error, FrameError::TimedOut) => {
+                self.ask(request)?
+            }
             other => other?,
         };
         match answer {
@@ -82,7 +85,7 @@ impl Recordd {
 
     fn ask(&self, request: &record::Request) -> Result<record::Answer, ActError> {
         let connection = Connection::connect(&self.socket).map_err(ActError::Recordd)?;
-        connection.set_timeout(Some(RECORD_TIMEOUT));
+        connection.set_timeout(Some(self.timeout));
         let reply: Reply<record::Answer> = connection.ask(request).map_err(ActError::Recordd)?;
         reply.map_err(ActError::Told)
     }
@@ -271,5 +274,26 @@ impl Corpusd {
         connection.set_timeout(Some(timeout));
         let reply: Reply<corpus::Answer> = connection.ask(request).map_err(failed)?;
         reply.map_err(ActError::Told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_does_not_answer_is_waited_for_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("recordd.sock");
+        let silent = UnixListener::bind(&socket).expect("a socket");
+        let recordd = Recordd { socket, timeout: Duration::from_millis(20) };
+        let request = record::Request::Read { from: RecordIndex(0), count: 1 };
+        let error = recordd.appended(&request).expect_err("nobody answers");
+        assert!(matches!(error, ActError::Recordd(FrameError::TimedOut)), "{error:?}");
+        silent.set_nonblocking(true).expect("set");
+        assert!(silent.accept().is_ok(), "asked");
+        assert!(silent.accept().is_err(), "and not again");
     }
 }

@@ -96,6 +96,10 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
         supply::Request::Review { import } => {
             Ok(Answer::Import(Box::new(status::import(core, *import)?)))
         }
+        supply::Request::Discard { import } => {
+            parked::discard(core, *import)?;
+            Ok(Answer::Import(Box::new(status::import(core, *import)?)))
+        }
         supply::Request::Approve { envelope } => {
             let import = approve::approve(core, envelope)?;
             Ok(Answer::Import(Box::new(status::import(core, import)?)))

@@ -8,13 +8,20 @@ use cloister_wire::supply::{Generation, Import, Status, Trust};
 
 use crate::{core::Core, error::ActError};
 
-/// The most imports that a status lists.
+/// The imports that a status lists beside those that are not over.
 const IMPORTS_MAX: u32 = 50;
 
 /// The state of everything.
 pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     let imports = core.state().imports(IMPORTS_MAX)?;
-    let imports = imports.into_iter().map(|held| shown(core, held)).collect::<Result<_, _>>()?;
+    let imports = imports
+        .into_iter()
+        .map(|mut held| {
+            // Fifty releases of thousands of files would not fit one answer.
+            held.summary.iter_mut().for_each(|summary| summary.files.clear());
+            shown(core, held)
+        })
+        .collect::<Result<_, _>>()?;
     Ok(Status {
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
         trust: core.enrolled().map(|trust| {

@@ -119,7 +119,14 @@ fn a_volume_of_another_release_is_named_and_left_alone() {
 fn what_is_no_volume_is_recorded_and_the_others_are_read() {
     let release = Release::of("some words ");
     let folder = tempfile::tempdir().unwrap();
-    let files = [("a.clb", b"no volume at all".to_vec()), ("b.clb", release.volume())];
+    let foreign = || b"no volume at all".to_vec();
+    let files = [
+        ("a.clb", foreign()),
+        ("b.clb", release.volume()),
+        ("c.clb", foreign()),
+        ("d.clb", Vec::new()),
+        ("e.clb", release.volume()[..700].to_vec()),
+    ];
     let stick = stick(&folder, "stick", &files);
     let updaterd = Updaterd::new(&release);
     with_daemons(folder.path(), &updaterd, |config| {
@@ -127,10 +134,11 @@ fn what_is_no_volume_is_recorded_and_the_others_are_read() {
         assert!(matches!(medium(&events).volumes[0].fate, Fate::Refused(_)));
         assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
     });
-    let code = "bundle.container.foreign".to_owned();
+    let abort = |code: &str| Told::Abort { code: code.to_owned(), resumable: false };
     let told = updaterd.told();
-    assert_eq!(told[0], Told::Abort { code, resumable: false });
-    assert!(matches!(told[1], Told::Complete(_)));
+    // One record for all that are refused alike.
+    assert_eq!(told[..2], [abort("bundle.container.foreign"), abort("bundle.container.truncated")]);
+    assert!(matches!(told[2..], [Told::Complete(_)]), "{told:?}");
 }
 
 #[test]

@@ -4,9 +4,13 @@ use cloister_bundle::handover::{self, Blob, Missing};
 use cloister_config::Role;
 use cloister_daemon::Connection;
 use cloister_domain::{ByteCount, Class, Digest, ImportId};
-use cloister_wire::{Problem, intake::Parked, supply::ImportState};
+use cloister_wire::{
+    Problem,
+    intake::Parked,
+    supply::{Answer, ImportState, Request},
+};
 
-use crate::support::{World, bundle::Bundle};
+use crate::support::{World, bundle::Bundle, wait_until};
 
 fn connect(world: &World) -> Connection {
     Connection::connect(&world.config.paths.socket(Role::Updaterd)).unwrap()
@@ -53,6 +57,10 @@ fn an_import_of_which_volumes_are_missing_waits_and_says_so() {
     let shown = world.review(ImportId(1));
     assert_eq!(shown.state, ImportState::Receiving);
     assert_eq!(shown.problem.unwrap().code, "intake.volume.more");
+    // Fifty lists of thousands of files would not fit an answer; the review has them.
+    let Ok(Answer::Status(status)) = world.ask(&Request::Status) else { panic!("no status") };
+    let listed = status.imports[0].summary.as_ref().unwrap();
+    assert!(listed.files.is_empty() && !shown.summary.unwrap().files.is_empty());
     let records = world.records();
     let parted = records.iter().filter(|(_, facts)| facts["missing_chunks"] == 1);
     assert_eq!(parted.count(), 1);
@@ -94,6 +102,29 @@ fn a_release_that_is_taken_back_while_it_waits_ends() {
     assert_eq!(shown.problem.unwrap().code, "bundle.revoked");
     assert!(!world.config.paths.quarantine().join("1").exists());
     assert_eq!(world.count("import-refused", "code", "bundle.revoked"), 1);
+}
+
+#[test]
+fn one_that_waits_is_given_up_by_word_but_not_under_whoever_receives_it() {
+    let world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));
+    let discard = |import| world.ask(&Request::Discard { import: ImportId(import) });
+    assert_eq!(discard(1).unwrap_err().code, "import.unknown");
+    let receiving = world.begin(&one, 1).unwrap();
+    assert_eq!(discard(1).unwrap_err().code, "import.receiving");
+    assert!(world.config.paths.quarantine().join("1").exists());
+    drop(receiving);
+    park(&world, &two, 2);
+    // The connection that ended lets go within a moment.
+    wait_until(|| discard(1).is_ok()).unwrap();
+    assert_eq!(world.review(ImportId(1)).state, ImportState::Refused);
+    assert!(!world.config.paths.quarantine().join("1").exists());
+    assert_eq!(world.count("import-refused", "code", "import.discarded"), 1);
+    assert_eq!(parked(&world).len(), 1, "the other waits on");
+    assert_eq!(discard(1).unwrap_err().code, "import.not-waiting");
+    let whole = world.import(&two, 3).unwrap();
+    world.until(whole, ImportState::AwaitingApproval);
+    assert_eq!(discard(whole.0).unwrap_err().code, "import.not-waiting", "an approver rejects it");
 }
 
 #[test]
