@@ -44,6 +44,8 @@ pub struct Wish {
     pub volumes: u32,
     /// Whether it holds a language model, and not documents only.
     pub model: bool,
+    /// Bytes of text beside all that, to make it larger.
+    pub ballast: usize,
 }
 
 /// A sample on disk.
@@ -184,6 +186,9 @@ fn lay_out(tree: &Path, wish: &Wish) -> Result<()> {
     // Each larger than everything before them, or after: volumes of that size hold one part each, and
     // there is one volume before and one after.
     let bytes = if wish.model { 64 << 10 } else { 8 << 10 };
+    if wish.ballast > 0 {
+        put("provenance/ballast.txt", dice.text(wish.ballast).as_bytes())?;
+    }
     for part in 2..wish.volumes {
         put(&format!("provenance/part-{part:04}.txt"), dice.text(bytes * 3 / 2).as_bytes())?;
     }
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_a_function_of_its_seed() {
-        let wish = Wish { seed: 7, volumes: 1, model: true };
+        let wish = Wish { seed: 7, volumes: 1, model: true, ballast: 0 };
         let first = bytes_of(&wish);
         assert_eq!(first.len(), 2);
         assert_eq!(first, bytes_of(&wish));
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn a_sample_is_spread_over_as_many_volumes_as_asked() {
         for (volumes, model) in [(1, true), (2, true), (3, false), (7, false), (20, false)] {
-            let made = bytes_of(&Wish { seed: 1, volumes, model });
+            let made = bytes_of(&Wish { seed: 1, volumes, model, ballast: 0 });
             assert_eq!(made.len(), volumes as usize + 1);
         }
     }

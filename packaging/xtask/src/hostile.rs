@@ -74,7 +74,8 @@ pub(crate) struct Case {
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn volume(wish: &Wish, out: &mut dyn Write) -> Result<()> {
-    let of = sample::Wish { seed: wish.seed, volumes: wish.volumes, model: !wish.documents };
+    let of =
+        sample::Wish { seed: wish.seed, volumes: wish.volumes, model: !wish.documents, ballast: 0 };
     let sample = sample::write(&wish.out, &of)?;
     for volume in &sample.volumes {
         writeln!(out, "volume  {}", volume.display())?;
@@ -94,7 +95,7 @@ pub(crate) fn judge(case: &Case, out: &mut dyn Write) -> Result<()> {
     let root = match &case.root {
         Some(root) => read_file(root).with_context(|| format!("no {}", root.display()))?,
         None => {
-            let wish = sample::Wish { seed: 1, volumes: 1, model: false };
+            let wish = sample::Wish { seed: 1, volumes: 1, model: false, ballast: 0 };
             read_file(&sample::write(&scratch.path().join("sample"), &wish)?.root)?
         }
     };

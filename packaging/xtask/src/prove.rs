@@ -47,7 +47,12 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 16] = [
+const PROOFS: [Proof; 17] = [
+    Proof {
+        name: "bits",
+        shows: "no bit of a volume of 400 KiB may be flipped: each such volume is refused",
+        run: damage::bits,
+    },
     Proof {
         name: "drill-1",
         shows: "one publisher's token is lost: a new key, the old one signs nothing more",

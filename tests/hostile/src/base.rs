@@ -48,10 +48,15 @@ pub struct Base {
 }
 
 impl Base {
-    /// Makes the volume.
+    /// Makes a small volume.
     pub fn new() -> Result<Self> {
+        Self::with_ballast(0)
+    }
+
+    /// Makes a volume with so many bytes of text more, of which a quarter packs away.
+    pub fn with_ballast(ballast: usize) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let wish = Wish { seed: SEED, volumes: 1, model: false };
+        let wish = Wish { seed: SEED, volumes: 1, model: false, ballast };
         let sample = sample::write(folder.path(), &wish)?;
         let bytes = read_file(sample.volumes.first().context("no volume")?)?;
         let root = read_file(&sample.root)?;

@@ -1,7 +1,8 @@
 //! `cloister-hostile`: damaged volumes by the thousand.
 //!
 //! `cloister-hostile write DIR` writes every named case as a file, for `./x hostile`.
-//! `cloister-hostile mutants SEED FROM COUNT` offers mutants and prints how they were refused.
+//! `cloister-hostile mutants SEED FROM COUNT` offers mutants and prints how they were refused;
+//! `cloister-hostile bits SEED FROM COUNT` offers a larger volume with one bit flipped at a time.
 
 use std::{fs, io::Write, path::Path, process::ExitCode};
 
@@ -29,7 +30,11 @@ fn run() -> Result<()> {
             let counts = mutants::run(seed.parse()?, from.parse()?, count.parse()?)?;
             Ok(writeln!(out, "{}", serde_json::to_string(&counts)?)?)
         }
-        _ => bail!("usage: cloister-hostile write DIR | mutants SEED FROM COUNT"),
+        ["bits", seed, from, count] => {
+            let counts = mutants::bits(seed.parse()?, from.parse()?, count.parse()?)?;
+            Ok(writeln!(out, "{}", serde_json::to_string(&counts)?)?)
+        }
+        _ => bail!("usage: cloister-hostile write DIR | mutants|bits SEED FROM COUNT"),
     }
 }
 

@@ -57,6 +57,31 @@ pub fn run(seed: u64, from: u64, count: u64) -> Result<BTreeMap<String, u64>> {
     Ok(counts)
 }
 
+/// Text in the volume of [`bits`].
+const BALLAST_BYTES: usize = 512 << 10;
+
+/// Offers a volume of some 400 KiB `count` times, each time with one bit flipped that follows from `seed` and
+/// the number; how often each code refused one.
+pub fn bits(seed: u64, from: u64, count: u64) -> Result<BTreeMap<String, u64>> {
+    let base = Base::with_ballast(BALLAST_BYTES)?;
+    let mut enclave = Enclave::new(&base.root)?;
+    enclave.learn(&base.bytes);
+    ensure!(enclave.offer(&base.bytes).is_ok(), "the valid volume is accepted");
+    let mut damaged = base.bytes;
+    let mut counts = BTreeMap::new();
+    for number in from..from + count {
+        let mut dice = Dice::new(seed ^ number.rotate_left(32));
+        let (at, bit) = (dice.below(damaged.len()), dice.below(8));
+        damaged[at] ^= 1 << bit;
+        match enclave.offer(&damaged) {
+            Err(refusal) => *counts.entry(refusal.code.to_owned()).or_default() += 1,
+            Ok(_) => bail!("bit {bit} of byte {at} may be flipped"),
+        }
+        damaged[at] ^= 1 << bit;
+    }
+    Ok(counts)
+}
+
 /// One damaged volume.
 #[derive(Debug)]
 pub struct Mutant {

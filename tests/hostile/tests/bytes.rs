@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use cloister_domain::Digest;
-use cloister_hostile::{Base, Enclave, base::pack};
+use cloister_hostile::{Base, Enclave, base::pack, mutants};
 use cloister_verify::enrol;
 
 fn learned() -> (Base, Enclave) {
@@ -41,6 +41,14 @@ fn a_volume_with_any_byte_changed_is_refused() {
         assert!(enclave.offer(&damaged).is_err(), "bit {} of byte {at}", at % 8);
         damaged[at] ^= 1 << (at % 8);
     }
+}
+
+#[test]
+fn a_larger_volume_with_a_bit_flipped_anywhere_is_refused() {
+    let counts = mutants::bits(1, 0, 500).unwrap();
+    let refused: u64 = counts.values().sum();
+    assert_eq!(refused, 500);
+    assert!(counts.get("bundle.digest") > Some(&400), "most of it is chunks: {counts:?}");
 }
 
 #[test]

@@ -8,25 +8,32 @@ use cloister_stage::programs;
 
 use super::{Progress, said};
 
-/// Mutants in a round of [`hostile`].
+/// Volumes in a round of [`hostile`] and [`bits`].
 const VOLUMES: u64 = 1_000;
 /// Mutants of each target in a round of [`fuzz`].
 const INPUTS: u64 = 10_000;
 
 /// Offers mutants of volume, metadata, manifest, table and chunks, a thousand a round.
 pub(super) fn hostile(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    offer("mutants", progress, out)
+}
+
+/// Offers a volume of some 400 KiB with one bit flipped, a thousand times a round.
+pub(super) fn bits(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    offer("bits", progress, out)
+}
+
+fn offer(what: &str, progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     let program = programs()?.join("cloister-hostile");
     while progress.done < progress.rounds {
         let from = progress.done * VOLUMES;
         let mut command = Command::new(&program);
-        command
-            .arg("mutants")
-            .args([progress.seed, from, VOLUMES].map(|number| number.to_string()));
-        let counts = said(&mut command).context("a mutant is accepted, or does not end well")?;
+        command.arg(what).args([progress.seed, from, VOLUMES].map(|number| number.to_string()));
+        let counts = said(&mut command).context("a volume is accepted, or does not end well")?;
         let counts: BTreeMap<String, u64> = serde_json::from_str(&counts)?;
         progress.held_often(&counts)?;
         if progress.done.is_multiple_of(100) {
-            writeln!(out, "{} mutants", progress.done * VOLUMES)?;
+            writeln!(out, "{} volumes", progress.done * VOLUMES)?;
         }
     }
     Ok(())

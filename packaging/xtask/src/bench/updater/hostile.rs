@@ -19,7 +19,7 @@ use tar::{EntryType, Header};
 use super::super::{Figure, RUNS, tell};
 
 pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>> {
-    let wish = sample::Wish { seed: 1, volumes: 1, model: true };
+    let wish = sample::Wish { seed: 1, volumes: 1, model: true, ballast: 0 };
     let sample = sample::write(&scratch.join("sample"), &wish)?;
     let [volume] = sample.volumes.as_slice() else { unreachable!("one volume") };
     let archives = archives(&scratch.join("archives"), volume)?;
