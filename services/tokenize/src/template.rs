@@ -381,6 +381,8 @@ fn trimmed(content: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Add as _;
+
     use super::*;
 
     const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + \
@@ -443,6 +445,23 @@ mod tests {
     }
 
     #[test]
+    fn names_of_controls_are_found_among_what_only_begins_so() {
+        let text =
+            format!("{CHATML}{{% if add_generation_prompt %}}<|<|a<|b|><|c d|>|><||>{{% endif %}}");
+        let template = Template::from_jinja(&text, Names::default()).expect("a known shape");
+        let written = flat(&template, &[(Speaker::User, "x")], true);
+        assert!(written.ends_with("assistant\n<|<|a{<|b|>}<|c d|>|><||>"), "{written}");
+    }
+
+    #[test]
+    fn a_mistake_is_found_on_its_line() {
+        for (text, line) in [("{# a\n\n #}\nb\n{{ 'c\n' }} {{ 1 + }}", 6), ("a{b\n{ {%\n%}", 2)] {
+            let refused = Template::from_jinja(text, Names::default()).err();
+            assert_eq!(refused, Some(TemplateError::Syntax { line }), "{text:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_followed_is_refused_by_name() {
         let refused = |text: &str| {
             Template::from_jinja(text, Names::default()).expect_err("refused").to_string()
@@ -464,6 +483,14 @@ mod tests {
             (&format!("{{{{ {}1 }}}}", "not ".repeat(9999)), "nesting"),
             (&format!("{{{{ {}1 }}}}", "-".repeat(9999)), "nesting"),
             (&"{% if x %}".repeat(999), "nesting"),
+            (&format!("{{{{ 1{} }}}}", "+1".repeat(9999)), "chain"),
+            (&format!("{{{{ 'a'{} }}}}", "|trim".repeat(9999)), "chain"),
+            (&format!("{{% set x = 'a' %}}{}", "{% set x = x ~ x %}".repeat(40)), "too long"),
+            (
+                &format!("{{% set x = '{}' %}}{}", "y".repeat(9999), "{{ x }}".repeat(99)),
+                "too long",
+            ),
+            (&"{% for m in messages %}".repeat(40).add(&"{% endfor %}".repeat(40)), "too long"),
             (&" ".repeat(70_000), "70000 bytes"),
         ] {
             let error = refused(text);

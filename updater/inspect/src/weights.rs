@@ -21,6 +21,8 @@ use crate::{
 /// Bytes of weights that are in memory at a time: few, since a source may do something else between
 /// two readings.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Most chat templates of a GGUF file; known ones have three (answers, tools, quoting documents).
+const TEMPLATES_MAX: usize = 8;
 
 /// Judges a GGUF file; how many tensors it has.
 pub(crate) fn gguf(source: &mut dyn Source) -> Result<u64, Refusal> {
@@ -75,6 +77,7 @@ fn shown(text: &str, format: Weights) -> Result<(), Refusal> {
 /// there. Tokens, which stand in arrays, may be any text.
 fn said(metadata: &Metadata) -> Result<(), Refusal> {
     const TEMPLATE: &str = "tokenizer.chat_template";
+    let mut templates = 0usize;
     for key in metadata.keys() {
         match metadata.get(key) {
             Some(Value::Text(text)) => {
@@ -83,7 +86,9 @@ fn said(metadata: &Metadata) -> Result<(), Refusal> {
                     continue;
                 }
                 let known = key.strip_prefix(TEMPLATE);
-                if known.is_none_or(|name| !name.is_empty() && !name.starts_with('.')) {
+                templates = templates.saturating_add(1);
+                let strange = known.is_none_or(|name| !name.is_empty() && !name.starts_with('.'));
+                if strange || templates > TEMPLATES_MAX {
                     return Err(Refusal::Jinja);
                 }
                 let template = Template::from_jinja(text, Names::default());

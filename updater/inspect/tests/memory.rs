@@ -93,12 +93,27 @@ fn tokenizer(tokens: usize, merges: usize, change: impl FnOnce(&mut Value)) -> S
     file.to_string()
 }
 
+/// A text of a GGUF file.
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// The beginning of a GGUF file with so many keys.
+fn front(keys: u64) -> Vec<u8> {
+    [b"GGUF\x03\0\0\0".as_slice(), &0u64.to_le_bytes(), &keys.to_le_bytes()].concat()
+}
+
+/// A GGUF file with so many chat templates.
+fn programs(count: usize, program: &str) -> Vec<u8> {
+    let key = |number: usize| format!("tokenizer.chat_template.{number}");
+    let one = |number| [text(&key(number)), 8u32.to_le_bytes().to_vec(), text(program)].concat();
+    [front(count as u64), (0..count).flat_map(one).collect()].concat()
+}
+
 /// A GGUF file with one array of texts.
 fn gguf(texts: impl Iterator<Item = String>) -> Vec<u8> {
     let texts: Vec<String> = texts.collect();
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
-    let mut bytes =
-        [b"GGUF\x03\0\0\0".as_slice(), &0u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    let mut bytes = front(1);
     bytes.extend(text("x"));
     bytes.extend(9u32.to_le_bytes());
     bytes.extend(8u32.to_le_bytes());
@@ -183,6 +198,24 @@ fn weights(written: &mut Written<'_>) {
     written.add("metadata", "a.safetensors", expected, &safetensors(&metadata));
 }
 
+/// Chat templates, which are followed: small programs that would write, nest or go on for ever.
+fn templates(written: &mut Written<'_>) {
+    const TURNS: &str = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}\
+        {% if add_generation_prompt %}<|assistant|>{% endif %}";
+    let program = "inspect.template.program";
+    let mut add = |file, expected, count, text: &str| {
+        written.add(file, "a.gguf", expected, &programs(count, &[text, TURNS].concat()));
+    };
+    let long = format!("{{% set x = '{}' %}}", "y".repeat(30_000));
+    let comments = "{# #}\n".repeat(10_000);
+    add("eight", "gguf", 8, &comments);
+    add("nine", program, 9, "");
+    add("written", program, 1, &[long.as_str(), &"{{ x }}".repeat(4000)].concat());
+    add("doubled", program, 1, &["{% set x = 'a' %}", &"{% set x = x ~ x %}".repeat(40)].concat());
+    add("chain", program, 1, &format!("{{% set x = 1{} %}}", "+1".repeat(28_000)));
+    add("filters", program, 1, &format!("{{% set x = 'a'{} %}}", "|trim".repeat(9000)));
+}
+
 #[test]
 fn no_artefact_takes_more_than_an_inspector_has() {
     if let Ok(wish) = std::env::var(ONE) {
@@ -195,6 +228,7 @@ fn no_artefact_takes_more_than_an_inspector_has() {
     tokenizers(&mut written);
     documents(&mut written);
     weights(&mut written);
+    templates(&mut written);
     for Case(path, name, expected) in written.cases {
         let (code, peak) = judged_apart(&path, name);
         let case = path.display();

@@ -226,10 +226,10 @@ fn cut(text: &str, names: Names<'_>, parts: &mut Vec<Part>) {
         let given = [names.bos, names.eos].into_iter().flatten().find(|n| tail.starts_with(*n));
         let length = given.map(str::len).or_else(|| {
             let name = tail.strip_prefix("<|")?;
-            let end = name.find("|>")?;
+            // No further than the name goes: a text may be all beginnings.
             let good = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-            let named = end > 0 && name.split_at(end).0.chars().all(good);
-            named.then_some(end + 4)
+            let end = name.find(|c| !good(c))?;
+            (end > 0 && name.split_at(end).1.starts_with("|>")).then_some(end + 4)
         });
         let Some(length) = length else {
             from = at + 1;

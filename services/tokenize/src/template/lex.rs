@@ -46,8 +46,9 @@ pub(super) fn segments(program: &str) -> Result<Vec<Segment>, TemplateError> {
     let mut rest = program;
     let mut strip_next = false;
     let mut trim_newline = false;
+    let mut line = 1;
     loop {
-        let tag = TAGS.iter().filter_map(|tag| Some((rest.find(tag.0)?, tag))).min_by_key(|t| t.0);
+        let tag = first_tag(rest);
         let (before, tail) = rest.split_at(tag.map_or(rest.len(), |(at, _tag)| at));
         let mut text = before;
         if strip_next {
@@ -59,7 +60,7 @@ pub(super) fn segments(program: &str) -> Result<Vec<Segment>, TemplateError> {
             segments.push(Segment::Text(text.to_owned()));
             return Ok(segments);
         };
-        let line = line_of(program, program.len() - tail.len());
+        line += lines(before);
         let inside = tail.split_at(open.len()).1;
         let (body, after) = body(inside, close).ok_or(TemplateError::Syntax { line })?;
         let strip_before = body.starts_with('-');
@@ -81,12 +82,22 @@ pub(super) fn segments(program: &str) -> Result<Vec<Segment>, TemplateError> {
             "{%" => segments.push(Segment::Statement(words(body, line)?, line)),
             _comment => {}
         }
+        line += lines(tail.split_at(tail.len() - after.len()).0);
         rest = after;
     }
 }
 
-fn line_of(program: &str, at: usize) -> usize {
-    1 + program.bytes().take(at).filter(|byte| *byte == b'\n').count()
+/// Where the first tag begins, and which kind it is; one look at each character, however many tags follow.
+fn first_tag(text: &str) -> Option<(usize, &'static (&'static str, &'static str))> {
+    text.match_indices('{').find_map(|(at, _brace)| {
+        let tail = text.split_at(at).1;
+        Some((at, TAGS.iter().find(|(open, _close)| tail.starts_with(open))?))
+    })
+}
+
+/// How many lines end in `text`.
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
 /// `lstrip_blocks`: a tag that begins its line takes the blanks before it along.

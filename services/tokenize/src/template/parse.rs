@@ -7,6 +7,9 @@ use super::{
 
 /// Deeper nesting is refused, so that hostile programs cannot use up the stack.
 const DEPTH_MAX: usize = 48;
+/// More operators, members, filters and tests than any known tag has: a chain of them is a tree as deep
+/// as it is long.
+const CHAIN_MAX: usize = 512;
 
 /// A statement.
 #[derive(Debug)]
@@ -154,6 +157,8 @@ struct Words {
     rest: std::collections::VecDeque<Word>,
     line: usize,
     depth: usize,
+    /// Operators, members, filters and tests so far.
+    chained: usize,
     keyword: String,
 }
 
@@ -168,7 +173,16 @@ const LEVELS: [&[&str]; 5] = [
 
 impl Words {
     fn new(words: Vec<Word>, line: usize) -> Self {
-        Self { rest: words.into(), line, depth: 0, keyword: String::new() }
+        Self { rest: words.into(), line, depth: 0, chained: 0, keyword: String::new() }
+    }
+
+    /// One more link of a chain.
+    fn chain(&mut self) -> Result<(), TemplateError> {
+        self.chained += 1;
+        if self.chained > CHAIN_MAX {
+            return Err(TemplateError::unsupported("a chain", "of more than 512 operators"));
+        }
+        Ok(())
     }
 
     fn wrong(&self) -> TemplateError {
@@ -254,6 +268,7 @@ impl Words {
                 return Ok(left);
             };
             self.rest.pop_front();
+            self.chain()?;
             if negated {
                 self.expect_name("in")?;
             }
@@ -298,6 +313,7 @@ impl Words {
             } else {
                 return Ok(value);
             };
+            self.chain()?;
         }
     }
 
