@@ -195,46 +195,69 @@ impl Visitor<'_> for Key {
 /// A key that a person reads so, or a program that normalises it (NFKC), names one too.
 pub(crate) fn names_template(key: &str) -> bool {
     // A vocabulary has half a million keys, of which hardly one has such a word in it.
-    let has = |word: &str| {
+    let has = |word: &[u8]| {
+        let first =
+            |window: &[u8]| window.first().map(u8::to_ascii_lowercase) == word.first().copied();
         let mut windows = key.as_bytes().windows(word.len());
-        windows.any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+        windows.any(|window| first(window) && window.eq_ignore_ascii_case(word))
     };
-    if has("jinja") {
-        return true;
-    }
-    let plain = has("template") && {
-        let letters = key.chars().filter(char::is_ascii_alphanumeric);
-        let letters: String = letters.map(|c| c.to_ascii_lowercase()).collect();
-        TEMPLATES.iter().any(|name| letters.contains(name))
-    };
-    plain || (!key.is_ascii() && looks_like_template(key))
+    let ascii = || key.chars().filter(char::is_ascii);
+    has(b"jinja")
+        || (has(b"template") && show(ascii(), &TEMPLATES))
+        || (!key.is_ascii() && show(key.chars(), &NAMES))
 }
 
 /// What a key is without marks and in small letters that names a template.
-const TEMPLATES: [&str; 2] = ["chattemplate", "prompttemplate"];
+const TEMPLATES: [&[u8]; 2] = [b"chattemplate", b"prompttemplate"];
+/// The same, and the language.
+const NAMES: [&[u8]; 3] = [b"chattemplate", b"prompttemplate", b"jinja"];
 
-/// Whether `key` shows as one that names a template: other letters may stand for up to half of its own
-/// (`с` of Cyrillic, `é`), and what is not seen may stand between them.
-fn looks_like_template(key: &str) -> bool {
-    let letters: Vec<Shown> = key.chars().filter_map(shown).collect();
-    TEMPLATES.iter().chain(&["jinja"]).any(|name| {
-        letters.windows(name.len()).any(|window| {
-            let own =
-                |(shown, letter): &(&Shown, char)| matches!(shown, Shown::As(c) if c == letter);
-            let other = |shown: &Shown| matches!(shown, Shown::Other);
-            let pairs = || window.iter().zip(name.chars());
-            let same = pairs().filter(own).count();
-            let fits = pairs().all(|pair| own(&pair) || other(pair.0));
-            fits && same.saturating_mul(2) >= name.len()
-        })
+/// Whether the letters among `key` show as one of `names`: other letters may stand for up to half of its
+/// own (`с` of Cyrillic, `é`), and what is not seen may stand between them.
+fn show(key: impl Iterator<Item = char>, names: &[&[u8]]) -> bool {
+    let mut last = Last::default();
+    key.filter_map(shown).any(|letter| {
+        last.push(letter);
+        names.iter().any(|name| last.shows(name))
     })
+}
+
+/// The last letters of a key, as many as the longest name has and more: a key may have millions.
+#[derive(Default)]
+struct Last {
+    letters: [Option<Shown>; 16],
+    /// How many letters there were.
+    count: usize,
+}
+
+impl Last {
+    fn push(&mut self, letter: Shown) {
+        if let Some(place) = self.letters.get_mut(self.count & 15) {
+            *place = Some(letter);
+        }
+        self.count = self.count.wrapping_add(1);
+    }
+
+    /// Whether they end with what shows as `name`.
+    fn shows(&self, name: &[u8]) -> bool {
+        let mut own = 0usize;
+        for (back, letter) in (1usize..).zip(name.iter().rev()) {
+            let place = self.count.wrapping_sub(back) & 15;
+            match self.letters.get(place).copied().flatten() {
+                Some(Shown::As(shown)) if shown == *letter => own = own.saturating_add(1),
+                Some(Shown::Other) => {}
+                Some(Shown::As(_)) | None => return false,
+            }
+        }
+        own.saturating_mul(2) >= name.len()
+    }
 }
 
 /// What a character of a key is read as.
 #[derive(Clone, Copy)]
 enum Shown {
     /// A small letter of ASCII or a digit.
-    As(char),
+    As(u8),
     /// A letter, which may look like any.
     Other,
 }
@@ -244,10 +267,13 @@ enum Shown {
 fn shown(c: char) -> Option<Shown> {
     let letter = |first: u32| {
         let place = u32::from(c).saturating_sub(first).checked_rem(26).unwrap_or(0);
-        u8::try_from(place).ok().and_then(|place| b'a'.checked_add(place)).map(char::from)
+        u8::try_from(place).ok().and_then(|place| b'a'.checked_add(place))
     };
     match c {
-        _ if c.is_ascii_alphanumeric() => Some(Shown::As(c.to_ascii_lowercase())),
+        _ if c.is_ascii() => {
+            let letter = u8::try_from(c).ok().filter(u8::is_ascii_alphanumeric);
+            letter.map(|letter| Shown::As(letter.to_ascii_lowercase()))
+        }
         '\u{FF21}'..='\u{FF3A}' => letter(0xFF21).map(Shown::As),
         '\u{FF41}'..='\u{FF5A}' => letter(0xFF41).map(Shown::As),
         '\u{24B6}'..='\u{24E9}' => letter(0x24B6).map(Shown::As),

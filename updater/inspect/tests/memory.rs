@@ -178,6 +178,8 @@ fn documents(written: &mut Written<'_>) {
     written.add("keys", "a.json", "json", keys().as_bytes());
     let key = format!("{{\"{}\":0}}", "\\n".repeat(8_000_000));
     written.add("one-key", "a.json", "json", key.as_bytes());
+    let key = format!("{{\"{}\":0}}", "ж".repeat(8_000_000));
+    written.add("one-foreign-key", "a.json", "json", key.as_bytes());
 }
 
 fn weights(written: &mut Written<'_>) {
