@@ -14,6 +14,7 @@ mod metadata;
 mod name;
 pub mod safetensors;
 mod short;
+mod stream;
 mod texts;
 
 pub use error::WeightsError;
@@ -21,4 +22,5 @@ pub use header::{DType, Entry, Q8_0_BLOCK, Q8_0_BLOCK_BYTES};
 pub use metadata::{Metadata, TokenizerMetadata, Value};
 pub use name::Name;
 pub use short::ShortStrings;
+pub use stream::{JsonStream, NotJson, Place};
 pub use texts::Texts;

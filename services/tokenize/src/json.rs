@@ -8,12 +8,9 @@ mod file;
 mod merges;
 mod parts;
 
-use std::{
-    cell::Cell,
-    io::{BufReader, Read},
-};
+use std::{cell::Cell, io::Read};
 
-use cloister_formats::ShortStrings;
+use cloister_formats::{JsonStream, Place};
 use file::{File, Files, Model};
 use serde::de::{self, DeserializeSeed};
 
@@ -24,8 +21,6 @@ use crate::{
 
 /// Longest string of a file, as it is written; the longest of a known one has 320 kB.
 const STRING_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a file that are in memory at a time.
-const BUFFER_BYTES: usize = 64 << 10;
 /// Longest word that WordPiece may be told to cut; published files say 100 or 200.
 const WORD_CHARACTERS_MAX: usize = 1000;
 
@@ -46,13 +41,9 @@ impl Found {
         text: impl Read,
         seed: impl for<'de> DeserializeSeed<'de, Value = T>,
     ) -> Result<T, LoadError> {
-        let text = ShortStrings::new(text, STRING_BYTES_MAX);
-        let text = BufReader::with_capacity(BUFFER_BYTES, text);
-        let mut deserializer = serde_json::Deserializer::from_reader(text);
-        let read = seed.deserialize(&mut deserializer);
-        // The error's own text may quote the file.
-        read.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
+        let mut text = JsonStream::new(text, STRING_BYTES_MAX);
+        text.read(seed).map_err(|_wrong| {
+            let Place { line, column } = text.place();
             self.0.take().unwrap_or(LoadError::Json { line, column })
         })
     }

@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 
-use cloister_formats::ShortStrings;
+use cloister_formats::JsonStream;
 use cloister_tokenize::{Tokenizer, template::Template};
 
 use crate::{
@@ -78,8 +78,7 @@ fn no_pickle(source: &mut dyn Source) -> Result<(), Refusal> {
 /// A tokenizer, which passes by as strict JSON first, and then as the tokenizer reads it.
 fn tokenizer(source: &mut dyn Source) -> Result<(), Refusal> {
     let artefact = Artefact::of(source);
-    let short = ShortStrings::new(artefact.open(), STRING_BYTES_MAX);
-    let strict = json::check_stream(BufReader::with_capacity(stream::BUFFER_BYTES, short));
+    let strict = json::check_stream(JsonStream::new(artefact.open(), STRING_BYTES_MAX));
     artefact.read(strict, |refusal| refusal)?;
     let tokenizer = Tokenizer::from_json_stream(|| artefact.open());
     artefact.read(tokenizer, Refusal::Tokenizer).map(drop)

@@ -12,6 +12,7 @@ use std::{
     io::Read,
 };
 
+use cloister_formats::{JsonStream, Place};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::Refusal;
@@ -24,30 +25,28 @@ const KEYS_MAX: usize = 1 << 20;
 
 /// Checks that `text` is one JSON value and nothing else.
 pub(crate) fn check(text: &[u8]) -> Result<(), Refusal> {
-    judge(serde_json::Deserializer::from_slice(text))
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    judge(|strict| {
+        let outcome = strict.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        // The error's own text quotes the document.
+        outcome.map_err(|cause| Place { line: cause.line(), column: cause.column() })
+    })
 }
 
-/// As [`check`], of a text that is read piece by piece.
-pub(crate) fn check_stream(text: impl Read) -> Result<(), Refusal> {
-    judge(serde_json::Deserializer::from_reader(text))
+/// As [`check`], of a text that is read piece by piece, whose strings are as long as the stream allows.
+pub(crate) fn check_stream(mut text: JsonStream<impl Read>) -> Result<(), Refusal> {
+    judge(|strict| text.read(strict).map_err(|_wrong| text.place()))
 }
 
-fn judge<'de, R: serde_json::de::Read<'de>>(
-    mut deserializer: serde_json::Deserializer<R>,
-) -> Result<(), Refusal> {
+fn judge(read: impl FnOnce(Strict<'_>) -> Result<(), Place>) -> Result<(), Refusal> {
     let (found, open) = (Cell::new(None), Cell::new(0));
     let strict = Strict { depth: 0, template: false, found: &found, open: &open };
-    let outcome = strict.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    // The error's own text quotes the document.
-    outcome.map_err(|cause| {
-        let (line, column) = (cause.line(), cause.column());
-        match found.get() {
-            Some(Finding::Key) => Refusal::JsonKey { line, column },
-            Some(Finding::Depth) => Refusal::JsonDepth { max: DEPTH_MAX },
-            Some(Finding::Keys) => Refusal::JsonKeys { max: KEYS_MAX },
-            Some(Finding::Template) => Refusal::Jinja,
-            None => Refusal::Json { line, column },
-        }
+    read(strict).map_err(|Place { line, column }| match found.get() {
+        Some(Finding::Key) => Refusal::JsonKey { line, column },
+        Some(Finding::Depth) => Refusal::JsonDepth { max: DEPTH_MAX },
+        Some(Finding::Keys) => Refusal::JsonKeys { max: KEYS_MAX },
+        Some(Finding::Template) => Refusal::Jinja,
+        None => Refusal::Json { line, column },
     })
 }
 
@@ -327,7 +326,7 @@ mod tests {
         let (front, back) = half.split_at(last);
         let nested = [front, &object(0, KEYS_MAX / 2 + 1), back.trim_start_matches('0')].concat();
         assert_eq!(check(nested.as_bytes()).expect_err("refused").code(), "inspect.json.keys");
-        let refused = check_stream(nested.as_bytes()).expect_err("refused");
+        let refused = check_stream(JsonStream::new(nested.as_bytes(), 99)).expect_err("refused");
         assert_eq!(refused.code(), "inspect.json.keys");
     }
 
