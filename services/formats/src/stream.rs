@@ -248,7 +248,31 @@ impl<R: Read> JsonStream<R> {
         Ok(true)
     }
 
+    /// A short number without sign or fraction, all of which is at hand, as most are.
+    fn short(&mut self) -> Option<u64> {
+        let at_hand = self.piece.get(self.at..self.end)?;
+        let mut number = 0u64;
+        let mut length = 0usize;
+        loop {
+            match at_hand.get(length)? {
+                digit @ b'0'..=b'9' if length < 18 && (number > 0 || length == 0) => {
+                    let digit = u64::from(digit.saturating_sub(b'0'));
+                    number = number.saturating_mul(10).saturating_add(digit);
+                    length = length.saturating_add(1);
+                }
+                b'0'..=b'9' | b'.' | b'e' | b'E' => return None,
+                _ if length == 0 => return None,
+                _behind => break,
+            }
+        }
+        self.at = self.at.saturating_add(length);
+        Some(number)
+    }
+
     fn number<'de, V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, NotJson> {
+        if let Some(number) = self.short() {
+            return visitor.visit_u64(number);
+        }
         self.text.clear();
         let minus = self.takes(b"-")?;
         let zero = self.takes(b"0")?;

@@ -89,7 +89,11 @@ impl<'a> MergeList<'a> {
         alphabet::append(left, &mut self.joined).ok_or_else(wrong)?;
         let middle = self.joined.len();
         alphabet::append(right, &mut self.joined).ok_or_else(wrong)?;
-        let token = |bytes: &[u8]| self.index.get(self.vocabulary, bytes).ok_or_else(wrong);
+        let token = |bytes: &[u8]| match bytes {
+            // Half of what is joined in published files, and known without a search.
+            [byte] => Ok(self.bytes[usize::from(*byte)]),
+            _ => self.index.get(self.vocabulary, bytes).ok_or_else(wrong),
+        };
         let (left, right) = self.joined.split_at(middle);
         let (left, right, made) = (token(left)?, token(right)?, token(&self.joined)?);
         if self.vocabulary.kind(made) == Kind::Control {

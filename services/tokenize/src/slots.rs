@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, Hash};
 
 use cloister_domain::TokenId;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 
 use crate::vocabulary::{Kind, Vocabulary};
 
@@ -29,12 +29,14 @@ impl Slots {
     /// Adds `number` unless another stands for the same; says whether it did.
     pub(crate) fn add<K: Hash + Eq>(&mut self, number: u32, of: impl Fn(u32) -> K) -> bool {
         let (key, seed) = (of(number), &self.seed);
-        let hash = seed.hash_one(&key);
-        if self.numbers.find(hash, |number| of(*number) == key).is_some() {
-            return false;
+        let same = |number: &u32| of(*number) == key;
+        match self.numbers.entry(seed.hash_one(&key), same, |number| seed.hash_one(of(*number))) {
+            Entry::Occupied(_other) => false,
+            Entry::Vacant(room) => {
+                room.insert(number);
+                true
+            }
         }
-        self.numbers.insert_unique(hash, number, |number| seed.hash_one(of(*number)));
-        true
     }
 }
 
