@@ -213,7 +213,7 @@ fn templates(written: &mut Written<'_>) {
     add("eight", "gguf", 8, &comments);
     add("nine", program, 9, "");
     add("written", program, 1, &[long.as_str(), &"{{ x }}".repeat(4000)].concat());
-    add("doubled", program, 1, &["{% set x = 'a' %}", &"{% set x = x ~ x %}".repeat(40)].concat());
+    add("doubled", program, 1, &["{% set x = 'a' %}", &"{% set x = x ~ x %}".repeat(26)].concat());
     add("chain", program, 1, &format!("{{% set x = 1{} %}}", "+1".repeat(28_000)));
     add("filters", program, 1, &format!("{{% set x = 'a'{} %}}", "|trim".repeat(9000)));
 }

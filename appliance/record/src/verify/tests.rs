@@ -1,0 +1,281 @@
+//! Records that hold together, and every way in which one does not.
+
+use cloister_attest::{
+    SigningKey,
+    approval::{Approval, Decision},
+    mldsa::{MlDsaSigningKey, ParameterSet},
+};
+use cloister_domain::{GenerationId, Secret};
+use cloister_wire::record::{Entry, Subject};
+use serde_json::Map;
+
+use super::*;
+use crate::{Host, Place, Time, sign};
+
+const ORIGIN: &str = "enclave/one";
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret::new(vec![seed; 32])).expect("32 bytes")
+}
+
+fn trust() -> Trust {
+    Trust {
+        log: VerifierKey::new(ORIGIN, key(1).public()).expect("a name"),
+        root: Digest::of(b"root"),
+        approvers: BTreeMap::from([(Digest::of(b"root"), ada(&[&[key(9).public().into()]]))]),
+    }
+}
+
+/// What a root says of `ada` alone.
+fn ada(sets: &[&[AnyKey]]) -> BTreeMap<Principal, Vec<Vec<AnyKey>>> {
+    let sets = sets.iter().map(|keys| keys.to_vec()).collect();
+    BTreeMap::from([("ada".parse().expect("a name"), sets)])
+}
+
+/// A log under construction, without any rule but the format.
+#[derive(Default)]
+struct Log(Vec<Vec<u8>>);
+
+impl Log {
+    fn add(&mut self, event: Event, act: &str) -> &mut Self {
+        let root = (event == Event::AnchorEnrolment).then(|| Digest::of(b"root"));
+        self.add_about(event, act, root)
+    }
+
+    /// The log takes up another trust root.
+    fn update(&mut self, root: Digest) -> &mut Self {
+        self.add_about(Event::TrustUpdate, "trust/2", Some(root))
+    }
+
+    fn add_about(&mut self, event: Event, act: &str, root: Option<Digest>) -> &mut Self {
+        let subject = root.map(|sha256| Subject { name: "trust-root".to_owned(), sha256 });
+        let entry = Entry {
+            event,
+            act: act.to_owned(),
+            subject: subject.into_iter().collect(),
+            predicate: Map::new(),
+        };
+        let place =
+            Place { seq: self.0.len() as u64, prev: self.0.last().map(|text| Digest::of(text)) };
+        let time = Time { rtc_s: 1, boot_id: Some("b".to_owned()) };
+        let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: true };
+        self.0.push(sign(&entry, place, &host, &time, &key(1)).expect("a good entry"));
+        self
+    }
+
+    fn approve(&mut self, person: &str, seed: u8) -> &mut Self {
+        let approval = Approval {
+            package: Digest::of(b"p"),
+            bundle: GenerationId(Digest::of(b"g")),
+            decision: Decision::Approve,
+            person: person.parse().expect("a name"),
+            comment: String::new(),
+        };
+        self.0.push(approval.sign(&key(seed)).expect("short").to_json());
+        self
+    }
+
+    fn export(&self) -> Export {
+        let mut tree = Tree::new();
+        for entry in &self.0 {
+            tree.push(leaf_hash(entry));
+        }
+        let (size, root) = (tree.size(), tree.root());
+        let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }
+            .sign(&key(1))
+            .expect("a good origin");
+        let mut export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
+        for tile in tiles::all(size) {
+            let first = usize::try_from(tile.index * WIDTH).expect("small");
+            let width = usize::try_from(tile.width).expect("small");
+            let bytes = match tile.kind {
+                Kind::Entries => tiles::bundle(&self.0[first..first + width]).expect("short"),
+                Kind::Hashes { .. } => tile.hashes(&tree),
+            };
+            export.insert(tile.path(), bytes);
+        }
+        export
+    }
+}
+
+fn good() -> Log {
+    let mut log = Log::default();
+    log.add(Event::AnchorEnrolment, "anchor/0")
+        .add(Event::ImportAccepted, "import/1/accepted")
+        .approve("ada", 9)
+        .add(Event::ActivationIntent, "activation/1/intent")
+        .add(Event::KeyChange, "key/1/created")
+        .add(Event::ActivationOutcome, "activation/1/outcome");
+    log
+}
+
+fn codes(log: &Log) -> Vec<&'static str> {
+    verify(&log.export(), &trust()).faults.iter().map(Coded::code).collect()
+}
+
+#[test]
+fn a_good_export_has_no_faults() {
+    let report = verify(&good().export(), &trust());
+    assert_eq!(report.faults, []);
+    assert_eq!((report.size, report.records.len(), report.open_intent), (6, 6, None));
+    let mut log = good();
+    for count in 0..600 {
+        log.add(Event::MediaSeen, &format!("media/{count}"));
+    }
+    log.add(Event::ActivationIntent, "activation/2/intent");
+    let report = verify(&log.export(), &trust());
+    assert_eq!(report.faults, []);
+    assert_eq!(report.open_intent.as_deref(), Some("activation/2/intent"));
+}
+
+#[test]
+fn a_log_contains_its_own_past_and_no_other() {
+    let mut log = good();
+    let earlier = log.export();
+    log.add(Event::MediaSeen, "media/9");
+    let later = log.export();
+    let past = |export: &Export, kept: &Export| {
+        check_past(export, &trust(), &kept["checkpoint"]).map_err(|fault| fault.code())
+    };
+    assert_eq!(past(&later, &earlier), Ok(()));
+    assert_eq!(past(&earlier, &earlier), Ok(()));
+    assert_eq!(past(&earlier, &later), Err("record.export.past"), "it lost an entry");
+    let mut other = good();
+    other.add(Event::MediaSeen, "media/8");
+    other.add(Event::MediaSeen, "media/9");
+    assert_eq!(past(&other.export(), &later), Err("record.export.past"), "another past");
+}
+
+#[test]
+fn any_flipped_byte_is_found() {
+    let export = good().export();
+    for (path, bytes) in &export {
+        for place in 0..bytes.len() {
+            let mut changed = export.clone();
+            changed.get_mut(path).expect("there")[place] ^= 0x20;
+            let faults = verify(&changed, &trust()).faults;
+            assert!(!faults.is_empty(), "{path}, byte {place}");
+        }
+    }
+}
+
+#[test]
+fn missing_and_additional_files_are_found() {
+    let export = good().export();
+    for path in export.keys() {
+        let mut changed = export.clone();
+        changed.remove(path);
+        assert!(!verify(&changed, &trust()).faults.is_empty(), "{path}");
+    }
+    let mut changed = export;
+    changed.insert("tile/2/000.p/1".to_owned(), Vec::new());
+    assert_eq!(verify(&changed, &trust()).faults, [Fault::Extra]);
+}
+
+#[test]
+fn another_key_name_or_root_is_found() {
+    let export = good().export();
+    let other_key =
+        Trust { log: VerifierKey::new(ORIGIN, key(2).public()).expect("a name"), ..trust() };
+    let other_name =
+        Trust { log: VerifierKey::new("b", key(1).public()).expect("a name"), ..trust() };
+    for trust in [other_key, other_name] {
+        let faults = verify(&export, &trust).faults;
+        assert_eq!(faults, [Fault::Checkpoint(RecordError::NoteSignature)]);
+    }
+    let other_root = Trust { root: Digest::of(b"other"), ..trust() };
+    let faults = verify(&export, &other_root).faults;
+    assert_eq!(faults, [Fault::Anchor { seq: 0 }, Fault::Person { seq: 2 }]);
+    let nobody = Trust { approvers: BTreeMap::new(), ..trust() };
+    assert_eq!(verify(&export, &nobody).faults, [Fault::Person { seq: 2 }]);
+}
+
+#[test]
+fn a_signed_log_that_breaks_a_rule_is_found() {
+    for (log, code) in [
+        (good().add(Event::AnchorEnrolment, "anchor/1"), "record.export.anchor"),
+        (good().add(Event::KeyChange, "key/1/created"), "record.export.act"),
+        (good().approve("bob", 9), "record.export.person"),
+        (good().approve("ada", 8), "record.export.person"),
+        (good().add(Event::ActivationOutcome, "activation/2/outcome"), "record.export.activation"),
+        (
+            good()
+                .add(Event::ActivationIntent, "activation/2/intent")
+                .add(Event::ActivationIntent, "activation/3/intent"),
+            "record.export.activation",
+        ),
+    ] {
+        assert_eq!(codes(log), [code]);
+    }
+    let mut without = good();
+    without.0.remove(0);
+    assert!(codes(&without).contains(&"record.export.anchor"));
+    let mut swapped = good();
+    swapped.0.swap(4, 5);
+    assert!(codes(&swapped).contains(&"record.export.chain"));
+    let mut stranger = good();
+    stranger.0[1] = vec![b'{', b'}'];
+    assert!(codes(&stranger).contains(&"record.export.entry"));
+}
+
+/// An approval by `ada` with these keys.
+fn approved(keys: &[&dyn cloister_attest::Signer]) -> Vec<u8> {
+    let approval = Approval {
+        package: Digest::of(b"p"),
+        bundle: GenerationId(Digest::of(b"g")),
+        decision: Decision::Approve,
+        person: "ada".parse().expect("a name"),
+        comment: String::new(),
+    };
+    let sign = |envelope: Envelope, key: &&dyn cloister_attest::Signer| {
+        envelope.sign_by(*key).expect("signed")
+    };
+    keys.iter().fold(approval.unsigned().expect("short"), sign).to_json()
+}
+
+#[test]
+fn an_approval_is_judged_by_the_root_in_force_and_neither_half_can_be_stripped() {
+    let seed = Secret::new(vec![9; 32]);
+    let quantum = MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &seed).expect("32 bytes");
+    let (classical, next) = (key(9), Digest::of(b"root 2"));
+    let (one, other) = (classical.public().into(), AnyKey::from(quantum.public().clone()));
+    let mut trust = trust();
+    trust.approvers.insert(next, ada(&[&[one], &[other]]));
+    let report = |keys: &[&dyn cloister_attest::Signer], updated: bool| {
+        let mut log = Log::default();
+        log.add(Event::AnchorEnrolment, "anchor/0");
+        // What the root before allowed stays good.
+        log.0.push(approved(&[&classical]));
+        if updated {
+            log.update(next);
+        }
+        log.0.push(approved(keys));
+        verify(&log.export(), &trust).faults
+    };
+    assert_eq!(report(&[&classical], false), []);
+    assert_eq!(report(&[&quantum], false), [Fault::Person { seq: 2 }]);
+    assert_eq!(report(&[&classical, &quantum], true), []);
+    for half in [&classical as &dyn cloister_attest::Signer, &quantum] {
+        assert_eq!(report(&[half], true), [Fault::Person { seq: 3 }]);
+        assert_eq!(report(&[half, half], true), [Fault::Person { seq: 3 }]);
+    }
+    trust.approvers.insert(next, ada(&[]));
+    let mut log = Log::default();
+    log.add(Event::AnchorEnrolment, "anchor/0").update(next);
+    log.0.push(approved(&[&classical, &quantum]));
+    assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
+    // A root that nobody brought along says nothing about anybody.
+    trust.approvers.remove(&next);
+    assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
+}
+
+#[test]
+fn a_size_beyond_the_files_ends_the_work() {
+    let root = Digest::of(b"");
+    let note = Checkpoint { origin: ORIGIN.to_owned(), size: u64::MAX, root }
+        .sign(&key(1))
+        .expect("a good origin");
+    let export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
+    let faults = verify(&export, &trust()).faults;
+    assert!(matches!(faults.as_slice(), [Fault::Missing { .. }]));
+}
