@@ -48,6 +48,11 @@ impl Judge {
 
     /// Whether `c` may stand next.
     pub(crate) fn takes(&mut self, c: char) -> bool {
+        // Most of most texts: what prints in ASCII, which is none of what is looked for below.
+        if matches!(c, ' '..='~') && matches!(self.wanted, Wanted::First | Wanted::Any) {
+            (self.seen, self.unseen, self.wanted) = (Some(c), None, Wanted::Any);
+            return true;
+        }
         let wanted = std::mem::replace(&mut self.wanted, Wanted::Any);
         let good = match wanted {
             Wanted::First if c == '\u{FEFF}' => return true,
