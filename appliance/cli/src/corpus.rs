@@ -7,7 +7,7 @@ use std::{
 };
 
 use cloister_config::{Config, Role};
-use cloister_domain::{Label, LabelSet, NameError, Principal, Sensitive};
+use cloister_domain::{Label, LabelSet, NameError, Principal, Sensitive, counted};
 use cloister_wire::corpus::{Answer, Request};
 
 use crate::{CorpusVerb, Failure, ask_daemon, print_json, read, say, supply};
@@ -78,7 +78,9 @@ pub(crate) fn corpus(
             if json {
                 return print_json(&answer, out);
             }
-            say!(out, "{documents} documents, {chunks} passages and {vectors} vectors agree");
+            let documents = counted(*documents, "document");
+            let (chunks, vectors) = (counted(*chunks, "passage"), counted(*vectors, "vector"));
+            say!(out, "they agree: {documents}, {chunks}, {vectors}");
             Ok(())
         }
     }
@@ -118,7 +120,8 @@ fn add(
         if json {
             print_json(listed, out)?;
         } else {
-            say!(out, "{}  {} passages  {}", listed.document, listed.chunks, listed.name.expose());
+            let passages = counted(u64::from(listed.chunks), "passage");
+            say!(out, "{}  {passages}  {}", listed.document, listed.name.expose());
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use cloister_domain::ByteCount;
+use cloister_domain::{ByteCount, counted};
 use cloister_wire::fit::{Measure, Part, Term};
 
 use crate::{Failure, say};
@@ -67,7 +67,10 @@ fn plain_name(term: &str) -> &str {
 fn amount(unit: &str, amount: u64) -> String {
     match unit {
         "bytes" => ByteCount(amount).to_string(),
-        other => format!("{amount} {other}"),
+        other => match other.strip_suffix('s') {
+            Some(one) => counted(amount, one).to_string(),
+            None => format!("{amount} {other}"),
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io::Write, path::Path, time::Duration};
 
 use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
-use cloister_domain::{ImportId, Sensitive};
+use cloister_domain::{ImportId, Sensitive, counted};
 use cloister_wire::{
     intake::{Event, Forecast, Request},
     supply::ImportState,
@@ -137,12 +137,11 @@ impl Screen {
 fn show_forecast(forecast: &Forecast, out: &mut dyn Write) -> Result<(), Failure> {
     let Forecast { volume, chunks, read_chunks, read_bytes, left_out_chunks, filled_chunks } =
         forecast;
-    say!(out, "volume {volume:<4} {read_chunks} of {chunks} chunks would be read, {read_bytes}");
+    let chunks = counted(*chunks, "chunk");
+    say!(out, "volume {volume:<4} {read_chunks} of {chunks} would be read, {read_bytes}");
     if *left_out_chunks > 0 {
-        say!(
-            out,
-            "            it leaves {left_out_chunks} chunks out, of which {filled_chunks} are on the shelf"
-        );
+        let left_out = counted(*left_out_chunks, "chunk");
+        say!(out, "            {left_out} left out, {filled_chunks} of which on the shelf");
     }
     Ok(())
 }

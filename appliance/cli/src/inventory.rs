@@ -1,11 +1,15 @@
 //! `inventory`: what the shelf holds, and what an import needs, for the connected side.
 
-use std::{fs::OpenOptions, io::Write, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+};
 
 use base64::Engine as _;
 use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
-use cloister_domain::{Digest, ImportId};
+use cloister_domain::{Digest, ImportId, counted};
 use cloister_record::VerifierKey;
 use cloister_wire::{
     intake,
@@ -52,7 +56,7 @@ pub(crate) fn inventory(
         let said = serde_json::json!({ "chunks": chunks, "inventory": digest, "host_key": key });
         return print_json(&said, out);
     }
-    say!(out, "{chunks} chunks, inventory {digest}");
+    say!(out, "{}, inventory {digest}", counted(chunks, "chunk"));
     say!(out, "host key    {key}");
     say!(out, "The connected side compares the key with the one it was given by another way.");
     Ok(())
@@ -79,7 +83,8 @@ pub(crate) fn needs(
     if json {
         return print_json(&serde_json::json!({ "chunks": chunks }), out);
     }
-    say!(out, "import {import} needs {chunks} chunks that were left out");
+    let chunks = counted(u64::try_from(chunks).unwrap_or(u64::MAX), "chunk");
+    say!(out, "import {import} needs {chunks} that thin volumes left out");
     Ok(())
 }
 
@@ -89,10 +94,14 @@ fn decoded(base64: &str, daemon: &str) -> Result<Vec<u8>, Failure> {
     whole.ok_or_else(|| Failure::conversation(daemon))
 }
 
-fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut file =
-        OpenOptions::new().write(true).create_new(true).open(file).map_err(|_detail| {
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(|_detail| {
             Failure::usage("the file must be new, inside a folder that exists")
         })?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|_detail| Failure::output())
+    // Half a list would be taken for a whole one.
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|_detail| {
+        fs::remove_file(path).unwrap_or_default();
+        Failure::output()
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use cloister_domain::counted;
 use cloister_wire::{
     Problem,
     intake::{Fate, ForeignName, Medium, Piece, Place, Said},
@@ -22,7 +23,7 @@ pub(crate) fn show(medium: &Medium, out: &mut dyn Write) -> Result<(), Failure> 
     }
     let listed = u64::try_from(medium.ignored.len()).unwrap_or(u64::MAX);
     if let more @ 1.. = medium.ignored_count.saturating_sub(listed) {
-        say!(out, "  and {more} more names that are not looked at");
+        say!(out, "  and {}, not looked at", counted(more, "more name"));
     }
     for parked in &medium.parked {
         let release = parked.generation.0.short();
@@ -67,9 +68,9 @@ pub(crate) fn show_said(said: &Said, out: &mut dyn Write) -> Result<(), Failure>
     say!(out, "            generation {}", said.generation);
     say!(
         out,
-        "            {} in {} files, {} stored",
+        "            {} in {}, {} stored",
         said.plain_bytes,
-        said.files,
+        counted(said.files, "file"),
         said.stored_bytes
     );
     say!(out, "            licences {}", said.licences.join(", "));

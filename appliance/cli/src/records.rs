@@ -10,6 +10,7 @@ use std::{
 use base64::Engine as _;
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
+use cloister_domain::counted;
 use cloister_record::{Export, Fault, Trust};
 use cloister_wire::{
     Reply,
@@ -52,7 +53,7 @@ pub(crate) fn export(
     if json {
         return print_json(&serde_json::json!({ "files": files, "log_key": key }), out);
     }
-    say!(out, "exported {files} files to {}", folder.display());
+    say!(out, "exported {} to {}", counted(files, "file"), folder.display());
     say!(out, "log key     {key}");
     say!(
         out,
@@ -158,8 +159,8 @@ pub(crate) fn verify(
     } else {
         say!(
             out,
-            "{} records under root {}",
-            report.size,
+            "{} under root {}",
+            counted(report.size, "record"),
             report.root.map_or_else(String::new, |root| root.short())
         );
         if let Some(intent) = &report.open_intent {
@@ -176,7 +177,8 @@ pub(crate) fn verify(
             Ok(())
         }
         count => {
-            Err(Failure::verification(format!("the export has {count} faults; do not trust it")))
+            let faults = counted(u64::try_from(count).unwrap_or(u64::MAX), "fault");
+            Err(Failure::verification(format!("the export has {faults}; do not trust it")))
         }
     }
 }

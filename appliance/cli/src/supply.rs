@@ -4,7 +4,7 @@ use std::{io::Write, path::Path};
 
 use cloister_config::{Config, Role};
 use cloister_daemon::files;
-use cloister_domain::{Digest, GenerationId, ImportId};
+use cloister_domain::{Digest, GenerationId, ImportId, counted};
 use cloister_wire::intake::Trusted;
 use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
 
@@ -216,9 +216,9 @@ pub(crate) fn show_summary(
     say!(out, "signed by   {} (root version {})", summary.signers.join(", "), summary.root_version);
     say!(
         out,
-        "size        {} in {} files, {} packed, {} already here",
+        "size        {} in {}, {} packed, {} already here",
         summary.plain_bytes,
-        summary.files.len(),
+        counted(u64::try_from(summary.files.len()).unwrap_or(u64::MAX), "file"),
         summary.stored_bytes,
         summary.present_bytes
     );

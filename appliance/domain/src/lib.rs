@@ -22,4 +22,4 @@ pub use label::{Label, LabelSet, NameError, Principal};
 pub use printable::printable;
 pub use secret::Secret;
 pub use sensitive::Sensitive;
-pub use units::{ByteCount, SequenceId, TokenCount, TokenId};
+pub use units::{ByteCount, Counted, SequenceId, TokenCount, TokenId, counted};

@@ -28,6 +28,27 @@ impl fmt::Display for ByteCount {
     }
 }
 
+/// How many of something there are; see [`counted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted<'a> {
+    count: u64,
+    one: &'a str,
+}
+
+/// `count` with its noun for people: `1 chunk`, `2 chunks`. `one` is a noun whose plural ends in `s`, or
+/// several words that end with it.
+#[must_use]
+pub const fn counted(count: u64, one: &str) -> Counted<'_> {
+    Counted { count, one }
+}
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ending = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} {}{ending}", self.count, self.one)
+    }
+}
+
 /// A number of tokens.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -37,7 +58,7 @@ pub struct TokenCount(pub u32);
 
 impl fmt::Display for TokenCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tokens", self.0)
+        counted(u64::from(self.0), "token").fmt(f)
     }
 }
 
@@ -54,6 +75,13 @@ pub struct SequenceId(pub u64);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_thing_is_not_called_several() {
+        let told = [0, 1, 2, u64::MAX].map(|count| counted(count, "chunk").to_string());
+        assert_eq!(told, ["0 chunks", "1 chunk", "2 chunks", "18446744073709551615 chunks"]);
+        assert_eq!(TokenCount(1).to_string(), "1 token");
+    }
 
     #[test]
     fn sizes_are_written_for_people() {

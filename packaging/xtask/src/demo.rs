@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cloister_domain::counted;
 use cloister_stage::{
     Options, Unit, ask,
     facility::{APPROVERS, Facility, Outcome, import_number},
@@ -248,7 +249,7 @@ fn own_documents(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     let own = checkout().join("tests/fixtures/demo/facility");
     let added = facility.cloister(&["corpus", "add", utf8(&own)?, "--label", "open"])?;
     added.done()?;
-    story.tell(&format!("{} documents added", added.said.len()))?;
+    story.tell(&format!("{} added", counted(added.said.len() as u64, "document")))?;
     let said = demo.client(key, &["ask", OWN_QUESTION])?;
     story.tell(&format!("\"{OWN_QUESTION}\" -> {}", said["answer"]))?;
     let found = said["citations"].as_array().context("no citations")?;
@@ -265,9 +266,9 @@ fn own_documents(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     let deleted = facility.cloister(&["corpus", "delete", text(cited, "/document")])?;
     let receipt = deleted.done()?;
     story.tell(&format!(
-        "that document was deleted: receipt {}, {} passages",
+        "that document was deleted: receipt {}, {}",
         text(receipt, "/removed"),
-        receipt["chunks"]
+        counted(receipt["chunks"].as_u64().unwrap_or_default(), "passage")
     ))
 }
 
@@ -402,7 +403,7 @@ fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     let export = facility.home().join("export");
     facility.cloister(&["records", "export", utf8(&export)?])?.done()?;
     let Head { size, root, log_key } = head(facility)?;
-    story.tell(&format!("exported: {size} records, their tree's head {root}"))?;
+    story.tell(&format!("exported: {}, their tree's head {root}", counted(size, "record")))?;
     ensure!(second_verifier(demo, &export, &log_key)?, "the second verifier refuses the export");
     story.tell("audit.py: every signature, leaf, root and checkpoint holds")?;
     let checkpoint = export.join("checkpoint");

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_domain::Digest;
+use cloister_domain::{Digest, counted};
 use cloister_stage::{
     facility::{Facility, Outcome},
     release::Recipe,
@@ -33,8 +33,8 @@ fn thin(facility: &Facility, embedding: Option<&Path>, story: &mut Story<'_>) ->
     let said = facility.cloister(&["inventory", utf8(&receipt)?])?;
     let said = said.done()?;
     story.tell(&format!(
-        "the enclave's receipt, signed by its host key: it holds {} chunks",
-        said["chunks"]
+        "the enclave's receipt, signed by its host key: it holds {}",
+        counted(said["chunks"].as_u64().unwrap_or_default(), "chunk")
     ))?;
     let tree = with_ledger(facility, embedding, "thin", 1 << 20)?;
     let words = ["--thin", utf8(&receipt)?, "--host-key", text(said, "/host_key")];
