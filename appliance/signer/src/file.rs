@@ -78,12 +78,14 @@ pub(crate) fn read(mut file: impl std::io::Read) -> Result<Secret, SignerError> 
 /// # Errors
 /// [`SignerError::File`].
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SignerError> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(SignerError::File)
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(SignerError::File)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|cause| {
+        // Half a key opens nothing and would stand in the way of the next try.
+        std::fs::remove_file(path).unwrap_or_default();
+        SignerError::File(cause)
+    })
 }
 
 /// Writes `file` to the new file `out` under a passphrase that is asked for.

@@ -11,6 +11,9 @@ const HEAD: &str = "# Error codes
 
 Every refusal carries one of these codes: in the journal's `code` field, in a record, in `--json`
 output and in the API's error envelope. The text is what a person reads; `{…}` stands for a figure.
+`cloister` and `cloister-mint` print one line, the text with the code in brackets at its end. Their exit
+status: 0 done, 1 the machine failed or is busy, 2 the command line is wrong, 4 an approval is missing
+or cannot count (`cloister`), 5 stored bytes are damaged or a verification failed, 7 refused.
 Made from the sources by `cargo run -p cloister-tidy`.
 
 | code | crate | text |

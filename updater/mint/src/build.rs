@@ -1,12 +1,11 @@
 //! From a release tree to a signed release: one reading of the files, then volumes.
 
 use std::{
-    fs::File,
-    io::{Read, Seek as _, SeekFrom},
+    io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cloister_attest::Signer;
 use cloister_bundle::{
     Attached, BundleError, Carried, Chunk, Codec, FileEntry, Index, IndexEntry, Manifest, Release,
@@ -14,7 +13,12 @@ use cloister_bundle::{
 };
 use cloister_domain::{Digest, Hasher};
 
-use crate::{borders, cut, files, volume};
+use crate::{
+    borders, cut,
+    error::{FileError, MintError},
+    files::{self, Named, Pending},
+    volume,
+};
 
 /// The largest volume unless another is asked for: what FAT32 can hold, in bytes.
 pub const VOLUME_BYTES: u64 = 3900 << 20;
@@ -114,7 +118,7 @@ pub struct Outlook {
 /// # Errors
 /// When a file cannot be read or a path breaks a rule.
 pub fn plan(tree: &Path, part: &Part) -> Result<Outlook> {
-    let mut spool = tempfile::tempfile().context("no place for the chunks")?;
+    let mut spool = spool(&std::env::temp_dir())?;
     let mut cutter = Cutter::new(&mut spool)?;
     let mut outlook = Outlook::default();
     for (number, path) in (0u64..).zip(files::walk(tree)?) {
@@ -139,7 +143,7 @@ pub struct Package {
     envelope: Vec<u8>,
     attestations: Vec<Vec<u8>>,
     index: Index,
-    spool: File,
+    spool: Named,
 }
 
 impl Package {
@@ -156,7 +160,7 @@ impl Package {
     ) -> Result<Self> {
         spec.check()?;
         let attestations = spec.sorted();
-        let mut spool = tempfile::tempfile_in(spool_folder).context("no place for the chunks")?;
+        let mut spool = spool(spool_folder)?;
         let mut cutter = Cutter::new(&mut spool)?;
         let mut entries = Vec::new();
         for path in files::walk(tree)? {
@@ -210,7 +214,7 @@ impl Package {
         let ranges = split(&self.index, volume_bytes.saturating_sub(fixed), part);
         let volumes = u32::try_from(ranges.len())?;
         self.spool.seek(SeekFrom::Start(0))?;
-        let (mut paths, mut member) = (Vec::new(), Vec::new());
+        let (mut written, mut member) = (Vec::new(), Vec::new());
         for (number, (first_chunk, chunks)) in (1u32..).zip(ranges) {
             let path = folder.join(volume_file_name(&release.name, &release.version, number));
             let bundle = self.manifest.generation();
@@ -219,23 +223,27 @@ impl Package {
             let range = self.index.of_volume(&head)?;
             let carried: Vec<bool> = range.iter().map(|chunk| part.has(chunk)).collect();
             let bits = part.is_thin().then(|| Carried::of(&carried));
-            files::write_whole(&path, |out| {
+            written.push(Pending::write(&path, |out| {
                 let (envelope, attestations) = (&self.envelope, &self.attestations);
                 volume::write_head(out, &head, meta, envelope, attestations, &self.index)?;
                 volume::write_carried(out, bits.as_ref())?;
                 for (chunk, carried) in range.iter().zip(carried) {
                     member.resize(usize::try_from(member_bytes(chunk.stored_bytes))?, 0);
-                    self.spool.read_exact(&mut member).context("the chunks ended too early")?;
+                    self.spool.read_exact(&mut member)?;
                     if carried {
                         out.write_all(&member)?;
                     }
                 }
                 out.write_all(&[0; container::END_BYTES])?;
                 Ok(())
-            })?;
-            paths.push(path);
+            })?);
         }
-        Ok(paths)
+        // All volumes stand complete before the first is put in its place.
+        let placed = |volume: Pending| {
+            let path = volume.path().to_owned();
+            volume.place().map(|()| path)
+        };
+        written.into_iter().map(placed).collect()
     }
 
     /// Bytes of a volume that are not chunks.
@@ -248,6 +256,12 @@ impl Package {
         let total: u64 = parts.into_iter().chain(attested).map(member_bytes).sum();
         Ok(total + container::END_BYTES as u64)
     }
+}
+
+/// A file without a name in `folder`, where chunks wait.
+fn spool(folder: &Path) -> Result<Named> {
+    let file = tempfile::tempfile_in(folder).map_err(|cause| FileError::writing(folder, cause))?;
+    Ok(Named::new(file, folder))
 }
 
 fn member_bytes(bytes: u64) -> u64 {
@@ -313,7 +327,7 @@ fn split(index: &Index, bytes_max: u64, part: &Part) -> Vec<(u64, u64)> {
 
 /// Cuts files into chunks and writes these as members, one after the other.
 struct Cutter<'a> {
-    spool: &'a mut File,
+    spool: &'a mut Named,
     zstd: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
     chunks: Vec<Chunk>,
@@ -323,16 +337,15 @@ struct Cutter<'a> {
 const BUFFER_BYTES: usize = 4 * cut::MAX_BYTES;
 
 impl<'a> Cutter<'a> {
-    fn new(spool: &'a mut File) -> Result<Self> {
+    fn new(spool: &'a mut Named) -> Result<Self> {
         let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
         Ok(Self { spool, zstd, buffer: vec![0; BUFFER_BYTES], chunks: Vec::new() })
     }
 
     fn file(&mut self, path: &Path, name: &str, number: u64) -> Result<FileEntry> {
-        let shown = || format!("cannot read {}", path.display());
-        let mut input = File::open(path).with_context(shown)?;
+        let mut input = files::open(path)?;
         let mut whole = Hasher::new();
-        let borders = borders::of(&input).with_context(shown)?;
+        let borders = borders::of(input.file()).map_err(|cause| FileError::reading(path, cause))?;
         let mut borders = borders.into_iter().peekable();
         let (mut start, mut end, mut offset, mut ended) = (0, 0, 0u64, false);
         loop {
@@ -341,7 +354,7 @@ impl<'a> Cutter<'a> {
                     self.buffer.copy_within(start..end, 0);
                     (start, end) = (0, end - start);
                 }
-                let count = input.read(&mut self.buffer[end..]).with_context(shown)?;
+                let count = input.read(&mut self.buffer[end..])?;
                 ended = count == 0;
                 end += count;
             }
@@ -358,7 +371,8 @@ impl<'a> Cutter<'a> {
             offset += length as u64;
             start += length;
         }
-        let path = name.parse().with_context(|| format!("{name} cannot be part of a release"))?;
+        let wrong = |rule| MintError::ReleasePath { path: path.to_owned(), rule };
+        let path = name.parse().map_err(wrong)?;
         Ok(FileEntry { path, size: offset, sha256: whole.finish() })
     }
 
@@ -416,7 +430,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("model.safetensors");
         std::fs::write(&path, bytes).expect("written");
-        let mut spool = tempfile::tempfile().expect("a file");
+        let mut spool = spool(folder.path()).expect("a file");
         let mut cutter = Cutter::new(&mut spool).expect("a cutter");
         cutter.file(&path, "model.safetensors", 0).expect("cut");
         cutter.chunks.iter().map(|chunk| (chunk.content, chunk.plain_bytes)).collect()

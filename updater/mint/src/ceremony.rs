@@ -14,7 +14,7 @@ use cloister_domain::Digest;
 use cloister_signer::Opened;
 use serde_json::{Value, json};
 
-use crate::files;
+use crate::{error::MintError, files};
 use sheet::{Key, Sheet};
 
 pub(crate) use sheet::compared;
@@ -55,12 +55,13 @@ impl Draft {
     pub(crate) fn parse(text: &[u8]) -> Result<Self> {
         let mut file = json::parse_strict(text, json::DEPTH_MAX)?;
         let mut signatures = BTreeMap::new();
-        for signature in file["signatures"].as_array().context("it has no signatures")? {
+        for signature in list(&file["signatures"])? {
             let text = |field: &str| signature[field].as_str().map(str::to_owned);
             let (Some(keyid), Some(sig)) = (text("keyid"), text("sig")) else {
-                bail!("a signature has no keyid or sig");
+                bail!(MintError::RootForm { what: "a signature has no keyid or sig" });
             };
-            ensure!(signatures.insert(keyid, sig).is_none(), "a key has signed twice");
+            let twice = signatures.insert(keyid, sig).is_some();
+            ensure!(!twice, MintError::RootForm { what: "a key has signed twice" });
         }
         Ok(Self { signatures, ..Self::new(file["signed"].take())? })
     }
@@ -100,7 +101,7 @@ impl Draft {
         let id = officer.signer.public().key_id();
         let of_previous = previous.is_some_and(|root| root.sheet.is_officer(&id));
         let is_officer = self.sheet.is_officer(&id) || of_previous;
-        ensure!(is_officer, "the key of {} is no officer's of this root", officer.person);
+        ensure!(is_officer, MintError::RootOfficer { person: officer.person.to_string() });
         let signature = sign_checked(&officer.signer, &json::canonical_tuf(&self.signed)?)?;
         let hex = signature.iter().map(|byte| format!("{byte:02x}")).collect();
         self.signatures.insert(id, hex);
@@ -113,9 +114,10 @@ impl Draft {
     /// When there are none, or one is a copy of another draft.
     pub fn join(copies: impl IntoIterator<Item = Self>) -> Result<Self> {
         let mut copies = copies.into_iter();
-        let mut whole = copies.next().context("no signed draft was given")?;
+        let mut whole =
+            copies.next().ok_or(MintError::Usage { what: "no signed draft was given" })?;
         for copy in copies {
-            ensure!(copy.signed == whole.signed, "these are signatures of different drafts");
+            ensure!(copy.signed == whole.signed, MintError::RootDrafts);
             whole.signatures.extend(copy.signatures);
         }
         Ok(whole)
@@ -145,19 +147,25 @@ impl Draft {
         for (id, sig) in &self.signatures {
             let mut roots = [Some(self), previous].into_iter().flatten().map(|root| &root.sheet);
             let root = roots.find(|root| root.is_officer(id));
-            let root = root.context("a signature is of a key that is no officer's")?;
-            let key = root.key(id).context("an officer's key is missing")?;
+            let root = root.ok_or(MintError::RootSigner)?;
+            let key = root.key(id).ok_or(MintError::RootRole)?;
             let Key::Counted(key) = key else {
                 writeln!(text, "not counted {}", root.named(id))?;
                 continue;
             };
-            let bytes = unhex(sig).context("a signature is no hexadecimal digits")?;
+            let bytes = unhex(sig)
+                .ok_or(MintError::RootForm { what: "a signature is no hexadecimal digits" })?;
             key.verify(&message, &bytes)
                 .with_context(|| format!("the signature of {} is not good", root.named(id)))?;
             writeln!(text, "signed by   {}", root.named(id))?;
         }
         Ok(text)
     }
+}
+
+fn list(signatures: &Value) -> Result<&[Value]> {
+    let list = signatures.as_array().map(Vec::as_slice);
+    Ok(list.ok_or(MintError::RootForm { what: "it has no signatures" })?)
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {

@@ -4,34 +4,44 @@ mod importer;
 mod root;
 
 use std::{
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloister_attest::{Algorithm, PublicKey, Signer};
 use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
-use cloister_domain::{ByteCount, Principal, Secret};
+use cloister_domain::{ByteCount, Principal, Secret, counted};
 use cloister_sealed::Recipient;
 use cloister_signer::{Passphrases, Spec as Key};
 
 use crate::{
     build::{Package, Part, Spec, VOLUME_BYTES, plan},
     ceremony::compared,
+    error::MintError,
     files, inspect, judge,
     keys::{self, Guard, Holders},
     prepare::{Order, prepare},
     seal,
+    volume::Volume,
 };
+
+/// Bytes from which a key is derived.
+const SEED_BYTES: u64 = 32;
 
 /// Metadata expires then unless another time is given. No appliance reads a clock: expiry counts
 /// only against times that are proven to have passed.
 const EXPIRES: &str = "2036-01-01T00:00:00Z";
 
+/// What every page of help ends with.
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 the machine failed, 2 the command line is wrong, \
+                           5 stored bytes are damaged, 7 refused.\n\
+                           A failure is one line on standard error that ends with its code in brackets.";
+
 /// Makes keys, trust roots and signed volumes on the connected side.
 #[derive(Debug, Parser)]
-#[command(name = "cloister-mint", version)]
+#[command(name = "cloister-mint", version, after_help = EXIT_STATUS)]
 pub struct Arguments {
     /// A file with one passphrase or PIN a line, in the order in which keys ask, instead of the terminal;
     /// /dev/fd/3 reads descriptor 3.
@@ -260,12 +270,19 @@ struct Thin {
 impl Thin {
     fn part(&self) -> Result<Part> {
         let read = |path: &PathBuf| files::read_limited(path, RECEIPT_BYTES_MAX);
+        let shown = |path: &PathBuf| path.display().to_string();
         Ok(match (&self.receipt, &self.host_key, &self.request) {
             (Some(receipt), Some(host), _) => {
                 let host = PublicKey::from_hex(host).context("the host key is not one")?;
-                Part::NotHeld(read_receipt(&read(receipt)?, &host)?)
+                let held = read_receipt(&read(receipt)?, &host);
+                Part::NotHeld(held.with_context(|| shown(receipt))?)
             }
-            (_, _, Some(request)) => Part::Requested(ContentIds::parse(&read(request)?)?),
+            (_, _, Some(request)) => {
+                let wanted = ContentIds::parse(&read(request)?).with_context(|| shown(request))?;
+                let some = !wanted.as_slice().is_empty();
+                ensure!(some, MintError::RequestEmpty { path: request.clone() });
+                Part::Requested(wanted)
+            }
             _ => Part::Whole,
         })
     }
@@ -276,8 +293,10 @@ impl Thin {
 /// # Errors
 /// What went wrong, for a person.
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
+    let out: &mut dyn Write = &mut Output(out);
     let file = arguments.passphrase_file.as_deref();
-    let ask = &mut Passphrases::from_file_or_terminal(file)?;
+    let lines = Passphrases::from_file_or_terminal(file);
+    let ask = &mut keys::read(file.unwrap_or(Path::new("/dev/tty")), lines)?;
     match arguments.command {
         Command::Key(command) => key_command(command, ask, out)?,
         Command::Root(command) => root::run(command, ask, out)?,
@@ -301,13 +320,14 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Plan { tree, thin } => {
             let outlook = plan(&tree, &thin.part()?)?;
             let (all, carried) = (ByteCount(outlook.bytes), ByteCount(outlook.carried_bytes));
-            writeln!(out, "release     {} chunks, {all}", outlook.chunks)?;
-            writeln!(out, "carried     {} chunks, {carried}", outlook.carried_chunks)?;
+            writeln!(out, "release     {}, {all}", counted(outlook.chunks, "chunk"))?;
+            writeln!(out, "carried     {}, {carried}", counted(outlook.carried_chunks, "chunk"))?;
         }
         Command::Unsealing { out: path } => {
             writeln!(out, "{}", seal::create_identity(&path)?)?;
         }
         Command::Seal { recipients, volumes } => {
+            volumes.iter().try_for_each(|path| seal::sealable(path))?;
             for path in &volumes {
                 seal::volume(path, &recipients)?;
                 writeln!(out, "sealed {}", path.display())?;
@@ -322,7 +342,12 @@ fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) 
     match command {
         KeyCommand::Create { out: path, person, algorithm, seed_file, protect, tpm_device } => {
             let seed = match seed_file {
-                Some(file) => Some(Secret::new(files::read_limited(&file, 32)?)),
+                Some(file) => {
+                    let seed = files::read_limited(&file, SEED_BYTES)?;
+                    let whole = seed.len() as u64 == SEED_BYTES;
+                    ensure!(whole, MintError::Seed { path: file });
+                    Some(Secret::new(seed))
+                }
                 None => None,
             };
             let guard = protect.guard(tpm_device);
@@ -332,7 +357,7 @@ fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) 
             writeln!(out, "{}", keys::holder(&keys::open(&key, ask)?))?;
         }
         KeyCommand::Id { holders } => {
-            for holder in keys::all(holders) {
+            for holder in keys::all(holders)? {
                 writeln!(out, "{}", compared(&holder))?;
             }
         }
@@ -346,8 +371,7 @@ fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) 
 
 fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
     let publishers = open_all(&build.key, ask)?;
-    std::fs::create_dir_all(&build.out)
-        .with_context(|| format!("cannot make {}", build.out.display()))?;
+    let part = build.thin.part()?;
     let spec = Spec {
         name: build.name,
         version: build.version,
@@ -368,11 +392,12 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
     if !build.uninspected {
         judge::release(&build.tree, &spec.attestations)?;
     }
+    let _folder = files::Folder::at(&build.out)?;
     let mut package = Package::build(&build.tree, &spec, &publishers, &build.out)?;
     let empty = cloister_bundle::container::archive([])?;
+    let volumes = package.write_part(&build.out, &empty, build.volume_bytes, &part)?;
     writeln!(out, "generation  {}", package.manifest().generation())?;
-    let part = build.thin.part()?;
-    for path in package.write_part(&build.out, &empty, build.volume_bytes, &part)? {
+    for path in volumes {
         writeln!(out, "volume      {}", path.display())?;
     }
     Ok(())
@@ -380,9 +405,32 @@ fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Res
 
 /// A piece of evidence as it was ordered: what it claims, and its bytes.
 fn evidence(order: &str) -> Result<(String, Vec<u8>)> {
-    let (claim, path) = order.rsplit_once('=').context("--attest takes URI=FILE")?;
+    let (claim, path) =
+        order.rsplit_once('=').ok_or(MintError::Usage { what: "--attest takes URI=FILE" })?;
     let most = cloister_bundle::limits::ATTESTATION_BYTES_MAX;
     Ok((claim.to_owned(), files::read_limited(Path::new(path), most)?))
+}
+
+/// Where a command says what it did; a failure is told from those of files.
+struct Output<'a>(&'a mut dyn Write);
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(lost)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(lost)
+    }
+}
+
+fn lost(cause: io::Error) -> io::Error {
+    io::Error::new(cause.kind(), MintError::Output(cause))
+}
+
+/// Refuses volumes that cannot be opened, before anything else is done for them.
+fn check_volumes(volumes: &[PathBuf]) -> Result<()> {
+    volumes.iter().try_for_each(|path| Volume::open(path).map(drop))
 }
 
 fn open_all(specs: &[Key], ask: &mut Passphrases) -> Result<Vec<Box<dyn Signer>>> {

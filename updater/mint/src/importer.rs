@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cloister_attest::{Algorithm, AnyKey, Signer, json};
-use cloister_domain::{Digest, GenerationId, Principal};
+use cloister_domain::{Digest, GenerationId, Principal, counted};
 use cloister_verify::{Instant, target_path};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    error::MintError,
+    files::{self, Pending},
     keys::Holder,
     trust::{Folder, SPEC_VERSION, demand, key_ids, pack, signed},
 };
@@ -86,11 +88,13 @@ impl Folder {
         let persons: BTreeSet<&Principal> = publishers.iter().map(|one| &one.person).collect();
         ensure!(
             (1..=persons.len() as u64).contains(threshold),
-            "{threshold} of {} publishers cannot sign; see --threshold",
-            persons.len()
+            MintError::Threshold {
+                threshold: *threshold,
+                publishers: counted(persons.len() as u64, "publisher").to_string(),
+            }
         );
         let inside = |path: &String| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        ensure!(paths.iter().all(inside), "a path is NAME/VERSION.json, or such a pattern");
+        ensure!(paths.iter().all(inside), MintError::Pattern);
         let mut targets = self.targets()?;
         let mut role = json!({
             "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,
@@ -104,7 +108,7 @@ impl Folder {
             delegations["x-persons"][&id] = holder.person.as_str().into();
             delegations["keys"][id] = holder.key.to_object();
         }
-        let roles = delegations["roles"].as_array_mut().context("targets.json has no roles")?;
+        let roles = delegations["roles"].as_array_mut().ok_or(lacks("roles"))?;
         roles.retain(|role| role["name"] != *name);
         roles.push(role);
         let named: Vec<String> = roles
@@ -113,7 +117,7 @@ impl Folder {
             .flatten()
             .filter_map(|keyid| keyid.as_str().map(str::to_owned))
             .collect();
-        let keys = delegations["keys"].as_object_mut().context("targets.json has no keys")?;
+        let keys = delegations["keys"].as_object_mut().ok_or(lacks("keys"))?;
         keys.retain(|keyid, _| named.contains(keyid));
         if let Some(persons) = delegations.get_mut("x-persons").and_then(Value::as_object_mut) {
             persons.retain(|keyid, _| named.contains(keyid));
@@ -174,7 +178,9 @@ impl Folder {
     /// When there are no targets yet, or the result would not be trusted.
     pub fn stamp<S: Signer>(&self, importer: &Importer<'_, S>) -> Result<()> {
         let Some(targets) = self.file("targets.json")? else {
-            bail!("there is no targets.json yet; delegate or admit something first");
+            // Whoever mistyped the folder has no root there either.
+            self.rooted()?;
+            bail!(MintError::TargetsAbsent { path: self.path().to_owned() });
         };
         let mut written = Files::new();
         self.complete(&targets, importer, true, &mut written)?;
@@ -193,7 +199,7 @@ impl Folder {
         if unchanged && self.current().is_ok_and(|held| Some(held) == targets["version"].as_u64()) {
             return Ok(());
         }
-        let version = targets["version"].as_u64().context("targets.json has no version")?;
+        let version = targets["version"].as_u64().ok_or(lacks("version"))?;
         targets["version"] = (version + 1).into();
         let text = self.signed_as("targets", &targets, importer)?;
         let mut written = Files::from([("targets.json".to_owned(), text.clone())]);
@@ -201,7 +207,7 @@ impl Folder {
         let [snapshot, timestamp] = station;
         if snapshot?.is_empty() || timestamp?.is_empty() {
             // The station signs what stands above, when it writes the next stick.
-            return self.write("targets.json", &text);
+            return self.pending("targets.json", &text)?.place();
         }
         self.complete(&text, importer, false, &mut written)?;
         self.check_and_write(&written, release)
@@ -216,12 +222,12 @@ impl Folder {
         written: &mut Files,
     ) -> Result<()> {
         let listing = |text: &[u8]| -> Result<Value> {
-            let version = part(text)?["version"].clone();
+            let version = self.part("targets.json", text)?["version"].clone();
             let hashes = json!({"sha256": Digest::of(text).to_string()});
             Ok(json!({"hashes": hashes, "length": text.len(), "version": version}))
         };
         let held = |name: &str| -> Result<(Value, u64)> {
-            let part = self.file(name)?.map_or(Ok(Value::Null), |text| part(&text))?;
+            let part = self.file(name)?.map_or(Ok(Value::Null), |text| self.part(name, &text))?;
             let version = part["version"].as_u64().unwrap_or(0);
             Ok((part, version))
         };
@@ -269,11 +275,16 @@ impl Folder {
         let mut files = self.files()?;
         files.extend(written.clone());
         let state = self.rooted()?.refresh(&pack(&files)?);
-        let state = state.context("this metadata would not be trusted")?;
+        let state = state.with_context(|| {
+            format!("{}: this metadata would not be trusted", self.path().display())
+        })?;
         if let Some(release) = release {
             state.judge(release).context("this release would not be trusted")?;
         }
-        written.iter().try_for_each(|(name, text)| self.write(name, text))
+        // All of them stand complete before the first is put in its place.
+        let _folder = files::Folder::at(self.path())?;
+        let pending = written.iter().map(|(name, text)| self.pending(name, text));
+        pending.collect::<Result<Vec<_>>>()?.into_iter().try_for_each(Pending::place)
     }
 
     /// The version of the targets that an appliance would hold now.
@@ -289,21 +300,30 @@ impl Folder {
         importer: &Importer<'_, S>,
     ) -> Result<Vec<u8>> {
         let holders = self.holders(role, importer.signers)?;
-        ensure!(!holders.is_empty(), "none of the keys at hand holds the {role} role");
+        ensure!(
+            !holders.is_empty(),
+            MintError::Role { path: self.path().to_owned(), role: role.to_owned() }
+        );
         signed(part, &holders)
     }
 
     fn holders<'s, S: Signer>(&self, role: &str, signers: &'s [S]) -> Result<Vec<&'s S>> {
-        let root = self.newest_root().context("there is no root yet")?;
-        let root = part(&crate::files::read_limited(&root, crate::trust::FILE_BYTES_MAX)?)?;
+        let (name, text) = self.newest()?;
+        let root = self.part(&name, &text)?;
         let keyids = root["roles"][role]["keyids"].as_array().cloned().unwrap_or_default();
         let holds = |signer: &&S| keyids.contains(&signer.public().key_id().into());
         Ok(signers.iter().filter(holds).collect())
     }
 
+    /// The signed part of the folder's file `name`.
+    fn part(&self, name: &str, text: &[u8]) -> Result<Value> {
+        let file = json::parse_strict(text, json::DEPTH_MAX);
+        Ok(file.with_context(|| self.path().join(name).display().to_string())?["signed"].take())
+    }
+
     fn targets(&self) -> Result<Value> {
         match self.file("targets.json")? {
-            Some(text) => part(&text),
+            Some(text) => self.part("targets.json", &text),
             None => Ok(json!({
                 "_type": "targets", "delegations": {"keys": {}, "roles": []},
                 "spec_version": SPEC_VERSION, "targets": {}, "version": 0,
@@ -312,7 +332,6 @@ impl Folder {
     }
 }
 
-/// The signed part of a file of the folder.
-fn part(text: &[u8]) -> Result<Value> {
-    Ok(json::parse_strict(text, json::DEPTH_MAX)?["signed"].take())
+const fn lacks(what: &'static str) -> MintError {
+    MintError::Targets { what }
 }

@@ -2,10 +2,10 @@
 
 use std::{io::Write, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::container;
-use cloister_domain::{ByteCount, printable};
+use cloister_domain::{ByteCount, counted, printable};
 
 use crate::volume::Volume;
 
@@ -28,7 +28,8 @@ pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "chunks      {} of {} here", head.chunks, release.index.chunks)?;
     if let Some(carried) = &volume.carried {
         let left_out = (0usize..).zip(0..head.chunks).filter(|(near, _)| !carried.has(*near));
-        writeln!(out, "thin        {} of these are left out", left_out.count())?;
+        let left_out = counted(left_out.count() as u64, "chunk");
+        writeln!(out, "thin        {left_out} of these left out")?;
     }
     writeln!(out, "unpacked    {}", ByteCount(release.index.plain_bytes))?;
     writeln!(out, "stored      {}", ByteCount(release.index.stored_bytes))?;
@@ -50,7 +51,7 @@ pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
         )?;
     }
     if chunks {
-        volume.check_chunks()?;
+        volume.check_chunks().with_context(|| path.display().to_string())?;
         writeln!(out, "payload     every chunk has the digest that the manifest names")?;
     }
     Ok(())

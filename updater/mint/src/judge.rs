@@ -1,12 +1,15 @@
 //! What an appliance would refuse when it inspects a release, found before anybody signs it.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
+use std::{os::unix::fs::FileExt as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_domain::{Coded as _, printable};
+use cloister_domain::{Coded as _, counted, printable};
 use cloister_inspect::{Refusal, Source, inspect};
 
-use crate::files;
+use crate::{
+    error::{FileError, MintError},
+    files::{self, Named},
+};
 
 /// Files that are named one by one.
 const NAMED_MAX: usize = 20;
@@ -22,7 +25,7 @@ pub fn release(tree: &Path, evidence: &[(String, Vec<u8>)]) -> Result<()> {
     let mut judged = |name: &str, shown: &str, source: &mut dyn Source| match inspect(name, source)
     {
         Ok(_) => Ok(()),
-        Err(Refusal::Unreadable) => Err(anyhow::anyhow!("cannot read {shown}")),
+        Err(Refusal::Unreadable) => Err(Refusal::Unreadable).with_context(|| shown.to_owned()),
         Err(refusal) => {
             refused.push(format!("{shown}: {refusal} [{}]", refusal.code()));
             Ok(())
@@ -38,28 +41,23 @@ pub fn release(tree: &Path, evidence: &[(String, Vec<u8>)]) -> Result<()> {
     let more = refused.len().saturating_sub(NAMED_MAX);
     refused.truncate(NAMED_MAX);
     if more > 0 {
-        refused.push(format!("and {more} more"));
+        refused.push(format!("and {}", counted(more as u64, "more file")));
     }
-    ensure!(
-        refused.is_empty(),
-        "an appliance would refuse what this release holds; mend it (docs/runbooks/inspect.md), or give \
-         --uninspected for appliances that take it:\n  {}",
-        refused.join("\n  ")
-    );
+    ensure!(refused.is_empty(), MintError::Inspection { path: tree.to_owned(), refused });
     Ok(())
 }
 
 /// A file of the tree.
 struct Artefact {
-    file: File,
+    file: Named,
     bytes: u64,
 }
 
 impl Artefact {
     fn open(path: &Path) -> Result<Self> {
-        let shown = || format!("cannot read {}", path.display());
-        let file = File::open(path).with_context(shown)?;
-        let bytes = file.metadata().with_context(shown)?.len();
+        let file = files::open(path)?;
+        let read = file.file().metadata();
+        let bytes = read.map_err(|cause| FileError::reading(path, cause))?.len();
         Ok(Self { file, bytes })
     }
 }
@@ -70,7 +68,7 @@ impl Source for Artefact {
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Refusal> {
-        self.file.read_exact_at(buffer, offset).map_err(|_shorter| Refusal::Unreadable)
+        self.file.file().read_exact_at(buffer, offset).map_err(|_shorter| Refusal::Unreadable)
     }
 }
 
@@ -79,6 +77,14 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::failure::Failure;
+
+    /// What the command prints of the release's refusal.
+    fn told(tree: &Path, evidence: &[(String, Vec<u8>)]) -> String {
+        let mut told = Vec::new();
+        Failure::of(&release(tree, evidence).expect_err("something is wrong")).show(&mut told);
+        String::from_utf8(told).expect("text")
+    }
 
     #[test]
     fn all_that_an_appliance_would_refuse_is_named_with_its_reason() {
@@ -95,7 +101,7 @@ mod tests {
         put("documents/manual.md", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n");
         put("model/model.gguf", b"\x80\x02cposix\nsystem\n.");
         let bad = ("https://slsa.dev/provenance/v1".to_owned(), b"\x7fELF\x02".to_vec());
-        let told = release(tree.path(), &[good, bad]).expect_err("three are wrong").to_string();
+        let told = told(tree.path(), &[good, bad]);
         let lines: Vec<&str> = told.lines().skip(1).map(str::trim).collect();
         let [manual, model, evidence] = lines.as_slice() else { panic!("{told}") };
         let says = |line: &str, name: &str, code: &str| {
@@ -112,8 +118,8 @@ mod tests {
         for number in 0..NAMED_MAX + 5 {
             fs::write(tree.path().join(format!("{number:03}.md")), b"\x7fELF").expect("written");
         }
-        let told = release(tree.path(), &[]).expect_err("all are wrong").to_string();
+        let told = told(tree.path(), &[]);
         assert_eq!(told.lines().count(), 1 + NAMED_MAX + 1, "{told}");
-        assert!(told.ends_with("and 5 more"), "{told}");
+        assert!(told.ends_with("and 5 more files\n"), "{told}");
     }
 }

@@ -1,6 +1,10 @@
 //! Keys of persons: made, guarded, opened, and shown by their public half.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cloister_attest::{
@@ -9,9 +13,12 @@ use cloister_attest::{
     mldsa::{MlDsaKey, ParameterSet},
 };
 use cloister_domain::{Principal, Secret};
-use cloister_signer::{Opened, Passphrases, Spec};
+use cloister_signer::{Opened, Passphrases, SignerError, Spec};
 
-use crate::files;
+use crate::{
+    error::{FileError, MintError},
+    files,
+};
 
 /// The largest file of public halves, in bytes.
 const HOLDERS_BYTES_MAX: u64 = 64 << 10;
@@ -74,25 +81,50 @@ impl fmt::Display for Holder {
 /// What a person writes to name holders: one, or `@FILE` with one a line, such as the two halves of
 /// one person.
 #[derive(Clone, Debug)]
-pub struct Holders(Vec<Holder>);
+pub enum Holders {
+    /// One.
+    One(Box<Holder>),
+    /// Those whom a file names.
+    File(PathBuf),
+}
 
 impl FromStr for Holders {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let Some(path) = text.strip_prefix('@') else { return Ok(Self(vec![text.parse()?])) };
-        let bytes = files::read_limited(Path::new(path), HOLDERS_BYTES_MAX)?;
-        let lines = String::from_utf8(bytes).with_context(|| format!("{path} is no text"))?;
-        let holders: Vec<Holder> = lines.lines().map(str::parse).collect::<Result<_>>()?;
-        ensure!(!holders.is_empty(), "{path} names nobody");
-        Ok(Self(holders))
+        Ok(match text.strip_prefix('@') {
+            Some(path) => Self::File(path.into()),
+            None => Self::One(Box::new(text.parse()?)),
+        })
+    }
+}
+
+impl Holders {
+    fn read(self) -> Result<Vec<Holder>> {
+        let path = match self {
+            Self::One(holder) => return Ok(vec![*holder]),
+            Self::File(path) => path,
+        };
+        let bytes = files::read_limited(&path, HOLDERS_BYTES_MAX)?;
+        let lines = String::from_utf8(bytes)
+            .map_err(|_quotes_it| FileError::Text { path: path.clone() })?;
+        let mut holders = Vec::new();
+        for (line, text) in (1..).zip(lines.lines()) {
+            let shown = || MintError::HolderLine { path: path.clone(), line };
+            holders.push(text.parse().map_err(|_quotes_it: anyhow::Error| shown())?);
+        }
+        ensure!(!holders.is_empty(), MintError::NoHolder { path });
+        Ok(holders)
     }
 }
 
 /// All holders of several arguments.
-#[must_use]
-pub fn all(arguments: Vec<Holders>) -> Vec<Holder> {
-    arguments.into_iter().flat_map(|holders| holders.0).collect()
+///
+/// # Errors
+/// When a file that one names cannot be read, or has no holders.
+pub fn all(arguments: Vec<Holders>) -> Result<Vec<Holder>> {
+    let read = arguments.into_iter().map(Holders::read).collect::<Result<Vec<_>>>()?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 /// What keeps a key file from whoever finds it.
@@ -124,7 +156,7 @@ pub fn create(
         Some(seed) => seed,
         None => {
             let mut bytes = vec![0; 32];
-            getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+            getrandom::fill(&mut bytes).map_err(|_cause| MintError::Random)?;
             Secret::new(bytes)
         }
     };
@@ -144,16 +176,38 @@ pub fn protect(
     guard: &Guard,
     passphrases: &mut Passphrases,
 ) -> Result<()> {
-    write(out, &cloister_signer::key_file(from, passphrases)?, guard, passphrases)
+    let file = read(from, cloister_signer::key_file(from, passphrases))?;
+    write(out, &file, guard, passphrases)
 }
 
 fn write(path: &Path, file: &KeyFile, guard: &Guard, passphrases: &mut Passphrases) -> Result<()> {
-    match guard {
+    let done = match guard {
         Guard::Mode => cloister_signer::write_new(path, file.print().as_bytes()),
         Guard::Passphrase => cloister_signer::protect(file, path, passphrases),
         Guard::Tpm(device) => cloister_signer::protect_with_tpm(file, path, device.as_deref()),
-    }
-    .with_context(|| format!("cannot write the key {}", path.display()))
+    };
+    written(path, done)
+}
+
+/// What came of writing a key to `path`.
+pub(crate) fn written<T>(path: &Path, done: Result<T, SignerError>) -> Result<T> {
+    named(path, done, FileError::writing)
+}
+
+/// What came of reading the file `path` for keys.
+pub(crate) fn read<T>(path: &Path, done: Result<T, SignerError>) -> Result<T> {
+    named(path, done, FileError::reading)
+}
+
+fn named<T>(
+    path: &Path,
+    done: Result<T, SignerError>,
+    name: fn(&Path, io::Error) -> FileError,
+) -> Result<T> {
+    done.map_err(|error| match error {
+        SignerError::File(cause) => name(path, cause).into(),
+        error => anyhow::Error::new(error).context(path.display().to_string()),
+    })
 }
 
 /// Opens a key wherever it is kept.
@@ -161,7 +215,11 @@ fn write(path: &Path, file: &KeyFile, guard: &Guard, passphrases: &mut Passphras
 /// # Errors
 /// When it cannot be opened.
 pub fn open(spec: &Spec, passphrases: &mut Passphrases) -> Result<Opened> {
-    cloister_signer::open(spec, passphrases).with_context(|| format!("cannot use {spec}"))
+    let opened = cloister_signer::open(spec, passphrases);
+    match spec {
+        Spec::File(path) | Spec::Tpm { path, .. } => read(path, opened),
+        _ => opened.with_context(|| format!("cannot use {spec}")),
+    }
 }
 
 /// The public half of an opened key.
@@ -193,7 +251,7 @@ mod tests {
         let list = folder.path().join("ada.pub");
         files::write_whole(&list, |out| Ok(out.write_all(lines.as_bytes())?)).expect("written");
         let named: Holders = format!("@{}", list.display()).parse().expect("three lines");
-        assert_eq!(all(vec![named]).len(), 3);
+        assert_eq!(all(vec![named]).expect("read").len(), 3);
         for broken in ["ada", "ada=00", "ada=rsa:00", "ada=ml-dsa-65:0g", "ada=ml-dsa-65:00"] {
             assert!(broken.parse::<Holder>().is_err(), "{broken}");
         }

@@ -10,6 +10,8 @@ pub mod build;
 pub mod ceremony;
 pub mod cli;
 mod cut;
+pub mod error;
+pub mod failure;
 mod files;
 pub mod importer;
 pub mod inspect;

@@ -1,20 +1,24 @@
 //! `cloister-mint`: makes keys, trust roots and signed volumes.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::Parser as _;
+use cloister_mint::{cli, failure::Failure};
 
 fn main() -> ExitCode {
-    let arguments = cloister_mint::cli::Arguments::parse();
-    match cloister_mint::cli::run(arguments, &mut io::stdout().lock()) {
+    let arguments = match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // --help and --version come as errors too.
+        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(error) => return told(&Failure::usage(&error)),
+    };
+    match cli::run(arguments, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let told = writeln!(io::stderr().lock(), "cloister-mint: {error:#}");
-            // Without a terminal there is nobody left to tell.
-            if told.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
-        }
+        Err(error) => told(&Failure::of(&error)),
     }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    failure.show(&mut io::stderr().lock());
+    failure.exit_code()
 }

@@ -10,7 +10,7 @@ mod template;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,10 @@ use cloister_tokenize::Tokenizer;
 use cloister_weights::File;
 use serde_json::{Value, json};
 
-use crate::files;
+use crate::{
+    error::{FileError, MintError},
+    files,
+};
 
 /// The largest text file of a model, in bytes; tokenizers have up to 35 MB.
 const TEXT_BYTES_MAX: u64 = 128 << 20;
@@ -73,6 +76,21 @@ pub struct Prepared {
 /// # Errors
 /// When a file is missing, unknown, malformed or not supported; its name is said.
 pub fn prepare(tree: &Path, order: &Order) -> Result<Prepared> {
+    let _folder = files::Folder::at(tree)?;
+    // All files stand complete before the first is put in its place.
+    let staged = tempfile::Builder::new().prefix(".partial-").tempdir_in(tree);
+    let staged = staged.map_err(|cause| FileError::writing(tree, cause))?;
+    let prepared = lay_out(staged.path(), order)?;
+    for name in files::walk(staged.path())? {
+        let (from, to) = (staged.path().join(&name), tree.join(&name));
+        let _folder = to.parent().map(files::Folder::at).transpose()?;
+        ensure!(!to.is_dir(), FileError::Folder { path: to });
+        fs::rename(from, &to).map_err(|cause| FileError::writing(&to, cause))?;
+    }
+    Ok(prepared)
+}
+
+fn lay_out(tree: &Path, order: &Order) -> Result<Prepared> {
     let mut inputs = Inputs { part: "model", ..Inputs::default() };
     let target = folder(tree, "model")?;
     if order.model.is_dir() {
@@ -120,12 +138,18 @@ impl Inputs {
     }
 
     fn optional(&mut self, source: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-        if source.join(name).exists() { self.text(source, name).map(Some) } else { Ok(None) }
+        if files::exists(&source.join(name))? {
+            self.text(source, name).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Opens and checks a weights file: header, and no number that is not finite.
     fn weights(&mut self, path: &Path) -> Result<File> {
         let shown = || format!("{} cannot be used", path.display());
+        // One that cannot be opened at all says so better than a map of it.
+        files::open(path)?;
         let file = File::open(path).with_context(shown)?;
         file.check_finite().with_context(shown)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("weights");
@@ -143,7 +167,7 @@ impl Inputs {
             }
             let paper = PAPERS.iter().any(|start| name.starts_with(start));
             if !paper && !PASSED_OVER.contains(&name.as_str()) {
-                bail!("{} holds {name}, which is not known; take it out", source.display());
+                bail!(MintError::ModelFile { path: source.join(name) });
             }
             self.passed_over.push(name);
         }
@@ -164,15 +188,17 @@ fn from_folder(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> 
     inputs.check_listing(source, &USED)?;
     let config = inputs.text(source, "config.json")?;
     let tokenizer = inputs.text(source, "tokenizer.json")?;
-    let loaded = Tokenizer::from_json(utf8(&tokenizer, "tokenizer.json")?)?;
+    let loaded = tokenizer_of(source, &tokenizer)?;
     let template = template::of_folder(order, inputs)?;
-    let template = template::fitted(template, &loaded, inputs)?;
+    let template = template::fitted(template, &loaded, inputs);
+    let template = template.with_context(|| source.display().to_string())?;
     let weights = source.join("model.safetensors");
-    ensure!(weights.exists(), "{} has no model.safetensors", source.display());
     let file = inputs.weights(&weights)?;
     if order.quantise {
-        let config = parsed(&config, "config.json")?;
-        files::write_whole(&target.join("model.gguf"), |out| quantise::write(&config, &file, out))?;
+        let config = parsed(&config, &source.join("config.json"))?;
+        files::write_whole(&target.join("model.gguf"), |out| {
+            quantise::write(&config, &file, out).with_context(|| source.display().to_string())
+        })?;
     } else {
         write(&target.join("config.json"), &config)?;
         copy(&weights, &target.join("model.safetensors"))?;
@@ -182,23 +208,22 @@ fn from_folder(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> 
 }
 
 fn from_gguf(order: &Order, target: &Path, inputs: &mut Inputs) -> Result<()> {
-    ensure!(
-        !order.quantise,
-        "a GGUF file is taken as it is; quantise the safetensors it came from"
-    );
+    let shown = || order.model.display().to_string();
     let file = inputs.weights(&order.model)?;
-    let carried = file.metadata().tokenizer()?.context("the GGUF file carries no tokenizer")?;
+    ensure!(!order.quantise, anyhow::Error::new(MintError::ModelGguf).context(shown()));
+    let carried = file.metadata().tokenizer().with_context(shown)?;
+    let carried = carried.ok_or(MintError::ModelTokenizer).with_context(shown)?;
     let names = template::GgufNames::of(&carried);
     let template = template::of_gguf(order, carried.chat_template.as_deref(), &names, inputs)?;
-    let tokenizer = Tokenizer::from_gguf(carried)?;
-    let template = template::fitted(template, &tokenizer, inputs)?;
+    let tokenizer = Tokenizer::from_gguf(carried).with_context(shown)?;
+    let template = template::fitted(template, &tokenizer, inputs).with_context(shown)?;
     copy(&order.model, &target.join("model.gguf"))?;
     write(&target.join("template.json"), template.to_json().as_bytes())
 }
 
 fn folder(tree: &Path, name: &str) -> Result<PathBuf> {
     let path = tree.join(name);
-    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    fs::create_dir_all(&path).map_err(|cause| FileError::writing(&path, cause))?;
     Ok(path)
 }
 
@@ -208,15 +233,30 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A copy of its own, so that what is signed cannot change with the source.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
+    let mut source = files::open(from)?;
+    files::write_whole(to, |out| {
+        io::copy(&mut source, out)?;
+        Ok(())
+    })
 }
 
-fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
-    std::str::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))
+fn utf8<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
+    Ok(std::str::from_utf8(bytes).map_err(|_at| FileError::Text { path: path.to_owned() })?)
+}
+
+/// The tokenizer of a model's folder, from the text of its `tokenizer.json`.
+fn tokenizer_of(source: &Path, text: &[u8]) -> Result<Tokenizer> {
+    let path = source.join("tokenizer.json");
+    let tokenizer = Tokenizer::from_json(utf8(text, &path)?);
+    tokenizer.with_context(|| path.display().to_string())
 }
 
 /// Reads a model's JSON, which has fractions.
-fn parsed(bytes: &[u8], name: &str) -> Result<Value> {
-    serde_json::from_slice(bytes).with_context(|| format!("{name} is not JSON"))
+fn parsed(bytes: &[u8], path: &Path) -> Result<Value> {
+    let wrong = |error: serde_json::Error| FileError::Json {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    };
+    Ok(serde_json::from_slice(bytes).map_err(wrong)?)
 }

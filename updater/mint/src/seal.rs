@@ -1,13 +1,8 @@
 //! Sealing volumes, so that only the appliances that they are for can read them.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{BufReader, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{io::BufReader, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use cloister_attest::json;
 use cloister_bundle::container;
 use cloister_domain::Digest;
@@ -16,7 +11,8 @@ use cloister_verify::target_path;
 use zeroize::Zeroizing;
 
 use crate::{
-    files,
+    error::MintError,
+    files, keys,
     volume::{Volume, is_trust_alone},
 };
 
@@ -27,19 +23,25 @@ use crate::{
 /// When it is no volume, is sealed already, brings a release that its own metadata does not list, or
 /// cannot be read or written.
 pub fn volume(path: &Path, recipients: &[Recipient]) -> Result<()> {
-    let shown = || format!("cannot read {}", path.display());
-    let start = files::read_start(path, cloister_sealed::INTRO.len() as u64)?;
-    ensure!(!is_sealed(&start), "{} is sealed already", path.display());
-    ensure!(
-        is_trust_alone(path)? || lists_itself(&Volume::open(path)?)?,
-        "{} is not admitted: it brings no metadata that lists its release, and nothing can be put into \
-         it once it is sealed; run `cloister-mint admit` with it first",
-        path.display()
-    );
-    let plain = BufReader::with_capacity(1 << 20, File::open(path).with_context(shown)?);
+    sealable(path)?;
+    let plain = BufReader::with_capacity(1 << 20, files::open(path)?);
     let shares = recipients.iter().map(|_| random()).collect::<Result<_>>()?;
     let chance = Chance { file_key: random()?, nonce: random()?, shares };
     files::write_whole(path, |out| Ok(seal(plain, recipients, &chance, out)?))
+}
+
+/// Refuses what [`volume`] would not seal, before the first of several volumes is sealed.
+///
+/// # Errors
+/// As [`volume`].
+pub fn sealable(path: &Path) -> Result<()> {
+    let start = files::read_start(path, cloister_sealed::INTRO.len() as u64)?;
+    ensure!(!is_sealed(&start), MintError::SealedAlready { path: path.to_owned() });
+    ensure!(
+        is_trust_alone(path)? || lists_itself(&Volume::open(path)?)?,
+        MintError::NotAdmitted { path: path.to_owned() }
+    );
+    Ok(())
 }
 
 /// Whether the importer's list that a volume brings has its release.
@@ -63,15 +65,12 @@ fn lists_itself(volume: &Volume) -> Result<bool> {
 /// When the file exists or cannot be written.
 pub fn create_identity(path: &Path) -> Result<Recipient> {
     let identity = Identity::from_random(*Zeroizing::new(random()?));
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = opened.with_context(|| format!("cannot create {}", path.display()))?;
-    file.write_all(identity.to_file().expose())?;
-    file.sync_all()?;
+    keys::written(path, cloister_signer::write_new(path, identity.to_file().expose()))?;
     Ok(identity.recipient())
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+    getrandom::fill(&mut bytes).map_err(|_cause| MintError::Random)?;
     Ok(bytes)
 }

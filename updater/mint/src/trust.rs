@@ -16,7 +16,12 @@ use cloister_domain::Digest;
 use cloister_verify::{Instant, TrustState, enrol};
 use serde_json::{Map, Value, json};
 
-use crate::{ceremony::Draft, files, keys::Holder};
+use crate::{
+    ceremony::Draft,
+    error::{FileError, MintError},
+    files::{self, Pending},
+    keys::Holder,
+};
 
 /// The version of TUF that the files name.
 pub(crate) const SPEC_VERSION: &str = "1.0.34";
@@ -90,13 +95,19 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder at `path`, which is made if it is not there.
+    /// The folder at `path`, which is made with its first file if it is not there.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When `path` is something else.
     pub fn at(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        let other = files::exists(path)? && !path.is_dir();
+        ensure!(!other, FileError::NoFolder { path: path.to_owned() });
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes `1.root.json`, signed by `signers`.
@@ -104,7 +115,7 @@ impl Folder {
     /// # Errors
     /// When a root is there already, or the result would not be trusted.
     pub fn create_root<S: Signer>(&self, roles: &Roles, signers: &[S]) -> Result<Digest> {
-        ensure!(self.root_version() == 0, "the folder holds a root already; rotate it");
+        ensure!(self.root_version() == 0, MintError::RootHeld { path: self.path.clone() });
         self.adopt_root(&signed(&root(roles, 1), signers)?)
     }
 
@@ -114,7 +125,7 @@ impl Folder {
     /// When there is no root yet, or the result would not be trusted.
     pub fn rotate_root<S: Signer>(&self, roles: &Roles, signers: &[S]) -> Result<Digest> {
         let version = self.root_version();
-        ensure!(version > 0, "the folder holds no root yet; create it");
+        ensure!(version > 0, self.no_root());
         self.adopt_root(&signed(&root(roles, version + 1), signers)?)
     }
 
@@ -135,18 +146,29 @@ impl Folder {
     /// # Errors
     /// When it would not be trusted.
     pub fn adopt_root(&self, text: &[u8]) -> Result<Digest> {
+        let name = self.trusted_root(text)?;
+        let _folder = files::Folder::at(&self.path)?;
+        self.pending(&name, text)?.place()?;
+        Ok(Digest::of(text))
+    }
+
+    /// The name under which a root is adopted, if appliances will trust it.
+    ///
+    /// # Errors
+    /// When they will not.
+    pub(crate) fn trusted_root(&self, text: &[u8]) -> Result<String> {
         let version = self.root_version() + 1;
         let name = format!("{version}.root.json");
-        let distrusted = "this root would not be trusted";
-        Draft::parse(text).context(distrusted)?;
+        let path = self.path.join(&name);
+        let distrusted = || format!("{}: this root would not be trusted", path.display());
+        Draft::parse(text).with_context(distrusted)?;
         if version == 1 {
-            enrol(text, Digest::of(text)).context(distrusted)?;
+            enrol(text, Digest::of(text)).with_context(distrusted)?;
         } else {
             let meta = container::archive([(name.as_str(), text)])?;
-            self.rooted()?.refresh(&meta).context(distrusted)?;
+            self.rooted()?.refresh(&meta).with_context(distrusted)?;
         }
-        self.write(&name, text)?;
-        Ok(Digest::of(text))
+        Ok(name)
     }
 
     /// The content of `clb/10-meta`: all files, verbatim.
@@ -193,10 +215,13 @@ impl Folder {
 
     /// The state of an appliance that knows the roots alone.
     pub(crate) fn rooted(&self) -> Result<TrustState> {
+        ensure!(self.root_version() > 0, self.no_root());
         let first = self.read("1.root.json")?;
         let mut roots = self.files()?;
         roots.retain(|name, _| name.ends_with(".root.json"));
-        Ok(enrol(&first, Digest::of(&first))?.refresh(&pack(&roots)?)?)
+        let shown = || format!("the roots in {}", self.path.display());
+        let state = enrol(&first, Digest::of(&first)).with_context(shown)?;
+        state.refresh(&pack(&roots)?).with_context(shown)
     }
 
     /// A file, if it is there.
@@ -208,8 +233,22 @@ impl Folder {
         files::read_limited(&self.path.join(name), FILE_BYTES_MAX)
     }
 
-    pub(crate) fn write(&self, name: &str, text: &[u8]) -> Result<()> {
-        files::write_whole(&self.path.join(name), |out| Ok(out.write_all(text)?))
+    /// The newest root: its name and text.
+    pub(crate) fn newest(&self) -> Result<(String, Vec<u8>)> {
+        let version = self.root_version();
+        ensure!(version > 0, self.no_root());
+        let name = format!("{version}.root.json");
+        let text = self.read(&name)?;
+        Ok((name, text))
+    }
+
+    fn no_root(&self) -> MintError {
+        MintError::RootAbsent { path: self.path.clone() }
+    }
+
+    /// A file that only needs to be put in its place.
+    pub(crate) fn pending(&self, name: &str, text: &[u8]) -> Result<Pending> {
+        Pending::write(&self.path.join(name), |out| Ok(out.write_all(text)?))
     }
 }
 

@@ -1,8 +1,7 @@
 //! Volumes as files: reading their head members, and putting new trust metadata into them.
 
 use std::{
-    fs::File,
-    io::{BufRead as _, BufReader, Chain, Cursor, Read, Write},
+    io::{self, BufRead as _, BufReader, Chain, Cursor, Read, Write},
     path::Path,
 };
 
@@ -15,10 +14,13 @@ use cloister_bundle::{
 use cloister_domain::Digest;
 use cloister_sealed::is_sealed;
 
-use crate::files;
+use crate::{
+    error::MintError,
+    files::{self, Named},
+};
 
 /// What follows the members before the first chunk: what was read of it already, and the file.
-type Rest = Chain<Cursor<Vec<u8>>, BufReader<File>>;
+type Rest = Chain<Cursor<Vec<u8>>, BufReader<Named>>;
 
 /// Everything in a volume before its first chunk, and the rest of the file.
 #[derive(Debug)]
@@ -56,22 +58,28 @@ impl Volume {
     /// # Errors
     /// When it cannot be read or is not of the accepted form.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut rest = BufReader::with_capacity(1 << 20, file);
-        let start = rest.fill_buf().with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(
-            !is_sealed(start),
-            "{} is sealed, so only the appliances that it is for can read it; see it there with \
-             `cloister import --inspect`, or use the volume as it was before `seal`",
-            path.display()
-        );
+        let mut rest = BufReader::with_capacity(1 << 20, files::open(path)?);
+        ensure!(!is_sealed(rest.fill_buf()?), MintError::Sealed { path: path.to_owned() });
+        let start = files::read_start(path, START_BYTES as u64)?;
+        Self::read(rest)
+            .map_err(|error| match Foreign::of(&start) {
+                Some(kind) => anyhow::Error::new(BundleError::Foreign(kind)),
+                None if begins_as_trust_alone(&start) => {
+                    MintError::TrustAlone { path: path.to_owned() }.into()
+                }
+                None => error,
+            })
+            .with_context(|| path.display().to_string())
+    }
+
+    fn read(mut rest: BufReader<Named>) -> Result<Self> {
         let mut members = 0;
         let mut next = |member: Member| -> Result<Vec<u8>> {
             let bytes = read_member(&mut rest, member, members)?;
             members += 1;
             Ok(bytes)
         };
-        let head = VolumeHead::parse(&next(Member::Head).map_err(|error| no_volume(path, error))?)?;
+        let head = VolumeHead::parse(&next(Member::Head)?)?;
         let meta = next(Member::Meta)?;
         let envelope = next(Member::Manifest)?;
         let manifest = manifest(&envelope)?;
@@ -79,7 +87,7 @@ impl Volume {
         let mut attestations = Vec::with_capacity(release.attestations.len());
         for attached in &release.attestations {
             let bytes = next(Member::Attestation(attached.sha256))?;
-            ensure!(Digest::of(&bytes) == attached.sha256, "an attestation has another digest");
+            ensure!(Digest::of(&bytes) == attached.sha256, MintError::Attestation);
             attestations.push(bytes);
         }
         let table = next(Member::Index)?;
@@ -121,23 +129,20 @@ impl Volume {
 
 /// Whether a volume says that it brings trust metadata and no release.
 pub(crate) fn is_trust_alone(path: &Path) -> Result<bool> {
-    let name = Member::Meta.name();
-    Ok(files::read_start(path, name.len() as u64)? == name.as_bytes())
+    Ok(begins_as_trust_alone(&files::read_start(path, START_BYTES as u64)?))
 }
 
-/// Why a file whose first member cannot be read is no volume of a release, if its start says so.
-fn no_volume(path: &Path, error: anyhow::Error) -> anyhow::Error {
-    let Ok(start) = files::read_start(path, START_BYTES as u64) else { return error };
-    if let Some(kind) = Foreign::of(&start) {
-        return anyhow::Error::new(BundleError::Foreign(kind)).context(path.display().to_string());
+fn begins_as_trust_alone(start: &[u8]) -> bool {
+    start.starts_with(Member::Meta.name().as_bytes())
+}
+
+/// A volume that ends where more must follow; another error of reading stays what it is.
+fn ended(cause: io::Error) -> anyhow::Error {
+    if cause.kind() == io::ErrorKind::UnexpectedEof {
+        BundleError::Truncated.into()
+    } else {
+        cause.into()
     }
-    if is_trust_alone(path).unwrap_or(false) {
-        return error.context(format!(
-            "{} brings trust metadata and no release; see it with `cloister import --inspect`",
-            path.display()
-        ));
-    }
-    error.context(path.display().to_string())
 }
 
 /// A volume that brings `meta`, trust metadata, and no release.
@@ -160,7 +165,7 @@ pub fn replace_meta(path: &Path, meta: &[u8]) -> Result<()> {
     files::write_whole(path, |out| {
         write_head(out, &volume.head, meta, &volume.envelope, &volume.attestations, &volume.index)?;
         write_carried(out, volume.carried.as_ref())?;
-        std::io::copy(&mut volume.rest, out)?;
+        io::copy(&mut volume.rest, out)?;
         Ok(())
     })
 }
@@ -191,7 +196,7 @@ pub(crate) fn write_carried(out: &mut dyn Write, carried: Option<&Carried>) -> R
 /// Reads what may follow the index; with the bytes of what follows instead.
 fn read_carried(rest: &mut impl Read, chunks: u64) -> Result<(Option<Carried>, Vec<u8>)> {
     let mut block = [0; container::BLOCK_BYTES];
-    rest.read_exact(&mut block).map_err(|_cause| BundleError::Truncated)?;
+    rest.read_exact(&mut block).map_err(ended)?;
     let bytes = Carried::bytes(chunks);
     if bytes > Member::Carried.bytes_max()
         || block != container::header(&Member::Carried.name(), bytes)?
@@ -199,7 +204,7 @@ fn read_carried(rest: &mut impl Read, chunks: u64) -> Result<(Option<Carried>, V
         return Ok((None, block.to_vec()));
     }
     let mut bits = vec![0; usize::try_from(bytes)? + container::padding(bytes)];
-    rest.read_exact(&mut bits).map_err(|_cause| BundleError::Truncated)?;
+    rest.read_exact(&mut bits).map_err(ended)?;
     bits.truncate(usize::try_from(bytes)?);
     Ok((Some(Carried::parse(bits, chunks)?), Vec::new()))
 }
@@ -207,7 +212,8 @@ fn read_carried(rest: &mut impl Read, chunks: u64) -> Result<(Option<Carried>, V
 /// Writes one member: header, bytes, padding.
 pub(crate) fn write_member(out: &mut dyn Write, member: Member, bytes: &[u8]) -> Result<()> {
     let length = bytes.len() as u64;
-    ensure!(length <= member.bytes_max(), "{} is too large for a volume", member.name());
+    let fits = length <= member.bytes_max();
+    ensure!(fits, MintError::Member { member: member.name() });
     out.write_all(&container::header(&member.name(), length)?)?;
     out.write_all(bytes)?;
     out.write_all(&[0; container::BLOCK_BYTES][..container::padding(length)])?;
@@ -216,13 +222,13 @@ pub(crate) fn write_member(out: &mut dyn Write, member: Member, bytes: &[u8]) ->
 
 fn read_member(input: &mut impl Read, member: Member, position: u64) -> Result<Vec<u8>> {
     let mut block = [0; container::BLOCK_BYTES];
-    input.read_exact(&mut block).map_err(|_cause| BundleError::Truncated)?;
+    input.read_exact(&mut block).map_err(ended)?;
     let bytes = container::read_header(&block, &member.name(), member.bytes_max(), position)?;
     let mut content = Vec::new();
     input.take(bytes).read_to_end(&mut content)?;
     ensure!(content.len() as u64 == bytes, BundleError::Truncated);
     let padding = &mut block[..container::padding(bytes)];
-    input.read_exact(padding).map_err(|_cause| BundleError::Truncated)?;
+    input.read_exact(padding).map_err(ended)?;
     ensure!(container::is_zero(padding), BundleError::Padding { member: position });
     Ok(content)
 }

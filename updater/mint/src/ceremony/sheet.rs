@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use anyhow::{Context as _, Result, ensure};
 use cloister_attest::{Algorithm, AnyKey, AttestError, json};
 use cloister_domain::{Digest, Principal, printable};
-use cloister_verify::Instant;
+use cloister_verify::{Instant, InstantError};
 use serde_json::{Map, Value, json};
 
-use crate::keys::Holder;
+use crate::{error::MintError, keys::Holder};
 
 /// TUF's own roles, in the order in which they are shown.
 const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
@@ -61,20 +61,21 @@ impl Sheet {
     /// When something in it is not understood, a key stands under an id that is not its own, or the
     /// stated time is not before the end of the root.
     pub(super) fn of(signed: &Value) -> Result<Self> {
-        ensure!(signed["_type"] == "root", "its type is not root");
-        let text =
-            |field: &str| signed[field].as_str().with_context(|| format!("it has no {field}"));
+        ensure!(signed["_type"] == "root", form("its type is not root"));
+        let text = |field: &str, what| signed[field].as_str().ok_or(form(what));
         let extra = &signed["x-cloister"];
         let issued = match &extra["issued"] {
             Value::Null => None,
-            issued => Some(issued.as_str().context("its time is no text")?.parse()?),
+            issued => {
+                Some(issued.as_str().ok_or(form("its time is no text"))?.parse().map_err(no_time)?)
+            }
         };
         let roles = ROLES.map(|name| Ok((name.to_owned(), Role::of(&signed["roles"][name])?)));
         let approvers = &extra["approvers"];
         let sheet = Self {
-            version: signed["version"].as_u64().context("it has no version")?,
-            spec_version: text("spec_version")?.to_owned(),
-            expires: text("expires")?.parse()?,
+            version: signed["version"].as_u64().ok_or(form("it has no version"))?,
+            spec_version: text("spec_version", "it has no spec_version")?.to_owned(),
+            expires: text("expires", "it has no expires")?.parse().map_err(no_time)?,
             issued,
             consistent_snapshot: signed["consistent_snapshot"].as_bool(),
             keys: keys(&signed["keys"])?,
@@ -82,19 +83,12 @@ impl Sheet {
             roles: roles.into_iter().collect::<Result<_>>()?,
             approvers: (!approvers.is_null()).then(|| Role::of(approvers)).transpose()?,
         };
-        ensure!(
-            sheet.written() == *signed,
-            "it says something that this program does not know and cannot show; nobody should sign it"
-        );
+        ensure!(sheet.written() == *signed, MintError::RootUnshown);
         let mut named = sheet.roles.values().chain(&sheet.approvers).flat_map(|role| &role.keyids);
-        ensure!(
-            named.all(|id| sheet.keys.contains_key(id)),
-            "a role names a key that is not there"
-        );
+        ensure!(named.all(|id| sheet.keys.contains_key(id)), MintError::RootRole);
         ensure!(
             sheet.issued.as_ref().is_none_or(|issued| *issued < sheet.expires),
-            "the time that it states is not before the time at which it expires; see --issued and \
-             --expires"
+            MintError::RootTime
         );
         Ok(sheet)
     }
@@ -263,16 +257,16 @@ impl Role {
         let texts = |field: &str| -> Option<Vec<&str>> {
             value[field].as_array()?.iter().map(Value::as_str).collect()
         };
-        let keyids = texts("keyids").context("a role has no key ids")?;
+        let keyids = texts("keyids").ok_or(form("a role has no key ids"))?;
         let demanded = match &value["x-algorithms"] {
             Value::Null => Vec::new(),
-            _ => texts("x-algorithms").context("a role demands what is no list")?,
+            _ => texts("x-algorithms").ok_or(form("a role demands what is no list"))?,
         };
         let demanded = demanded.into_iter().map(Algorithm::of_word).collect::<Option<_>>();
         Ok(Self {
             keyids: keyids.into_iter().map(str::to_owned).collect(),
-            threshold: value["threshold"].as_u64().context("a role has no threshold")?,
-            demanded: demanded.context("a role demands an algorithm that is not known")?,
+            threshold: value["threshold"].as_u64().ok_or(form("a role has no threshold"))?,
+            demanded: demanded.ok_or(form("a role demands an algorithm that is not known"))?,
         })
     }
 
@@ -285,15 +279,20 @@ impl Role {
     }
 }
 
+const fn form(what: &'static str) -> MintError {
+    MintError::RootForm { what }
+}
+
+fn no_time(_text: InstantError) -> MintError {
+    form("a time is not written like 2030-01-31T00:00:00Z")
+}
+
 fn keys(value: &Value) -> Result<BTreeMap<String, Key>> {
     let mut keys = BTreeMap::new();
-    for (id, object) in value.as_object().context("it has no keys")? {
+    for (id, object) in value.as_object().ok_or(form("it has no keys"))? {
         let key = Key::of(object)?;
         // Whoever wrote the draft could call a key of their own by the id of somebody else's.
-        ensure!(
-            key.id()? == *id,
-            "a key stands under an id that is not its own; find out who wrote this"
-        );
+        ensure!(key.id()? == *id, MintError::RootKeyId);
         keys.insert(id.clone(), key);
     }
     Ok(keys)
@@ -304,9 +303,10 @@ fn persons(value: &Value) -> Result<Option<BTreeMap<String, Principal>>> {
         return Ok(None);
     }
     let mut persons = BTreeMap::new();
-    for (id, name) in value.as_object().context("it names persons in no known way")? {
+    let names = value.as_object().ok_or(form("it names persons in no known way"))?;
+    for (id, name) in names {
         let name = name.as_str().and_then(|name| name.parse().ok());
-        persons.insert(id.clone(), name.context("a person's name is none")?);
+        persons.insert(id.clone(), name.ok_or(form("a person's name is none"))?);
     }
     Ok(Some(persons))
 }

@@ -13,9 +13,10 @@ use cloister_domain::{Digest, GenerationId};
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::Instant;
 
-use super::{EXPIRES, algorithm, open_all};
+use super::{EXPIRES, algorithm, check_volumes, open_all};
 use crate::{
-    files,
+    error::MintError,
+    files::{self, Pending},
     importer::{Delegation, Importer, Revocation},
     keys::{self, Holder, Holders},
     trust::Folder,
@@ -131,20 +132,24 @@ pub(super) struct Stamp {
 pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
     match command {
         Command::Delegate(Delegate { desk, name, publisher, threshold, algorithms, paths }) => {
-            let publishers = keys::all(publisher);
+            let publishers = keys::all(publisher)?;
             let delegation = Delegation { name, publishers, threshold, paths, algorithms };
             desk.act(ask, None, |folder, importer| folder.delegate(&delegation, importer))
         }
         Command::Admit(Admit { desk, volumes }) => {
+            check_volumes(&volumes)?;
             desk.act(ask, None, |folder, importer| {
-                volumes
-                    .iter()
-                    .try_for_each(|path| folder.admit(&Volume::open(path)?.envelope, importer))
+                volumes.iter().try_for_each(|path| {
+                    let admitted = folder.admit(&Volume::open(path)?.envelope, importer);
+                    admitted.with_context(|| path.display().to_string())
+                })
             })?;
             carry(&desk, &volumes, "admitted", out)
         }
         Command::Revoke(revoke) => {
             let revocations = revocations(&revoke)?;
+            check_volumes(&revoke.volumes)?;
+            check_place(revoke.alone.as_deref())?;
             revoke.desk.act(ask, None, |folder, importer| {
                 revocations.iter().try_for_each(|revocation| folder.revoke(revocation, importer))
             })?;
@@ -153,6 +158,8 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
         }
         Command::Stamp(Stamp { desk, issued, alone, volumes }) => {
             let issued = issued.map_or_else(now, Ok)?;
+            check_volumes(&volumes)?;
+            check_place(alone.as_deref())?;
             desk.act(ask, Some(issued), |folder, importer| folder.stamp(importer))?;
             carry_alone(&desk, alone.as_deref(), out)?;
             carry(&desk, &volumes, "stamped", out)
@@ -163,14 +170,17 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
 fn revocations(revoke: &Revoke) -> Result<Vec<Revocation>> {
     let bundles = revoke.generation.iter().map(|id| Ok(Revocation::Bundle(GenerationId(*id))));
     let below = revoke.below.iter().map(|text| {
-        let (name, counter) = text.split_once('=').context("write it as NAME=COUNTER")?;
-        let counter = counter.parse().context("write it as NAME=COUNTER")?;
+        let parts =
+            text.split_once('=').and_then(|(name, counter)| Some((name, counter.parse().ok()?)));
+        let (name, counter) =
+            parts.ok_or(MintError::Usage { what: "--below takes NAME=COUNTER" })?;
         Ok(Revocation::Below { name: name.to_owned(), counter })
     });
     let keys =
         revoke.publisher.iter().map(|holder| Ok(Revocation::Key(Box::new(holder.key.clone()))));
     let all = bundles.chain(below).chain(keys).collect::<Result<Vec<_>>>()?;
-    ensure!(!all.is_empty(), "say what is taken back: --generation, --below or --publisher");
+    let what = "say what is taken back: --generation, --below or --publisher";
+    ensure!(!all.is_empty(), MintError::Usage { what });
     Ok(all)
 }
 
@@ -182,6 +192,11 @@ fn carry(desk: &Desk, volumes: &[PathBuf], done: &str, out: &mut dyn Write) -> R
         writeln!(out, "{done} {}", path.display())?;
     }
     Ok(())
+}
+
+/// Refuses a place where [`carry_alone`] could not write, before the act that it is to tell of.
+fn check_place(path: Option<&Path>) -> Result<()> {
+    path.map_or(Ok(()), |path| Pending::write(path, |_nothing_yet| Ok(())).map(drop))
 }
 
 /// Writes a volume of the folder's metadata and nothing else.
@@ -196,6 +211,9 @@ fn carry_alone(desk: &Desk, path: Option<&Path>, out: &mut dyn Write) -> Result<
 /// The time by this machine's clock. The enclave has none; it learns the time from here.
 pub(super) fn now() -> Result<Instant> {
     #[expect(clippy::disallowed_methods, reason = "the connected side may know what time it is")]
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    Instant::from_unix_seconds(i64::try_from(seconds)?).context("a year beyond 9999")
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    let now = i64::try_from(seconds).ok().and_then(Instant::from_unix_seconds);
+    let what = "this machine's clock says a year beyond 9999; set it";
+    Ok(now.ok_or(MintError::Usage { what })?)
 }

@@ -16,7 +16,8 @@ use cloister_verify::{Instant, check_draft};
 use super::{EXPIRES, algorithm, importer, open_all};
 use crate::{
     ceremony::Draft,
-    files,
+    error::MintError,
+    files::{self, Pending},
     keys::{self, Holders},
     trust::{Demanded, Folder, Roles},
 };
@@ -130,14 +131,14 @@ impl Persons {
     fn roles(self) -> Result<Roles> {
         let issued = self.issued.map_or_else(importer::now, Ok)?;
         Ok(Roles {
-            root: keys::all(self.root),
+            root: keys::all(self.root)?,
             root_threshold: self.threshold,
-            importers: keys::all(self.importer),
+            importers: keys::all(self.importer)?,
             importer_threshold: self.importer_threshold,
-            stations: keys::all(self.station),
-            approvers: keys::all(self.approver),
+            stations: keys::all(self.station)?,
+            approvers: keys::all(self.approver)?,
             approvals: self.approvals,
-            publishers: keys::all(self.publisher),
+            publishers: keys::all(self.publisher)?,
             expires: self.expires,
             issued: Some(issued),
             demanded: demanded(&self.demanded),
@@ -220,17 +221,18 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
             show_root(&Digest::of(&files::read_limited(&file, 1 << 20)?), out)?;
             Ok(write!(out, "{}", Draft::read(&file)?.describe()?)?)
         }
-        Command::Sign { draft, key, confirm, previous, out: path } => {
-            let mut draft = Draft::read(&draft)?;
+        Command::Sign { draft: given, key, confirm, previous, out: path } => {
+            let mut draft = Draft::read(&given)?;
             let previous = previous.as_deref().map(Draft::read).transpose()?;
             let Some(confirmed) = confirm else {
                 write!(out, "{}", draft.describe()?)?;
                 writeln!(out, "not signed: compare the words with the others, then --confirm")?;
                 return Ok(());
             };
-            ensure!(confirmed == draft.digest()?, "this is not the draft that was compared");
+            ensure!(confirmed == draft.digest()?, MintError::RootCompared { path: given });
             for key in &key {
-                draft.sign(&keys::open(key, ask)?, previous.as_ref())?;
+                let signed = draft.sign(&keys::open(key, ask)?, previous.as_ref());
+                signed.with_context(|| key.to_string())?;
             }
             write_draft(&draft, &path, out)?;
             write!(out, "{}", draft.check(previous.as_ref())?)?;
@@ -255,15 +257,28 @@ fn finish_root(
     copies: &[PathBuf],
     out: &mut dyn Write,
 ) -> Result<()> {
-    let copies = copies.iter().map(|path| Draft::read(path)).collect::<Result<Vec<_>>>()?;
-    let whole = Draft::join(copies)?;
-    let expected = folder.root_version() + 1;
-    ensure!(whole.version() == expected, "the root that comes next has version {expected}");
     let previous = folder.newest_root().map(|path| Draft::read(&path)).transpose()?;
+    let mut whole: Option<Draft> = None;
+    for path in copies {
+        let copy = Draft::read(path)?;
+        let joined = copy
+            .check(previous.as_ref())
+            .and_then(|_| Draft::join(whole.take().into_iter().chain([copy])));
+        whole = Some(joined.with_context(|| path.display().to_string())?);
+    }
+    let whole = whole.ok_or(MintError::Usage { what: "no signed draft was given" })?;
+    let expected = folder.root_version() + 1;
+    let follows = whole.version() == expected;
+    ensure!(follows, MintError::RootVersion { path: folder.path().to_owned(), expected });
     let mut told = Vec::new();
     write!(told, "{}{}", whole.describe()?, whole.check(previous.as_ref())?)?;
-    show_root(&folder.adopt_root(&whole.text()?)?, &mut told)?;
-    files::write_whole(transcript, |file| Ok(file.write_all(&told)?))?;
+    let text = whole.text()?;
+    folder.trusted_root(&text)?;
+    show_root(&Digest::of(&text), &mut told)?;
+    // The transcript is complete before there is a root, and in its place after.
+    let transcript = Pending::write(transcript, |file| Ok(file.write_all(&told)?))?;
+    folder.adopt_root(&text)?;
+    transcript.place()?;
     Ok(out.write_all(&told)?)
 }
 

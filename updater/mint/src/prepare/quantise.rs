@@ -6,13 +6,15 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use cloister_scalar::quantise_q8_0;
 use cloister_weights::{
     DType, File, Q8_0_BLOCK, Tensor,
     gguf_write::{Source, Writer},
 };
 use serde_json::Value;
+
+use crate::error::MintError;
 
 /// `LLAMA_FTYPE_MOSTLY_Q8_0` (llama.h).
 const FILE_TYPE_Q8_0: u32 = 7;
@@ -82,14 +84,15 @@ impl<'a> Model<'a> {
             Some("llama") => "llama",
             Some("qwen2") => "qwen2",
             other => {
-                bail!("{} cannot be quantised here", other.unwrap_or("a model without a type"))
+                bail!(unsaid(other.unwrap_or("a model without a type")))
             }
         };
         for key in ["attention_bias", "mlp_bias", "use_sliding_window"] {
-            ensure!(config[key] != Value::Bool(true), "{key} cannot be said in GGUF");
+            ensure!(config[key] != Value::Bool(true), unsaid(key));
         }
         let activation = config.get("hidden_act").and_then(Value::as_str);
-        ensure!(activation.is_none_or(|name| name == "silu"), "hidden_act is not silu");
+        let silu = activation.is_none_or(|name| name == "silu");
+        ensure!(silu, unsaid("a hidden_act other than silu"));
         let heads = index(config, "num_attention_heads")?;
         let key_heads = match config.get("num_key_value_heads") {
             None => heads,
@@ -100,7 +103,7 @@ impl<'a> Model<'a> {
             Some(_) => index(config, "head_dim")?,
         };
         let tied = config["tie_word_embeddings"] == Value::Bool(true);
-        ensure!(head_width > 0 && head_width.is_multiple_of(2), "head_dim is not even");
+        ensure!(head_width > 0 && head_width.is_multiple_of(2), lacks("head_dim"));
         Ok(Self { config, architecture, heads, key_heads, head_width, tied })
     }
 
@@ -125,7 +128,7 @@ impl<'a> Model<'a> {
             ("attention.value_length", self.head_width),
             ("rope.dimension_count", self.head_width),
         ] {
-            writer.count(&key(name), u32::try_from(value)?);
+            writer.count(&key(name), u32::try_from(value).map_err(|_large| lacks(name))?);
         }
         let epsilon = number(self.config, "rms_norm_eps").unwrap_or(1e-6);
         writer.float(&key("attention.layer_norm_rms_epsilon"), narrow(epsilon));
@@ -135,7 +138,7 @@ impl<'a> Model<'a> {
             "default" | "llama3" => {}
             kind @ ("linear" | "yarn") => {
                 writer.text(&key("rope.scaling.type"), kind);
-                let factor = self.rope("factor").context("rope scaling without a factor")?;
+                let factor = self.rope("factor").ok_or_else(|| lacks("factor of rope scaling"))?;
                 writer.float(&key("rope.scaling.factor"), narrow(factor));
                 if kind == "yarn" {
                     self.check_yarn()?;
@@ -143,7 +146,7 @@ impl<'a> Model<'a> {
                     writer.count(&key("rope.scaling.original_context_length"), original);
                 }
             }
-            other => bail!("rope scaling {other} cannot be said in GGUF"),
+            other => bail!(unsaid(&format!("rope scaling {other}"))),
         }
         self.write_special_tokens(writer)
     }
@@ -190,13 +193,11 @@ impl<'a> Model<'a> {
     fn check_yarn(&self) -> Result<()> {
         for (key, usual) in [("beta_fast", 32.0), ("beta_slow", 1.0)] {
             let same = self.rope(key).is_none_or(|value| value.total_cmp(&usual).is_eq());
-            ensure!(same, "{key} of rope scaling cannot be said in GGUF");
+            ensure!(same, unsaid(&format!("{key} of rope scaling")));
         }
         for key in ["attention_factor", "mscale", "mscale_all_dim", "truncate"] {
-            ensure!(
-                self.rope_object()[key].is_null(),
-                "{key} of rope scaling cannot be said in GGUF"
-            );
+            let absent = self.rope_object()[key].is_null();
+            ensure!(absent, unsaid(&format!("{key} of rope scaling")));
         }
         Ok(())
     }
@@ -207,19 +208,21 @@ impl<'a> Model<'a> {
         if self.rope_kind() != "llama3" {
             return Ok(None);
         }
-        let need = |key: &str| self.rope(key).with_context(|| format!("rope scaling lacks {key}"));
+        let need =
+            |key: &str| self.rope(key).ok_or_else(|| lacks(&format!("{key} of rope scaling")));
         let (factor, low, high) =
             (need("factor")?, need("low_freq_factor")?, need("high_freq_factor")?);
         let original = need("original_max_position_embeddings")?;
         let theta = self.rope("rope_theta").or_else(|| number(self.config, "rope_theta"));
         let theta = theta.unwrap_or(10_000.0);
-        let width = f64::from(u32::try_from(self.head_width)?);
+        let wide = |_large| lacks("head_dim");
+        let width = f64::from(u32::try_from(self.head_width).map_err(wide)?);
         let divisor = |pair: u32| {
             let wavelength = std::f64::consts::TAU * theta.powf(2.0 * f64::from(pair) / width);
             let kept = ((original / wavelength - low) / (high - low)).clamp(0.0, 1.0);
             narrow(1.0 / ((1.0 - kept) / factor + kept))
         };
-        Ok(Some((0..u32::try_from(self.head_width / 2)?).map(divisor).collect()))
+        Ok(Some((0..u32::try_from(self.head_width / 2).map_err(wide)?).map(divisor).collect()))
     }
 
     /// Heads by whose rows the tensor is permuted, if it is.
@@ -239,9 +242,9 @@ impl<'a> Model<'a> {
         if name.ends_with("rotary_emb.inv_freq") || (self.tied && name == "lm_head.weight") {
             return Ok(None);
         }
-        let unknown = || format!("the tensor {name} is not known");
-        let (stem, kind) = name.rsplit_once('.').with_context(unknown)?;
-        ensure!(matches!(kind, "weight" | "bias"), "the tensor {name} is not known");
+        let unknown = || MintError::ModelTensor { name: name.to_owned() };
+        let (stem, kind) = name.rsplit_once('.').ok_or_else(unknown)?;
+        ensure!(matches!(kind, "weight" | "bias"), unknown());
         let whole = match stem {
             "model.embed_tokens" => Some("token_embd"),
             "model.norm" => Some("output_norm"),
@@ -251,9 +254,9 @@ impl<'a> Model<'a> {
         if let Some(whole) = whole {
             return Ok(Some(format!("{whole}.{kind}")));
         }
-        let layer = stem.strip_prefix("model.layers.").with_context(unknown)?;
-        let (number, part) = layer.split_once('.').with_context(unknown)?;
-        let number: u32 = number.parse().ok().with_context(unknown)?;
+        let layer = stem.strip_prefix("model.layers.").ok_or_else(unknown)?;
+        let (number, part) = layer.split_once('.').ok_or_else(unknown)?;
+        let number: u32 = number.parse().map_err(|_no_number| unknown())?;
         let part = match part {
             "input_layernorm" => "attn_norm",
             "self_attn.q_proj" => "attn_q",
@@ -264,26 +267,33 @@ impl<'a> Model<'a> {
             "mlp.gate_proj" => "ffn_gate",
             "mlp.up_proj" => "ffn_up",
             "mlp.down_proj" => "ffn_down",
-            _ => bail!("the tensor {name} is not known"),
+            _ => bail!(unknown()),
         };
         Ok(Some(format!("blk.{number}.{part}.{kind}")))
     }
 }
 
+fn unsaid(what: &str) -> MintError {
+    MintError::ModelUnsaid { what: what.to_owned() }
+}
+
+fn lacks(field: &str) -> MintError {
+    MintError::ModelField { field: field.to_owned() }
+}
+
 fn count(object: &Value, key: &str) -> Result<u32> {
-    let value = object[key].as_u64().with_context(|| format!("config.json lacks {key}"))?;
-    Ok(u32::try_from(value)?)
+    let value = object[key].as_u64().and_then(|value| u32::try_from(value).ok());
+    Ok(value.ok_or_else(|| lacks(key))?)
 }
 
 fn index(object: &Value, key: &str) -> Result<usize> {
-    let value = usize::try_from(count(object, key)?)?;
-    ensure!(value > 0, "{key} is 0");
-    Ok(value)
+    let value = usize::try_from(count(object, key)?).ok().filter(|value| *value > 0);
+    Ok(value.ok_or_else(|| lacks(key))?)
 }
 
 fn id_of(value: &Value, key: &str) -> Result<u32> {
-    let id = value.as_u64().with_context(|| format!("{key} is no token id"))?;
-    Ok(u32::try_from(id)?)
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+    Ok(id.ok_or_else(|| lacks(key))?)
 }
 
 fn number(object: &Value, key: &str) -> Option<f64> {

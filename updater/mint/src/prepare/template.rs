@@ -2,6 +2,8 @@
 //!
 //! `None` stands for a model that brings none.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use cloister_tokenize::{
     Tokenizer,
@@ -32,7 +34,7 @@ impl GgufNames {
 pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Option<Template>> {
     let source = &order.model;
     let config = match inputs.optional(source, "tokenizer_config.json")? {
-        Some(bytes) => parsed(&bytes, "tokenizer_config.json")?,
+        Some(bytes) => parsed(&bytes, &source.join("tokenizer_config.json"))?,
         None => Value::Null,
     };
     let names = Names { bos: token(&config["bos_token"]), eos: token(&config["eos_token"]) };
@@ -40,13 +42,14 @@ pub(super) fn of_folder(order: &Order, inputs: &mut Inputs) -> Result<Option<Tem
         return Ok(Some(template));
     }
     if let Some(bytes) = inputs.optional(source, "template.json")? {
-        return Ok(Some(Template::from_json(utf8(&bytes, "template.json")?)?));
+        return of_file(&source.join("template.json"), &bytes, names).map(Some);
     }
     if let Some(bytes) = inputs.optional(source, "chat_template.jinja")? {
-        return Ok(Some(Template::from_jinja(utf8(&bytes, "chat_template.jinja")?, names)?));
+        return of_file(&source.join("chat_template.jinja"), &bytes, names).map(Some);
     }
     let text = default_template(&config["chat_template"]);
-    Ok(text.map(|text| Template::from_jinja(text, names)).transpose()?)
+    let template = text.map(|text| Template::from_jinja(text, names)).transpose();
+    template.with_context(|| source.join("tokenizer_config.json").display().to_string())
 }
 
 /// The order's own file, or `tokenizer.chat_template` of the GGUF file.
@@ -60,7 +63,8 @@ pub(super) fn of_gguf(
     if let Some(template) = ordered(order, names, inputs)? {
         return Ok(Some(template));
     }
-    Ok(carried.map(|text| Template::from_jinja(text, names)).transpose()?)
+    let template = carried.map(|text| Template::from_jinja(text, names)).transpose();
+    template.with_context(|| order.model.display().to_string())
 }
 
 /// The format as it is laid out: it fits the tokenizer, and the model has one.
@@ -82,11 +86,16 @@ fn ordered(order: &Order, names: Names<'_>, inputs: &mut Inputs) -> Result<Optio
     let Some(path) = &order.template else { return Ok(None) };
     let bytes = files::read_limited(path, TEXT_BYTES_MAX)?;
     inputs.take("template", cloister_domain::Digest::of(&bytes));
-    let text = utf8(&bytes, "the template")?;
+    of_file(path, &bytes, names).map(Some)
+}
+
+/// The format in a file: data if it is called so, else Jinja.
+fn of_file(path: &Path, bytes: &[u8], names: Names<'_>) -> Result<Template> {
+    let text = utf8(bytes, path)?;
     let declared = path.extension().is_some_and(|extension| extension == "json");
     let template =
-        if declared { Template::from_json(text)? } else { Template::from_jinja(text, names)? };
-    Ok(Some(template))
+        if declared { Template::from_json(text) } else { Template::from_jinja(text, names) };
+    template.with_context(|| path.display().to_string())
 }
 
 /// A special token, written as text or as an object with its `content`.
