@@ -15,6 +15,7 @@ use cloister_bundle::receipt::{ContentIds, RECEIPT_BYTES_MAX, read_receipt};
 use cloister_domain::{ByteCount, Principal, Secret, counted};
 use cloister_sealed::Recipient;
 use cloister_signer::{Passphrases, Spec as Key};
+use cloister_verify::{Instant, InstantError};
 
 use crate::{
     build::{Package, Part, Spec, VOLUME_BYTES, plan},
@@ -34,7 +35,7 @@ const SEED_BYTES: u64 = 32;
 /// only against times that are proven to have passed.
 const EXPIRES: &str = "2036-01-01T00:00:00Z";
 
-/// What every page of help ends with.
+/// What the page of help ends with.
 const EXIT_STATUS: &str = "Exit status: 0 done, 1 the machine failed, 2 the command line is wrong, \
                            5 stored bytes are damaged, 7 refused.\n\
                            A failure is one line on standard error that ends with its code in brackets.";
@@ -166,6 +167,11 @@ impl Protection {
             Self::Tpm => Guard::Tpm(tpm_device),
         }
     }
+}
+
+/// A time as the files write it; looked at before anybody is asked for a passphrase.
+fn time(word: &str) -> Result<String, InstantError> {
+    word.parse().map(|time: Instant| time.into())
 }
 
 fn algorithm(word: &str) -> Result<Algorithm> {

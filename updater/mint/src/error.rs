@@ -87,6 +87,12 @@ pub enum FileError {
         /// Below the folder that was given.
         path: PathBuf,
     },
+    /// An act that was killed left it.
+    #[error("{} was left by a command that was broken off; delete it", .path.display())]
+    Unfinished {
+        /// Below the folder that was given.
+        path: PathBuf,
+    },
     /// A name is no text.
     #[error("a name under {} is not UTF-8; rename it", .path.display())]
     Name {
@@ -168,6 +174,7 @@ impl Coded for FileError {
             Self::Read { .. } => "mint.file.read",
             Self::Write { .. } => "mint.file.write",
             Self::Kind { .. } => "mint.file.kind",
+            Self::Unfinished { .. } => "mint.file.unfinished",
             Self::Name { .. } => "mint.file.name",
             Self::Text { .. } => "mint.file.text",
             Self::Json { .. } => "mint.file.json",

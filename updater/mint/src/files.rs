@@ -12,6 +12,11 @@ use cloister_domain::ByteCount;
 
 use crate::error::FileError;
 
+/// How the name of a file ends that is not complete.
+const PARTIAL: &str = ".partial";
+/// How the name of a folder begins in which files wait for each other.
+pub(crate) const STAGED: &str = ".partial-";
+
 /// A file whose errors say its path, through whatever reads or writes it.
 #[derive(Debug)]
 pub(crate) struct Named {
@@ -111,7 +116,7 @@ impl Pending {
     ) -> Result<Self> {
         ensure!(!path.is_dir(), FileError::Folder { path: path.to_owned() });
         let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
+        partial.push(PARTIAL);
         let failed = |cause| FileError::writing(path, cause);
         let file = File::create(&partial).map_err(failed)?;
         // From here on it is taken away.
@@ -183,7 +188,8 @@ impl Drop for Folder {
 }
 
 /// All regular files under `root` with their paths relative to it, `/` between components, ascending
-/// by bytes. A link or anything else that is no file and no folder is refused.
+/// by bytes. A link or anything else that is no file and no folder is refused, and so is what a killed
+/// command left behind.
 pub(crate) fn walk(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![String::new()];
@@ -195,6 +201,8 @@ pub(crate) fn walk(root: &Path) -> Result<Vec<String>> {
             let Ok(name) = entry.file_name().into_string() else {
                 bail!(FileError::Name { path: at });
             };
+            let unfinished = name.ends_with(PARTIAL) || name.starts_with(STAGED);
+            ensure!(!unfinished, FileError::Unfinished { path: at.join(name) });
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             let kind = entry.file_type().map_err(read)?;
             if kind.is_dir() {

@@ -78,7 +78,7 @@ pub struct Prepared {
 pub fn prepare(tree: &Path, order: &Order) -> Result<Prepared> {
     let _folder = files::Folder::at(tree)?;
     // All files stand complete before the first is put in its place.
-    let staged = tempfile::Builder::new().prefix(".partial-").tempdir_in(tree);
+    let staged = tempfile::Builder::new().prefix(files::STAGED).tempdir_in(tree);
     let staged = staged.map_err(|cause| FileError::writing(tree, cause))?;
     let prepared = lay_out(staged.path(), order)?;
     for name in files::walk(staged.path())? {

@@ -56,6 +56,7 @@ impl World {
         world.put("empty", b"");
         world.put("text", b"hello, this is a note\n");
         world.put("object", b"{}\n");
+        world.put("killed/.partial-x1/model.gguf.partial", b"GGUF");
         world
     }
 
@@ -354,6 +355,13 @@ fn what_does_not_fit_is_refused_with_its_code() {
         ("inspect volume.clb --loudly", "--loudly", "mint.usage"),
         ("conjure", "conjure", "mint.usage"),
         ("stamp --trust trust --key imp.key --issued soon", "--issued", "mint.usage"),
+        ("stamp --trust trust --key imp.key --expires soon", "--expires", "mint.usage"),
+        ("plan killed", "killed/.partial-x1", "mint.file.unfinished"),
+        (
+            "plan killed/.partial-x1",
+            "killed/.partial-x1/model.gguf.partial",
+            "mint.file.unfinished",
+        ),
     ];
     let digest = "ab".repeat(32);
     let cases =

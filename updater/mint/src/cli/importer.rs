@@ -13,7 +13,7 @@ use cloister_domain::{Digest, GenerationId};
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::Instant;
 
-use super::{EXPIRES, algorithm, check_volumes, open_all};
+use super::{EXPIRES, algorithm, check_volumes, open_all, time};
 use crate::{
     error::MintError,
     files::{self, Pending},
@@ -47,7 +47,7 @@ struct Desk {
     #[arg(long, required = true)]
     key: Vec<Key>,
     /// When the metadata expires.
-    #[arg(long, default_value = EXPIRES)]
+    #[arg(long, default_value = EXPIRES, value_parser = time)]
     expires: String,
 }
 

@@ -13,7 +13,7 @@ use cloister_domain::Digest;
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::{Instant, check_draft};
 
-use super::{EXPIRES, algorithm, importer, open_all};
+use super::{EXPIRES, algorithm, importer, open_all, time};
 use crate::{
     ceremony::Draft,
     error::MintError,
@@ -119,7 +119,7 @@ pub(super) struct Persons {
     #[arg(long = "demand", value_name = "[ROLE=]ALGORITHM")]
     demanded: Vec<Demand>,
     /// When the root expires.
-    #[arg(long, default_value = EXPIRES)]
+    #[arg(long, default_value = EXPIRES, value_parser = time)]
     expires: String,
     /// The time that the officers vouch for, such as 2030-01-31T00:00:00Z; now, by this machine's clock,
     /// unless it is given. An appliance takes no stick that is more than 400 days ahead of it.
