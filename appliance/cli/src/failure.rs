@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use cloister_domain::{Class, Coded};
+use cloister_domain::{Class, Coded, usage_line};
 use cloister_wire::Problem;
 
 /// Why a command did not do what it was asked.
@@ -16,6 +16,12 @@ impl Failure {
     /// The line was not understood.
     pub(crate) fn usage(message: &str) -> Self {
         Self { problem: Problem::new(Class::Refused, "cli.usage", message), exit: 2 }
+    }
+
+    /// The words of the line are none of this command's.
+    #[must_use]
+    pub fn line(error: &clap::Error) -> Self {
+        Self::usage(&usage_line(&error.to_string()))
     }
 
     /// The output could not be written.
@@ -70,5 +76,26 @@ impl From<Problem> for Failure {
             Class::Busy | Class::Fault => 1,
         };
         Self { problem, exit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_understood_is_told_in_one() {
+        for words in [&["cloister"][..], &["cloister", "frob\n"], &["cloister", "discard", "x"]] {
+            let error = crate::Arguments::try_parse_from(words).expect_err("not understood");
+            let failure = Failure::line(&error);
+            assert_eq!((failure.exit, failure.problem.code.as_str()), (2, "cli.usage"));
+            let mut told = Vec::new();
+            failure.show(false, &mut Vec::new(), &mut told);
+            let told = String::from_utf8(told).expect("UTF-8");
+            assert_eq!(told.lines().count(), 1, "{told}");
+            assert!(told.ends_with("; see --help [cli.usage]\n"), "{told}");
+        }
     }
 }

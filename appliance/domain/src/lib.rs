@@ -19,7 +19,7 @@ pub use ids::{
     CitationId, CitationIdError, DocumentId, GenerationId, ImportId, RecordIndex, Slot, SlotError,
 };
 pub use label::{Label, LabelSet, NameError, Principal};
-pub use printable::printable;
+pub use printable::{in_line, printable, usage_line};
 pub use secret::Secret;
 pub use sensitive::Sensitive;
 pub use units::{ByteCount, Counted, SequenceId, TokenCount, TokenId, counted};

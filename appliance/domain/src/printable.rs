@@ -23,6 +23,26 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// A text as one line that steers no terminal, whatever the names in it; quotes stand for themselves.
+#[must_use]
+pub fn in_line(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\'' | '"' | '\\' => c.to_string(),
+        c => printable(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// What a parser of command lines (clap) says on several lines, as one sentence: what is wrong, and where
+/// the whole page is. What follows repeats that page.
+#[must_use]
+pub fn usage_line(told: &str) -> String {
+    let told = told.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
+    let words: Vec<&str> = told.trim_start_matches("error: ").split_whitespace().collect();
+    format!("{}; see --help", in_line(&words.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +59,15 @@ mod tests {
         ] {
             assert_eq!(printable(bytes), wanted);
         }
+    }
+
+    #[test]
+    fn a_page_about_a_command_line_becomes_one_sentence() {
+        let page = "error: unexpected argument '--x' found\n\n  tip: a tip\n\nUsage: cloister\n\nFor more \
+                    information, try '--help'.\n";
+        assert_eq!(usage_line(page), "unexpected argument '--x' found tip: a tip; see --help");
+        let short = "error: no\n\nFor more information, try '--help'.\n";
+        assert_eq!(usage_line(short), "no; see --help");
+        assert_eq!(usage_line("error: 'a\u{1b}[2J'"), "'a\\u{1b}[2J'; see --help");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, Sensitive};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, Sensitive, counted};
 use serde::{Deserialize, Serialize};
 
 use crate::{Problem, fit::Term};
@@ -166,7 +166,9 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.volumes.is_empty() {
             let (needs, bytes) = (self.needs, self.stored_bytes);
-            return write!(f, "{needs} chunks ({bytes}) that a thin bundle left out are not here");
+            let verb = if needs == 1 { "is" } else { "are" };
+            let needs = counted(needs, "chunk");
+            return write!(f, "{needs} ({bytes}) that a thin bundle left out {verb} not here");
         }
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for volume in &self.volumes {
@@ -188,10 +190,11 @@ impl fmt::Display for Missing {
                 _ => write!(f, "{comma}{first} to {last}")?,
             }
         }
-        let (of, bytes, chunks) = (self.of, self.stored_bytes, self.chunks);
-        write!(f, " of {of} {verb} still to come: {bytes} in {chunks} chunks")?;
+        let (of, bytes, chunks) = (self.of, self.stored_bytes, counted(self.chunks, "chunk"));
+        write!(f, " of {of} {verb} still to come: {bytes} in {chunks}")?;
         match self.needs {
             0 => Ok(()),
+            1 => write!(f, ", of which 1 was left out and is not here"),
             needs => write!(f, ", of which {needs} were left out and are not here"),
         }
     }
@@ -355,6 +358,12 @@ mod tests {
         };
         let rest = "still to come: 3.0 MiB in 3 chunks";
         assert_eq!(said(&[2]), format!("volume 2 of 9 is {rest}"));
+        let left_out = |chunks, needs| {
+            let stored_bytes = ByteCount(9);
+            Missing { volumes: Vec::new(), of: 9, chunks, stored_bytes, needs }.to_string()
+        };
+        assert_eq!(left_out(1, 1), "1 chunk (9 B) that a thin bundle left out is not here");
+        assert_eq!(left_out(2, 2), "2 chunks (9 B) that a thin bundle left out are not here");
         assert_eq!(said(&[1, 2, 9]), format!("volumes 1, 2, 9 of 9 are {rest}"));
         assert_eq!(said(&[1, 4, 5, 6]), format!("volumes 1, 4 to 6 of 9 are {rest}"));
     }

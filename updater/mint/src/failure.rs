@@ -4,7 +4,7 @@ use std::{error::Error, io, io::Write, process::ExitCode};
 
 use cloister_attest::AttestError;
 use cloister_bundle::BundleError;
-use cloister_domain::{Class, Coded, printable};
+use cloister_domain::{Class, Coded, in_line, usage_line};
 use cloister_inspect::Refusal;
 use cloister_sealed::SealedError;
 use cloister_signer::SignerError;
@@ -60,15 +60,9 @@ impl Failure {
     /// A command line that was not understood.
     #[must_use]
     pub fn usage(error: &clap::Error) -> Self {
-        let told = error.to_string();
-        // What follows repeats the page that --help shows.
-        let told = told.split("\n\nUsage:").next().unwrap_or_default();
-        let told = told.split("\n\nFor more information").next().unwrap_or_default();
-        let told = told.trim_start_matches("error: ");
-        let words: Vec<&str> = told.split_whitespace().collect();
         let named = error.source().and_then(coded).unwrap_or(&USAGE);
         Self {
-            message: format!("{}; see --help", words.join(" ")),
+            message: usage_line(&error.to_string()),
             listing: Vec::new(),
             code: named.code(),
             exit: 2,
@@ -92,15 +86,6 @@ impl Failure {
 
 /// The command line itself.
 const USAGE: MintError = MintError::Usage { what: "" };
-
-/// A text as one line that steers no terminal, whatever a file is called.
-fn in_line(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\'' | '"' | '\\' => c.to_string(),
-        c => printable(c.encode_utf8(&mut [0; 4]).as_bytes()),
-    };
-    text.chars().map(shown).collect()
-}
 
 /// The error itself, or the one of ours that travels inside one of the operating system's.
 fn carried<'e>(cause: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
