@@ -145,7 +145,7 @@ pub struct Said {
 }
 
 /// What of a release is still to come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     /// The volumes that must bring it, from 1, ascending.
     pub volumes: Vec<u32>,

@@ -132,13 +132,37 @@ fn a_look_judges_the_head_of_each_volume_and_names_the_bad_one() -> Result<()> {
     let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
     file.write_all_at(b"\"sqec", place as u64)?;
     *last = unsigned;
-    let damaged = look("damaged", &files)?;
+    let damaged = look("unsigned", &files)?;
     assert_ne!(damaged.exit, 0, "{damaged:?}");
     let refused = event(&damaged, "refused")?;
     assert_eq!(refused["name"].as_str(), good.last().and_then(|good| good.file_name()?.to_str()));
     let said = damaged.said.last().context("nothing said")?.to_string();
     assert!(said.contains(&format!("volume {}: ", good.len())), "{said}");
     assert!(event(&damaged, "seen").is_ok(), "the others are shown");
+
+    // Numbers of a head that nobody signed, against the index that somebody did.
+    let wrong = scene.path().join("wrong.clb");
+    std::fs::copy(&good[1], &wrong)?;
+    let file = File::options().read(true).write(true).open(&wrong)?;
+    let mut start = vec![0; 4096];
+    file.read_exact_at(&mut start, 0)?;
+    let text = b"\"first_chunk\":";
+    let place = start.windows(text.len()).position(|some| some == text).context("a head")?;
+    let digit = place + text.len();
+    let other = if start[digit] == b'9' { b'8' } else { start[digit] + 1 };
+    file.write_all_at(&[other], digit as u64)?;
+    assert_refused(&look("wrong", std::slice::from_ref(&wrong))?, "bundle.head.range");
+
+    // Beside a good copy it keeps nothing out, and a dry run says so.
+    let mut files = good;
+    files.insert(0, wrong);
+    let stick = Stick::plug_in(scene.path(), "beside", &files)?;
+    let foreseen = scene.facility.cloister(&["import", "--dry-run", path(stick.folder())?])?;
+    assert_eq!(foreseen.exit, 0, "{foreseen:?}");
+    assert_eq!(event(&foreseen, "refused")?["problem"]["code"], "bundle.head.range");
+    assert_eq!(event(&foreseen, "checked")?["missing"]["chunks"], 0);
+    let outcome = scene.facility.import(stick.folder())?;
+    assert_eq!(outcome.done()?["state"], "awaiting-approval");
     Ok(())
 }
 

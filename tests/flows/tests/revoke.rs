@@ -118,6 +118,25 @@ fn a_forged_word_keeps_neither_a_good_one_nor_a_release_out() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_look_knows_what_lies_beside_a_release_as_an_import_does() -> Result<()> {
+    let scene = Scene::enrolled()?;
+    let release = scene.volume("v1", "1.0.0", 1)?;
+    let look = scene.facility.cloister(&["import", "--inspect", release.to_str().unwrap()])?;
+    let generation = look.seen()?["generation"].as_str().context("a name")?.to_owned();
+    let folder = scene.path().join("stick");
+    std::fs::create_dir(&folder)?;
+    std::fs::copy(release, folder.join("a.clb"))?;
+    let word = taking_back(&scene, "word.clb", &["--generation", &generation])?;
+    std::fs::copy(word, folder.join("z.clb"))?;
+    let stick = folder.to_str().unwrap();
+    for words in [&["import", "--inspect", stick][..], &["import", "--dry-run", stick]] {
+        assert_refused(&scene.facility.cloister(words)?, "bundle.revoked");
+    }
+    assert_refused(&scene.facility.import(&folder)?, "bundle.revoked");
+    Ok(())
+}
+
 /// The names of the files that were refused by themselves.
 fn refused_names(outcome: &Outcome) -> Vec<&str> {
     let refused = outcome.said.iter().filter_map(|said| said.get("refused"));
@@ -125,20 +144,25 @@ fn refused_names(outcome: &Outcome) -> Vec<&str> {
 }
 
 #[test]
-fn a_crowd_of_words_is_not_held_in_memory() -> Result<()> {
+fn a_crowd_of_words_is_not_read() -> Result<()> {
     let scene = Scene::serving()?;
     let first = scene.active().unwrap();
     let stick = taking_back(&scene, "word.clb", &["--generation", &first])?;
     let folder = scene.path().join("crowd");
     std::fs::create_dir(&folder)?;
-    for number in 0..7 {
+    for number in 0..17 {
         std::fs::copy(&stick, folder.join(format!("{number}.clb")))?;
     }
-    let look = scene.facility.cloister(&["import", "--inspect", folder.to_str().unwrap()])?;
-    let medium = look.said.iter().find_map(|said| said.get("medium")).unwrap();
-    let volumes = medium["volumes"].as_array().unwrap();
-    let taken = volumes.iter().filter(|volume| volume["fate"] == "trust").count();
-    assert_eq!((taken, volumes.len()), (4, 7), "{medium}");
-    assert_refused(&look, "intake.trust.many");
+    std::fs::copy(scene.volume("v2", "2.0.0", 2)?, folder.join("release.clb"))?;
+    let folder = folder.to_str().unwrap();
+    let before = scene.events()?.len();
+    // What is not read may take back what lies beside it.
+    for words in [&["import", "--inspect", folder][..], &["import", "--dry-run", folder]] {
+        assert_refused(&scene.facility.cloister(words)?, "intake.trust.many");
+    }
+    assert_refused(&scene.facility.import(folder.as_ref())?, "intake.trust.many");
+    let events = scene.events()?;
+    let taken = events[before..].iter().any(|event| event == "trust-update");
+    assert!(!taken, "nothing is taken: {events:?}");
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! `Adopted`, or `Parted` → `Kept` where other volumes hold the rest. For a check, `Index` parts →
 //! `More` to the last and `Fill` → `Filled`, which then says what the shelf has and writes nothing.
 //! At any point `Problem` or `Abort` ends it. `Parked` may be asked before; a volume of trust metadata
-//! alone is a `Trust` → `Trusted`. Nothing of the payload is read before `Seen`, no byte is
+//! alone is a `Trust` → `Trusted`, and an import stands under a `Begin` on a connection of its own. Nothing of the payload is read before `Seen`, no byte is
 //! decompressed before `Plan`. After an interruption the same `Offer` continues the same import:
 //! intaked finds by hashing what already lies in quarantine.
 //!
@@ -57,11 +57,15 @@ impl<'de> Deserialize<'de> for Blob {
 pub enum Request {
     /// Which imports wait for volumes.
     Parked,
-    /// Trust metadata that came without a release. Answered by `Trusted`.
+    /// A medium is about to be imported; answered as `Parked`. Until this connection ends, everything that
+    /// comes from it takes one step of time together.
+    Begin,
+    /// Trust metadata that came without a release. Answered by `Trusted`, or by `Problem` after which the
+    /// connection goes on.
     Trust {
         /// `clb/10-meta`.
         meta: Blob,
-        /// Whether to keep it; else it is only judged.
+        /// Whether to keep it; else it counts for what is judged on this connection afterwards.
         keep: bool,
     },
     /// The first members of a volume, unread but for their headers.
@@ -182,7 +186,7 @@ pub enum Answer {
 pub struct Seen {
     /// The import; for a check the one that would go on, if there is one.
     pub import: Option<ImportId>,
-    /// For a check, the files as a plan would name them.
+    /// Unless it is for an import, the files as a plan would name them.
     pub files: Vec<PlannedFile>,
     /// For people.
     pub summary: Summary,

@@ -82,12 +82,26 @@ fn artefacts_are_judged_one_after_the_other_and_the_program_ends_well() {
     assert!(child.wait().unwrap().success());
 }
 
-/// The process that `child` started for the conversation that it has now.
+/// The process that `child` started for the conversation that it has now, once it looks at its file.
 fn born(child: &Child) -> u32 {
     let id = child.id();
-    let path = format!("/proc/{id}/task/{id}/children");
-    let born = String::from_utf8(files::read_limited(Path::new(&path), 4096).unwrap()).unwrap();
-    born.trim().parse().unwrap()
+    let read = |path: &str| {
+        let bytes = files::read_limited(Path::new(path), 4096).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    for _patience in 0..6_000 {
+        let born = read(&format!("/proc/{id}/task/{id}/children"));
+        if let Some(born) = born.and_then(|born| born.trim().parse().ok()) {
+            let stat = read(&format!("/proc/{born}/stat")).unwrap_or_default();
+            // utime (proc_pid_stat(5)): ticks that starting and shutting itself in do not take.
+            let ticks = stat.split(' ').nth(13).and_then(|ticks| ticks.parse::<u64>().ok());
+            if ticks >= Some(5) {
+                return born;
+            }
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    panic!("no process looks at the file")
 }
 
 /// A file with one tensor of 4 GiB, of which the disk holds only the header.
@@ -110,10 +124,7 @@ fn a_process_that_is_killed_over_a_file_and_one_without_a_file_are_told_apart() 
     let asked_while = |act: &mut (dyn FnMut() + Send)| {
         let conversation = line.open_conversation().unwrap();
         thread::scope(|scope| {
-            scope.spawn(move || {
-                thread::park_timeout(Duration::from_millis(150));
-                act();
-            });
+            scope.spawn(act);
             ask::<_, Answer>(&conversation, &about, file.as_fd(), 60)
         })
     };

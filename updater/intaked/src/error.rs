@@ -87,9 +87,16 @@ pub enum IntakeError {
         /// The import.
         import: ImportId,
     },
+    /// Nothing on the medium is a volume of a release; the first problem of those that were recorded.
+    #[error("{0}")]
+    Unreadable(Problem),
+    /// A file is another one than a moment ago.
+    #[error("a file of the medium changed while it was read; write the medium again")]
+    Changed,
     /// A medium with many volumes of trust metadata.
     #[error(
-        "more than {max} volumes of trust metadata lie here; one says everything, so bring the newest alone"
+        "more than {max} volumes of trust metadata lie here, so nothing is taken; one says everything: \
+         bring the newest alone"
     )]
     ManyTrust {
         /// How many are read.
@@ -158,9 +165,14 @@ impl IntakeError {
     /// As the client hears it: the problem that updaterd named, or this error's own.
     pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::Refused(problem) => problem.clone(),
+            Self::Refused(problem) | Self::Unreadable(problem) => problem.clone(),
             other => Problem::of(other),
         }
+    }
+
+    /// Whether updaterd does not believe this volume's head.
+    pub(crate) const fn is_of_the_head(&self) -> bool {
+        matches!(self, Self::Refused(Problem { class: Class::Refused, .. }))
     }
 
     /// Whether this volume is wrong, so that another copy of it may be right.
@@ -195,12 +207,13 @@ impl Coded for IntakeError {
             | Self::Crowded { .. }
             | Self::Several { .. }
             | Self::NotParked { .. }
+            | Self::Changed
             | Self::ManyTrust { .. }
             | Self::OtherRelease { .. } => Class::Refused,
             Self::Importing | Self::MoreVolumes { .. } | Self::NeedsChunks { .. } => Class::Busy,
             Self::Key(error) => error.class(),
             Self::Copy(error) | Self::InVolume { cause: error, .. } => error.class(),
-            Self::Refused(problem) => problem.class,
+            Self::Refused(problem) | Self::Unreadable(problem) => problem.class,
         }
     }
 
@@ -216,6 +229,8 @@ impl Coded for IntakeError {
             Self::Several { .. } => "intake.volume.several",
             Self::NotParked { .. } => "intake.import.not-parked",
             Self::OtherRelease { .. } => "intake.volume.other",
+            Self::Unreadable(_) => "intake.unreadable",
+            Self::Changed => "intake.changed",
             Self::ManyTrust { .. } => "intake.trust.many",
             Self::Key(error) => error.code(),
             Self::Importing => "intake.busy",

@@ -92,8 +92,10 @@ impl Turn<'_> {
         medium: &Medium,
         into: Option<ImportId>,
     ) -> Result<Event, IntakeError> {
-        let parked = Updaterd::connect(self.config)?.parked()?;
-        let mut survey = Survey::of(medium, &identities(self.config)?);
+        let turn = Updaterd::connect(self.config)?;
+        let parked = turn.begin()?;
+        let identities = identities(self.config)?;
+        let survey = Survey::of(medium, &identities);
         let chosen = survey.choose(&parked, into);
         let trust_alone = survey.is_trust_alone() && into.is_none();
         let told = survey.told(parked.clone(), chosen.as_ref().ok().copied());
@@ -101,8 +103,12 @@ impl Turn<'_> {
             self.tell(&Event::Medium(told))?;
         }
         self.record_what_is_no_volume(&survey)?;
+        if let Err(error) = survey.check_crowd() {
+            Updaterd::connect(self.config)?.abort(&error, false);
+            return Err(error);
+        }
         // What was taken back counts before any release beside it is judged.
-        let distrusted = trust::judge(self.config, &mut survey, true, self.client)?;
+        let distrusted = trust::take(self.config, &survey, self.client)?;
         if trust_alone {
             return distrusted.map_or(Ok(Event::Inspected), Err);
         }
@@ -112,6 +118,8 @@ impl Turn<'_> {
             Err(error @ (IntakeError::NotParked { .. } | IntakeError::OtherRelease { .. })) => {
                 return Err(error);
             }
+            // Each of the files has its record.
+            Err(error @ IntakeError::Unreadable(_)) => return Err(error),
             Err(error) => {
                 // Refused before updaterd saw anything; it records that something was.
                 Updaterd::connect(self.config)?.abort(&error, false);

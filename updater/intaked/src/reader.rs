@@ -23,7 +23,9 @@ pub(crate) struct OnMedium<'a> {
 }
 
 impl<'a> OnMedium<'a> {
-    fn new(file: &'a File) -> io::Result<Self> {
+    /// From its beginning on, however far it was read before.
+    fn new(mut file: &'a File) -> io::Result<Self> {
+        file.rewind()?;
         Ok(Self { file, bytes: length(file)? })
     }
 }

@@ -15,9 +15,8 @@ use crate::{
     reader::Reader,
 };
 
-/// Volumes of trust metadata that one medium may bring. Each is held in memory whole (at most 4 MiB),
-/// and one says everything, so a crowded stick asks for no more memory than that.
-pub(crate) const TRUST_VOLUMES_MAX: usize = 4;
+/// Volumes of trust metadata that one medium may bring: one says everything, and each takes time to judge.
+pub(crate) const TRUST_VOLUMES_MAX: usize = 16;
 
 /// A volume whose first member was read.
 #[derive(Debug)]
@@ -28,11 +27,22 @@ pub(crate) struct Found<'a> {
 }
 
 /// A volume that brings trust metadata and no part of a release.
-#[derive(Debug)]
-pub(crate) struct Alone {
-    pub(crate) name: Option<ForeignName>,
-    bytes: Option<ByteCount>,
-    pub(crate) meta: Vec<u8>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alone<'a>(&'a Volume);
+
+impl Alone<'_> {
+    /// Its file.
+    pub(crate) fn name(self) -> Option<ForeignName> {
+        self.0.name.clone()
+    }
+
+    /// Reads it: it may have 4 MiB, and one at a time is in memory.
+    pub(crate) fn meta(self, identities: &[Identity]) -> Result<Vec<u8>, IntakeError> {
+        match begun(self.0, identities)? {
+            (_read_to_its_end, Opening::Trust(meta)) => Ok(meta),
+            (_source, Opening::Place(_)) => Err(IntakeError::Changed),
+        }
+    }
 }
 
 impl Found<'_> {
@@ -58,20 +68,18 @@ fn begun<'a>(
 pub(crate) struct Survey<'a> {
     medium: &'a Medium,
     pub(crate) found: Vec<Found<'a>>,
-    alone: Vec<Alone>,
+    pub(crate) alone: Vec<Alone<'a>>,
+    pub(crate) identities: &'a [Identity],
 }
 
 impl<'a> Survey<'a> {
-    pub(crate) fn of(medium: &'a Medium, identities: &[Identity]) -> Self {
-        let mut survey = Self { medium, found: Vec::new(), alone: Vec::new() };
+    pub(crate) fn of(medium: &'a Medium, identities: &'a [Identity]) -> Self {
+        let mut survey = Self { medium, found: Vec::new(), alone: Vec::new(), identities };
         for volume in &medium.volumes {
             let (name, bytes) = (volume.name.clone(), volume.bytes);
             let opened = match begun(volume, identities) {
-                Ok((_, Opening::Trust(_))) if survey.alone.len() >= TRUST_VOLUMES_MAX => {
-                    Err(IntakeError::ManyTrust { max: TRUST_VOLUMES_MAX })
-                }
-                Ok((_read_to_its_end, Opening::Trust(meta))) => {
-                    survey.alone.push(Alone { name, bytes, meta });
+                Ok((_read_to_its_end, Opening::Trust(_meta))) => {
+                    survey.alone.push(Alone(volume));
                     continue;
                 }
                 Ok((source, Opening::Place(place))) => Ok((source, place)),
@@ -87,14 +95,22 @@ impl<'a> Survey<'a> {
         self.found.is_empty() && !self.alone.is_empty()
     }
 
-    /// The trust metadata that came by itself, each volume's.
-    pub(crate) fn take_trust(&mut self) -> Vec<Alone> {
-        std::mem::take(&mut self.alone)
+    /// Refuses a medium with more trust metadata than is read: what it takes back may be in any of it.
+    pub(crate) const fn check_crowd(&self) -> Result<(), IntakeError> {
+        match self.alone.len() {
+            ..=TRUST_VOLUMES_MAX => Ok(()),
+            _ => Err(IntakeError::ManyTrust { max: TRUST_VOLUMES_MAX }),
+        }
     }
 
     /// Whether one volume, and nothing beside it, claims to be one.
     pub(crate) const fn is_single(&self) -> bool {
         self.found.len().saturating_add(self.alone.len()) == 1
+    }
+
+    /// The volumes, to be read on.
+    pub(crate) fn take_found(&mut self) -> Vec<Found<'a>> {
+        std::mem::take(&mut self.found)
     }
 
     /// How many volumes say that they belong to `release`.
@@ -115,20 +131,17 @@ impl<'a> Survey<'a> {
     ///
     /// # Errors
     /// [`IntakeError::NotParked`], [`IntakeError::OtherRelease`], [`IntakeError::Several`], and for
-    /// a medium without any volume the first one's problem.
+    /// a medium without any volume of a release the first problem of those that are none.
     pub(crate) fn choose(
-        &mut self,
+        &self,
         parked: &[Parked],
         into: Option<ImportId>,
     ) -> Result<GenerationId, IntakeError> {
         let releases = self.releases();
         if releases.is_empty() {
-            let first = self.found.iter().position(|found| found.opened.is_err());
-            let first = first.map(|place| self.found.swap_remove(place).opened);
-            return match first {
-                Some(Err(error)) => Err(error),
-                _ => Err(IntakeError::NoVolume),
-            };
+            let first = self.found.iter().find_map(|found| found.opened.as_ref().err());
+            return Err(first
+                .map_or(IntakeError::NoVolume, |error| IntakeError::Unreadable(error.problem())));
         }
         if let Some(import) = into {
             let waiting = parked.iter().find(|parked| parked.import == import);
@@ -173,9 +186,9 @@ impl<'a> Survey<'a> {
             bytes: found.bytes,
             fate: fate(found),
         };
-        let alone = |alone: &Alone| Piece {
-            name: alone.name.clone(),
-            bytes: alone.bytes,
+        let alone = |alone: &Alone<'_>| Piece {
+            name: alone.name(),
+            bytes: alone.0.bytes,
             fate: Fate::Trust,
         };
         Told {

@@ -102,7 +102,17 @@ impl Updaterd {
 
     /// The imports that wait for volumes.
     pub(crate) fn parked(&self) -> Result<Vec<Parked>, IntakeError> {
-        match self.ask(&Request::Parked)? {
+        self.waiting(&Request::Parked)
+    }
+
+    /// Begins the import of a medium, which lasts as long as this conversation; the imports that wait for
+    /// volumes.
+    pub(crate) fn begin(&self) -> Result<Vec<Parked>, IntakeError> {
+        self.waiting(&Request::Begin)
+    }
+
+    fn waiting(&self, request: &Request) -> Result<Vec<Parked>, IntakeError> {
+        match self.ask(request)? {
             Answer::Parked(parked) => Ok(parked),
             _ => Err(IntakeError::OutOfTurn),
         }
@@ -127,13 +137,16 @@ impl Updaterd {
         }
     }
 
-    /// Has `error` recorded, unless updaterd named it itself or cannot be reached. With `keep`, what
+    /// Has `error` recorded, unless it is already, updaterd named it itself, or it cannot be reached. With `keep`, what
     /// other volumes brought stays, however wrong this one is.
     pub(crate) fn abort(&self, error: &IntakeError, keep: bool) {
         let (problem, resumable) = match error {
             IntakeError::Copy(error) => (Problem::of(error), keep || error.is_resumable()),
             IntakeError::Client(_) => (Problem::of(&QuarantineError::Interrupted), true),
-            IntakeError::Refused(_) | IntakeError::Updaterd(_) | IntakeError::OutOfTurn => return,
+            IntakeError::Refused(_)
+            | IntakeError::Unreadable(_)
+            | IntakeError::Updaterd(_)
+            | IntakeError::OutOfTurn => return,
             other => (Problem::of(other), false),
         };
         self.refused(problem, resumable);

@@ -23,6 +23,7 @@ use crate::{
     error::ActError,
     peers::{Corpusd, Engine, Recordd},
     quarantine::Holders,
+    turn::Turns,
     verdict::Minimums,
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) stop: Stop,
     state: Mutex<State>,
     trust: Mutex<Option<TrustState>>,
+    pub(crate) turns: Turns,
     acts: Mutex<()>,
     /// Taken before the right to act, by whoever brings a release from quarantine to the shelf.
     adoptions: Mutex<()>,
@@ -79,6 +81,7 @@ impl Core {
             stop,
             state: Mutex::new(state),
             trust: Mutex::new(trust),
+            turns: Turns::default(),
             acts: Mutex::new(()),
             adoptions: Mutex::new(()),
             intents_unsure: AtomicBool::new(true),

@@ -105,13 +105,16 @@ pub(crate) enum Talk<'a> {
     Look(Box<Look>),
 }
 
-/// Judges a head. For an import it leaves a record in either case, and a session.
+/// Judges a head. For an import it leaves a record in either case, and a session. For a look, trust metadata
+/// that lies beside it may be supposed to hold.
 pub(crate) fn offer<'a>(
     core: &'a Core,
     offer: &Offer,
+    supposed: Option<&TrustState>,
 ) -> Result<(Seen, Option<Talk<'a>>), ActError> {
-    let act = core.act();
-    let head = match judge(core, offer) {
+    // Whoever only looks changes nothing, and waits for nobody.
+    let act = (offer.purpose == Purpose::Import).then(|| core.act());
+    let head = match judge(core, offer, supposed) {
         Ok(head) => head,
         Err(error) if offer.purpose != Purpose::Import || !is_refusal(&error) => return Err(error),
         Err(error) => return Err(refuse_offer(core, offer, error)),
@@ -124,9 +127,15 @@ pub(crate) fn offer<'a>(
             let look = Look::new(head.verified.get().clone());
             return Ok((seen, Some(Talk::Look(Box::new(look)))));
         }
-        Purpose::Inspect => return Ok((seen(None, summary, head.verified.get()), None)),
+        Purpose::Inspect => {
+            let files = planned_files(core, head.verified.get())?;
+            return Ok((Seen { files, ..seen(None, summary, head.verified.get()) }, None));
+        }
     }
-    let standing = core.state().import_of(summary.generation)?;
+    let mut standing = core.state().import_of(summary.generation)?;
+    if let Some(discarded) = standing.take_if(|import| parked::is_discarded(import)) {
+        parked::finish_discard(core, &discarded)?;
+    }
     let import = match standing {
         Some(unfinished) => {
             // The publishers may have signed the same release anew, and the first signatures count no more.
@@ -160,8 +169,9 @@ const fn may_go_on(state: ImportState) -> bool {
     matches!(state, ImportState::Receiving | ImportState::Received | ImportState::Evaluating)
 }
 
-fn judge(core: &Core, offer: &Offer) -> Result<Head, ActError> {
-    let trust = core.trust()?;
+fn judge(core: &Core, offer: &Offer, supposed: Option<&TrustState>) -> Result<Head, ActError> {
+    let supposed = supposed.filter(|_state| offer.purpose != Purpose::Import);
+    let trust = supposed.cloned().map_or_else(|| core.trust_of_turn(), Ok)?;
     let volume = VolumeHead::parse(&offer.head.0)?;
     let newer = trust.refresh(&offer.meta.0)?;
     if offer.purpose == Purpose::Import {

@@ -28,6 +28,7 @@ mod slots;
 mod status;
 mod switch;
 mod trusted;
+mod turn;
 mod verdict;
 mod worker;
 

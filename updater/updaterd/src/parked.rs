@@ -6,6 +6,7 @@ use cloister_bundle::{
     handover::{Request, Seen},
 };
 use cloister_domain::{GenerationId, ImportId, RecordIndex};
+use cloister_state::Import;
 use cloister_verify::VerifyError;
 use cloister_wire::{
     intake::{Parked, Summary},
@@ -23,16 +24,24 @@ use crate::{
 /// The imports that wait for volumes, oldest first.
 pub(crate) fn parked(core: &Core) -> Result<Vec<Parked>, ActError> {
     let waiting = core.state().imports_in(ImportState::Receiving)?;
-    let named = waiting.into_iter().filter_map(|import| {
+    let named = waiting.into_iter().filter(|import| !is_discarded(import)).filter_map(|import| {
         let generation = import.generation?;
         Some(Parked { import: import.import, generation })
     });
     Ok(named.collect())
 }
 
+/// Whether an operator gave the import up while the log could not be written.
+pub(crate) fn is_discarded(import: &Import) -> bool {
+    let discarded = ActError::Discarded.problem();
+    import.state == ImportState::Receiving
+        && import.problem.as_ref().is_some_and(|problem| problem.code == discarded.code)
+}
+
 /// What an import of a verified head would begin with; refuses what the import would refuse.
 pub(crate) fn check(core: &Core, summary: Summary, manifest: &Manifest) -> Result<Seen, ActError> {
-    let standing = core.state().import_of(summary.generation)?.map(|import| import.import);
+    let standing = core.state().import_of(summary.generation)?;
+    let standing = standing.filter(|import| !is_discarded(import)).map(|import| import.import);
     if standing.is_none() {
         preflight::judge(&summary.fit)?;
     }
@@ -66,14 +75,26 @@ pub(crate) fn refuse_overtaken(
     Some(quarantine.refuse(generation, &error.problem()))
 }
 
-/// Gives up an import that waits for volumes, by an operator's word.
+/// Gives up an import that waits for volumes, by an operator's word. That word is kept first: a log that
+/// does not answer may have it all the same, and no later volume may go on with what it says is over.
 pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let _act = core.act();
+    core.trust()?;
     let held = core.state().import(import)?;
     let (ImportState::Receiving, Some(generation)) = (held.state, held.generation) else {
         return Err(ActError::NotWaiting { import, state: held.state });
     };
     // Not under a connection that receives it.
+    let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;
+    let discarded = ActError::Discarded.problem();
+    core.state().note_trouble(import, Some(&discarded))?;
+    quarantine.refuse(generation, &discarded).map(drop)
+}
+
+/// Ends an import that was given up while the log could not be written. The caller holds the right to act.
+pub(crate) fn finish_discard(core: &Core, import: &Import) -> Result<(), ActError> {
+    let Some(generation) = import.generation else { return Ok(()) };
+    let import = import.import;
     let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;
     quarantine.refuse(generation, &ActError::Discarded.problem()).map(drop)
 }

@@ -3,6 +3,7 @@
 use cloister_bundle::handover;
 use cloister_daemon::{Connection, FrameError};
 use cloister_domain::Coded as _;
+use cloister_verify::TrustState;
 use cloister_wire::{
     Problem, Reply, inventory,
     supply::{self, Answer},
@@ -15,6 +16,7 @@ use crate::{
     error::ActError,
     intake::{self, Talk},
     parked, status, switch, trusted,
+    turn::Turn,
 };
 
 /// All kinds of questions; their tags are disjoint.
@@ -28,7 +30,7 @@ enum Question {
 
 /// Answers until the other end is done.
 pub(crate) fn converse(core: &Core, connection: &Connection) {
-    let mut talk = None;
+    let mut talk = Conversation::default();
     loop {
         let told = match connection.read::<Question>() {
             Ok(None) => return,
@@ -109,36 +111,77 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
     }
 }
 
-fn handover<'a>(
+/// What a connection of intaked has come to.
+#[derive(Debug, Default)]
+struct Conversation<'a> {
+    talk: Option<Talk<'a>>,
+    /// Trust metadata that was shown, and counts for what is looked at afterwards.
+    supposed: Option<TrustState>,
+    turn: Option<Turn<'a>>,
+}
+
+/// What needs no volume to have been offered; `None` for every other request.
+fn before_a_volume<'a>(
     core: &'a Core,
-    talk: &mut Option<Talk<'a>>,
+    conversation: &mut Conversation<'a>,
     request: &handover::Request,
 ) -> Result<Option<handover::Answer>, ActError> {
     use handover::{Answer, Request};
-    if let Request::Offer(offer) = request {
-        if talk.is_some() {
-            return Err(ActError::Order);
+    match request {
+        Request::Offer(offer) => {
+            if conversation.talk.is_some() {
+                return Err(ActError::Order);
+            }
+            let supposed = conversation.supposed.as_ref();
+            let (seen, begun) = intake::offer(core, offer, supposed)?;
+            conversation.talk = begun;
+            Ok(Some(Answer::Seen(Box::new(seen))))
         }
-        let (seen, begun) = intake::offer(core, offer)?;
-        *talk = begun;
-        return Ok(Some(Answer::Seen(Box::new(seen))));
+        Request::Trust { meta, keep } => {
+            let judged = if *keep {
+                trusted::take(core, &meta.0)
+            } else {
+                let held = conversation.supposed.take().map_or_else(|| core.trust_of_turn(), Ok)?;
+                let judged = trusted::suppose(core, &held, &meta.0);
+                let (trusted, newer) = match judged {
+                    Ok((trusted, newer)) => (Ok(trusted), newer),
+                    Err(error) => (Err(error), held),
+                };
+                conversation.supposed = Some(newer);
+                trusted
+            };
+            Ok(Some(judged.map_or_else(|error| Answer::Problem(tell(&error)), Answer::Trusted)))
+        }
+        Request::Parked => Ok(Some(Answer::Parked(parked::parked(core)?))),
+        Request::Begin => {
+            conversation.turn = Some(core.begin_turn());
+            Ok(Some(Answer::Parked(parked::parked(core)?)))
+        }
+        Request::Abort { problem, resumable } if conversation.talk.is_none() => {
+            intake::abort_unseen(core, problem, *resumable)?;
+            Ok(Some(Answer::Aborted))
+        }
+        _ => Ok(None),
     }
-    if let Request::Trust { meta, keep } = request {
-        return Ok(Some(Answer::Trusted(trusted::judge(core, &meta.0, *keep)?)));
+}
+
+fn handover<'a>(
+    core: &'a Core,
+    conversation: &mut Conversation<'a>,
+    request: &handover::Request,
+) -> Result<Option<handover::Answer>, ActError> {
+    use handover::{Answer, Request};
+    if let Some(answer) = before_a_volume(core, conversation, request)? {
+        return Ok(Some(answer));
     }
-    if matches!(request, Request::Parked) {
-        return Ok(Some(Answer::Parked(parked::parked(core)?)));
-    }
-    if let (None, Request::Abort { problem, resumable }) = (&talk, request) {
-        intake::abort_unseen(core, problem, *resumable)?;
-        return Ok(Some(Answer::Aborted));
-    }
-    let session = match talk.as_mut().ok_or(ActError::Order)? {
+    let session = match conversation.talk.as_mut().ok_or(ActError::Order)? {
         Talk::Import(session) => session,
         Talk::Look(look) => return look.answer(core, request).map(Some),
     };
     match request {
-        Request::Offer(_) | Request::Parked | Request::Trust { .. } => Err(ActError::Order),
+        Request::Offer(_) | Request::Parked | Request::Begin | Request::Trust { .. } => {
+            Err(ActError::Order)
+        }
         Request::Parted { .. } => {
             parked::parted(core, session, request)?;
             Ok(Some(Answer::Kept))

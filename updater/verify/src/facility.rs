@@ -9,8 +9,8 @@ use crate::{
     tuf::{Root, Strict, TrustedSet},
 };
 
-/// How far ahead of what is proven a timestamp may be, in days. A stolen importer's key cannot age
-/// everything at once; after a longer sleep the officers state the time in a new root.
+/// How far ahead of what was proven before a stick came its timestamps may be, in days. A stolen importer's
+/// key cannot age everything at once; after a longer sleep the officers state the time in a new root.
 const STEP_DAYS_MAX: u64 = 400;
 
 /// Refuses a root under which nothing could go right.
@@ -46,8 +46,13 @@ pub(crate) struct Stated {
     pub(crate) sequence: u64,
 }
 
-/// Reads `x-cloister` of the timestamp just taken; `held` is what was there before it.
-pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyError> {
+/// Reads `x-cloister` of the timestamp just taken; `held` is what was there before it, and its step of
+/// time begins at `step_from`.
+pub(crate) fn stated(
+    set: &TrustedSet,
+    held: &Vector,
+    step_from: Option<&Instant>,
+) -> Result<Stated, VerifyError> {
     let role = RoleName::Timestamp;
     let timestamp = set.timestamp().ok_or(VerifyError::Missing { role })?;
     let wrong = VerifyError::Field { role, field: "x-cloister" };
@@ -62,8 +67,8 @@ pub(crate) fn stated(set: &TrustedSet, held: &Vector) -> Result<Stated, VerifyEr
     if let Some(offered) = sequence {
         check_number(offered, timestamp.metadata.version, held)?;
     }
-    if let Some((issued, floor)) = issued.as_ref().zip(held.time_floor.as_ref()) {
-        let ahead = issued.days().saturating_sub(floor.days());
+    if let Some((issued, from)) = issued.as_ref().zip(step_from) {
+        let ahead = issued.days().saturating_sub(from.days());
         let days = u64::try_from(ahead).unwrap_or(0);
         if days > STEP_DAYS_MAX {
             return Err(VerifyError::TimeStep { days, max: STEP_DAYS_MAX });

@@ -111,6 +111,8 @@ pub struct TrustState {
     stored: Stored,
     set: TrustedSet,
     revoked: Revoked,
+    /// What a step of time is measured from, where that is not the floor; not stored.
+    step_from: Option<Instant>,
 }
 
 impl PartialEq for TrustState {
@@ -144,7 +146,8 @@ pub fn enrol(root_text: &[u8], confirmed: Digest) -> Result<TrustState, VerifyEr
         void: [0; 3],
     };
     let files = BTreeMap::from([("root.json".to_owned(), root_text.into())]);
-    Ok(TrustState { stored: Stored { files, vector }, set, revoked: Revoked::default() })
+    let stored = Stored { files, vector };
+    Ok(TrustState { stored, set, revoked: Revoked::default(), step_from: None })
 }
 
 /// Whether a root of this text could be trusted once enough officers have signed it.
@@ -184,7 +187,7 @@ impl TrustState {
         if versions(&set) != (vector.timestamp, vector.snapshot, vector.targets) {
             return Err(VerifyError::Corrupt);
         }
-        Ok(Self { stored, set, revoked })
+        Ok(Self { stored, set, revoked, step_from: None })
     }
 
     /// What to keep, so that [`TrustState::load`] returns to this state.
@@ -225,6 +228,13 @@ impl TrustState {
 
     pub(crate) const fn vector_mut(&mut self) -> &mut Vector {
         &mut self.stored.vector
+    }
+
+    /// The same, whose steps of time are measured from `floor` from now on, or from what is held where that
+    /// is `None`: the volumes of one stick together take one step ([`VerifyError::TimeStep`]).
+    #[must_use]
+    pub fn stepping_from(self, floor: Option<Instant>) -> Self {
+        Self { step_from: floor, ..self }
     }
 
     /// The state after a stick's `clb/10-meta`: newer roots in an unbroken chain, then the importer's
@@ -305,6 +315,9 @@ impl TrustState {
         let vector = &mut self.stored.vector;
         (vector.root, vector.root_sha256) = (self.set.root().version(), self.set.root().sha256());
         // The officers' word needs no bound: they could replace every key.
+        if self.step_from.is_some() {
+            self.step_from = self.step_from.take().max(stated.clone());
+        }
         vector.time_floor = vector.time_floor.take().max(stated);
         self.stored.files.insert("root.json".to_owned(), text.into());
         Ok(())
@@ -362,7 +375,8 @@ impl TrustState {
             Err(VerifyError::Stale { role: RoleName::Timestamp, .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
-        let Stated { time, sequence } = facility::stated(&self.set, &held)?;
+        let step_from = self.step_from.as_ref().or(held.time_floor.as_ref());
+        let Stated { time, sequence } = facility::stated(&self.set, &held, step_from)?;
         self.set.set_now(time.clone());
         self.set.timestamp_in_time()?;
         let text = |name, role| self.current(name, file).ok_or(VerifyError::Missing { role });

@@ -14,7 +14,7 @@ use cloister_daemon::Connection;
 use cloister_domain::{ByteCount, Class, Digest, GenerationId, ImportId};
 use cloister_wire::{
     Problem,
-    intake::{Parked, Summary},
+    intake::{Parked, Summary, Trusted},
 };
 
 /// Bytes of a chunk that is not a file's last.
@@ -98,6 +98,16 @@ impl Release {
         out
     }
 
+    /// A volume that brings trust metadata, and no part of a release.
+    pub(crate) fn trust(meta: &[u8]) -> Vec<u8> {
+        let bytes = meta.len() as u64;
+        let mut out = header(&Member::Meta.name(), bytes).expect("a good name").to_vec();
+        out.extend_from_slice(meta);
+        out.extend(std::iter::repeat_n(0, padding(bytes)));
+        out.extend([0; END_BYTES]);
+        out
+    }
+
     fn summary(&self) -> Summary {
         Summary {
             generation: self.generation(),
@@ -118,9 +128,14 @@ impl Release {
 /// What intaked told updaterd at the end of each conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
+    /// Trust metadata that is to be kept.
+    Trust(Vec<u8>),
     Complete(Complete),
     Parted(Missing),
-    Abort { code: String, resumable: bool },
+    Abort {
+        code: String,
+        resumable: bool,
+    },
     HungUp,
 }
 
@@ -147,8 +162,11 @@ impl<'a> Updaterd<'a> {
     /// One conversation.
     pub(crate) fn converse(&self, config: &Config, intaked: &Connection) {
         let first = intaked.read::<Request>().expect("a request").expect("one at least");
-        if first == Request::Parked {
+        if matches!(first, Request::Parked | Request::Begin) {
             return intaked.write(&Answer::Parked(self.parked.clone())).expect("intaked listens");
+        }
+        if let Request::Trust { meta, keep } = first {
+            return intaked.write(&self.trust(meta.0, keep)).expect("intaked listens");
         }
         let told = self.conversation(config, intaked, first);
         self.told.lock().expect("no panic").push(told);
@@ -197,6 +215,28 @@ impl<'a> Updaterd<'a> {
                 Some(other) => panic!("out of order: {other:?}"),
             }
         }
+    }
+
+    /// Believes `root`, believes `later` once the other is kept, and nothing else.
+    fn trust(&self, meta: Vec<u8>, keep: bool) -> Answer {
+        let mut told = self.told.lock().expect("no panic");
+        let kept = |meta: &[u8]| told.contains(&Told::Trust(meta.to_vec()));
+        let newer = !kept(&meta);
+        let good = meta == b"root" || (meta == b"later" && kept(b"root"));
+        if keep {
+            told.push(Told::Trust(meta));
+        }
+        if !good {
+            return Answer::Problem(threshold());
+        }
+        Answer::Trusted(Trusted {
+            newer,
+            kept: keep,
+            root_version: 1,
+            targets_version: 1,
+            stick: 0,
+            revoked: Vec::new(),
+        })
     }
 
     fn see(&self, offer: &Offer, intaked: &Connection) {

@@ -249,3 +249,61 @@ fn a_sealed_volume_on_a_bare_device_is_read_to_its_end_and_no_further() {
         assert!(matches!(events.last(), Some(Event::Received { .. })), "{events:?}");
     });
 }
+
+#[test]
+fn trust_metadata_is_judged_again_when_another_volume_was_news_and_refused_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("a.clb", Release::trust(b"later")),
+        ("b.clb", Release::trust(b"forged")),
+        ("c.clb", Release::trust(b"root")),
+    ];
+    let stick = stick(&folder, "stick", &files);
+    let release = Release::of("some words ");
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        let events = import(config, &stick);
+        assert_eq!(code(&events), "bundle.signature.threshold");
+        let heard = events.iter().filter(|event| matches!(event, Event::Trusted(_))).count();
+        let refused: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Refused { name, .. } => Some(name.as_ref()?.name.expose().clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((heard, refused), (2, vec!["b.clb".to_owned()]));
+    });
+    let kept = ["root", "later", "forged"].map(|meta| Told::Trust(meta.as_bytes().to_vec()));
+    assert_eq!(updaterd.told(), kept);
+}
+
+#[test]
+fn one_bad_file_beside_trust_metadata_is_named_recorded_and_the_ends_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cut = Release::of("some words ").volume();
+    cut.truncate(700);
+    let files = [("a.clb", Release::trust(b"root")), ("b.clb", cut)];
+    let stick = stick(&folder, "stick", &files);
+    let release = Release::of("some words ");
+    let updaterd = Updaterd::new(&release);
+    with_daemons(folder.path(), &updaterd, |config| {
+        let path = || path(&stick);
+        for (request, records) in [
+            (Request::Import { path: path(), into: None }, 1),
+            (Request::Check { path: path(), into: None }, 0),
+            (Request::Inspect { path: path() }, 0),
+        ] {
+            updaterd.told.lock().unwrap().clear();
+            let events = ask(config, &request);
+            assert_eq!(code(&events), "bundle.container.truncated", "{request:?}");
+            let listed = &medium(&events).volumes;
+            assert_eq!(listed.len(), 2, "{request:?}");
+            assert!(matches!(listed[0].fate, Fate::Trust));
+            assert!(matches!(listed[1].fate, Fate::Refused(_)));
+            let aborts = updaterd.told();
+            let aborts = aborts.iter().filter(|told| matches!(told, Told::Abort { .. })).count();
+            assert_eq!(aborts, records, "{request:?}");
+        }
+    });
+}

@@ -128,6 +128,69 @@ fn one_that_waits_is_given_up_by_word_but_not_under_whoever_receives_it() {
 }
 
 #[test]
+fn one_that_is_given_up_without_the_log_is_not_gone_on_with() {
+    let mut world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    park(&world, &bundle, 1);
+    world.stop_recordd();
+    let failed = world.ask(&Request::Discard { import: ImportId(1) }).unwrap_err();
+    assert_eq!(failed.code, "record.unavailable");
+    world.start_recordd();
+    assert_eq!(parked(&world), [], "nobody is asked for its volumes");
+    // The next volume is that of a new import, and the log says how the first one ended.
+    let import = world.import(&bundle, 2).unwrap();
+    assert_eq!(import, ImportId(2));
+    world.until(import, ImportState::AwaitingApproval);
+    assert_eq!(world.review(ImportId(1)).state, ImportState::Refused);
+    assert_eq!(world.count("import-refused", "code", "import.discarded"), 1);
+}
+
+#[test]
+fn before_the_enrolment_nothing_is_given_up() {
+    let world = World::new();
+    let failed = world.ask(&Request::Discard { import: ImportId(1) }).unwrap_err();
+    assert_eq!(failed.code, "trust.not-enrolled");
+}
+
+#[test]
+fn what_lies_on_one_medium_takes_one_step_of_time() {
+    let world = World::enrolled();
+    let trust = |version, time: &str| -> handover::Answer {
+        let meta = Bundle::new(1, "0.5").issued(time).offer(version, false).meta;
+        connect(&world).ask(&handover::Request::Trust { meta, keep: true }).unwrap()
+    };
+    let is_far = |answer: handover::Answer| matches!(answer, handover::Answer::Problem(told) if told.code == "bundle.trust.time-step");
+    assert!(!is_far(trust(1, "2028-01-01T00:00:00Z")), "nothing is known of the time before");
+    let medium = connect(&world);
+    let begun: handover::Answer = medium.ask(&handover::Request::Begin).unwrap();
+    assert!(matches!(begun, handover::Answer::Parked(_)), "{begun:?}");
+    assert!(!is_far(trust(2, "2028-10-01T00:00:00Z")), "274 days");
+    assert!(is_far(trust(3, "2029-06-01T00:00:00Z")), "517 days after the medium came");
+    drop(medium);
+    // The next one begins where this one ended.
+    wait_until(|| !is_far(trust(3, "2029-06-01T00:00:00Z"))).unwrap();
+    assert!(is_far(trust(4, "2030-12-01T00:00:00Z")));
+}
+
+#[test]
+fn trust_metadata_without_a_file_is_none_and_the_next_is_heard() {
+    let world = World::enrolled();
+    let connection = connect(&world);
+    for keep in [true, false] {
+        for (meta, code) in
+            [(vec![0; 1024], "bundle.meta"), (vec![1], "bundle.container.truncated")]
+        {
+            let request = handover::Request::Trust { meta: Blob(meta), keep };
+            let answer: handover::Answer = connection.ask(&request).unwrap();
+            assert!(
+                matches!(&answer, handover::Answer::Problem(told) if told.code == code),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn two_releases_may_wait_at_once_and_one_that_was_overtaken_ends() {
     let world = World::enrolled();
     let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.5"));

@@ -89,6 +89,24 @@ fn a_long_step_needs_the_officers() {
 }
 
 #[test]
+fn the_volumes_of_one_stick_take_one_step_together() {
+    let at = |version, time: &str| stick(version, json!({ "issued": time })).bytes();
+    let state = enrolled(&root(1)).unwrap().refresh(&at(1, "2028-01-01T00:00:00Z")).unwrap();
+    let begun = state.stored().vector.time_floor.clone();
+    let within = state.stepping_from(begun).refresh(&at(2, "2029-01-01T00:00:00Z")).unwrap();
+    let second = at(3, "2029-03-01T00:00:00Z");
+    assert_eq!(within.refresh(&second), Err(VerifyError::TimeStep { days: 425, max: 400 }));
+    assert!(within.refresh(&at(3, "2029-02-04T00:00:00Z")).is_ok());
+    // The officers' word moves the beginning too.
+    let mut next = root(2);
+    next["x-cloister"]["issued"] = "2028-06-01T00:00:00Z".into();
+    let alone = pack(&[("2.root.json".to_owned(), signed(&next, &[1, 2]))]);
+    assert!(within.refresh(&alone).unwrap().refresh(&second).is_ok());
+    // The next stick takes its own step.
+    assert!(within.stepping_from(None).refresh(&second).is_ok());
+}
+
+#[test]
 fn sticks_are_numbered_and_the_number_never_falls() {
     let state = enrolled(&root(1)).unwrap();
     let state = state.refresh(&stick(1, json!({"sequence": 4})).bytes()).unwrap();

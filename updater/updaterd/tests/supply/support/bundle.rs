@@ -76,6 +76,7 @@ pub(crate) struct Bundle {
     envelope: Vec<u8>,
     /// What the list that comes with it takes back.
     revoked: Value,
+    issued: Value,
 }
 
 impl Bundle {
@@ -193,7 +194,7 @@ impl Bundle {
         let manifest = Manifest::new(release).unwrap();
         let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
         let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
-        Self { files, manifest, index: table, envelope, revoked: json!({}) }
+        Self { files, manifest, index: table, envelope, revoked: json!({}), issued: json!({}) }
     }
 
     /// The same release with another signature beside the publisher's.
@@ -206,6 +207,11 @@ impl Bundle {
     /// The same, with a list that takes another release back.
     pub(crate) fn taking_back(self, other: GenerationId) -> Self {
         Self { revoked: json!({"bundles": [other.to_string()]}), ..self }
+    }
+
+    /// The same, on a stick that states a time.
+    pub(crate) fn issued(self, time: &str) -> Self {
+        Self { issued: json!({"issued": time}), ..self }
     }
 
     pub(crate) fn generation(&self) -> GenerationId {
@@ -253,6 +259,7 @@ impl Bundle {
         let snapshot = signed(&snapshot, &[IMPORTER]);
         let mut timestamp = head("timestamp");
         timestamp["meta"] = json!({"snapshot.json": {"version": version}});
+        timestamp["x-cloister"] = self.issued.clone();
         let timestamp = signed(&timestamp, &[IMPORTER]);
         container::archive([
             ("snapshot.json", snapshot.as_slice()),
