@@ -274,14 +274,18 @@ struct Thin {
 }
 
 impl Thin {
-    fn part(&self) -> Result<Part> {
+    /// What is to be carried; says what the receipt says of the appliance.
+    fn part(&self, out: &mut dyn Write) -> Result<Part> {
         let read = |path: &PathBuf| files::read_limited(path, RECEIPT_BYTES_MAX);
         let shown = |path: &PathBuf| path.display().to_string();
         Ok(match (&self.receipt, &self.host_key, &self.request) {
             (Some(receipt), Some(host), _) => {
                 let host = PublicKey::from_hex(host).context("the host key is not one")?;
-                let held = read_receipt(&read(receipt)?, &host);
-                Part::NotHeld(held.with_context(|| shown(receipt))?)
+                let said = read_receipt(&read(receipt)?, &host).with_context(|| shown(receipt))?;
+                if let Some(reached) = &said.reached {
+                    writeln!(out, "appliance   {reached}")?;
+                }
+                Part::NotHeld(said.held)
             }
             (_, _, Some(request)) => {
                 let wanted = ContentIds::parse(&read(request)?).with_context(|| shown(request))?;
@@ -324,7 +328,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Build(build) => make_volumes(*build, ask, out)?,
         Command::Importer(command) => importer::run(command, ask, out)?,
         Command::Plan { tree, thin } => {
-            let outlook = plan(&tree, &thin.part()?)?;
+            let outlook = plan(&tree, &thin.part(out)?)?;
             let (all, carried) = (ByteCount(outlook.bytes), ByteCount(outlook.carried_bytes));
             writeln!(out, "release     {}, {all}", counted(outlook.chunks, "chunk"))?;
             writeln!(out, "carried     {}, {carried}", counted(outlook.carried_chunks, "chunk"))?;
@@ -377,7 +381,7 @@ fn key_command(command: KeyCommand, ask: &mut Passphrases, out: &mut dyn Write) 
 
 fn make_volumes(build: Build, ask: &mut Passphrases, out: &mut dyn Write) -> Result<()> {
     let publishers = open_all(&build.key, ask)?;
-    let part = build.thin.part()?;
+    let part = build.thin.part(out)?;
     let spec = Spec {
         name: build.name,
         version: build.version,

@@ -122,6 +122,16 @@ pub(crate) enum ActError {
         "an operator discarded it while it waited for volumes; import the release again to have it"
     )]
     Discarded,
+    /// An import was given up, and the log could not be told.
+    #[error(
+        "import {import} is given up, and the log that must say so cannot be reached; see that recordd \
+         runs, then run the command again"
+    )]
+    Unrecorded {
+        import: ImportId,
+        #[source]
+        cause: FrameError,
+    },
     /// A message came out of order.
     #[error("a message of an import came out of order")]
     Order,
@@ -200,6 +210,7 @@ impl Coded for ActError {
             Self::Recordd(_)
             | Self::Peer { .. }
             | Self::Answer { .. }
+            | Self::Unrecorded { .. }
             | Self::Disk(_)
             | Self::Quarantine { .. }
             | Self::NotHeld
@@ -241,6 +252,7 @@ impl Coded for ActError {
             Self::Receiving { .. } => "import.receiving",
             Self::NotWaiting { .. } => "import.not-waiting",
             Self::Discarded => "import.discarded",
+            Self::Unrecorded { .. } => "import.unrecorded",
             Self::Order => "import.order",
             Self::OtherRelease => "bundle.head.other",
             Self::TooLarge { .. } => "import.too-large",

@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_bundle::{
     Manifest, Release, Table,
-    receipt::{ContentIds, INVENTORY, SUBJECT},
+    receipt::{ContentIds, INVENTORY, REACHED, Reached, SUBJECT},
 };
 use cloister_daemon::files::copy_atomic;
 use cloister_domain::{Digest, GenerationId, Hasher};
@@ -129,7 +129,8 @@ pub(crate) fn indexed(
     Ok(index.map(|index| (manifest, index)))
 }
 
-/// A page of the inventory, with the record that names the whole. The same inventory has one record.
+/// A page of the inventory, with the record that names the whole and says which trust metadata is held. The
+/// same inventory under the same metadata has one record.
 pub(crate) fn page(core: &Core, from: u64) -> Result<Page, ActError> {
     let mut ids = Vec::new();
     let mut generations = 0u64;
@@ -145,11 +146,19 @@ pub(crate) fn page(core: &Core, from: u64) -> Result<Page, ActError> {
     let digest = Digest::of(&ids.encode());
     let count = ids.as_slice().len() as u64;
     let _act = core.act();
+    let vector = core.trust()?.stored().vector.clone();
+    let reached = Reached {
+        root_version: vector.root,
+        targets_version: vector.targets,
+        stick: vector.sequence,
+        time_floor: vector.time_floor.map(String::from),
+    };
+    let (root, targets, stick) = (vector.root, vector.targets, vector.sequence);
     let record = core.recordd.append(&Core::entry(
         Event::Inventory,
-        format!("{INVENTORY}/{digest}"),
+        format!("{INVENTORY}/{digest}/{root}.{targets}.{stick}"),
         &[(SUBJECT, digest)],
-        json!({ "chunks": count, "generations": generations }),
+        json!({ "chunks": count, "generations": generations, REACHED: reached }),
     ))?;
     let envelope = core.recordd.read(record, 1)?.into_iter().next();
     let envelope = envelope.ok_or(ActError::Answer { daemon: "recordd" })?;

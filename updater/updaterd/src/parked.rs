@@ -88,7 +88,10 @@ pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;
     let discarded = ActError::Discarded.problem();
     core.state().note_trouble(import, Some(&discarded))?;
-    quarantine.refuse(generation, &discarded).map(drop)
+    match quarantine.refuse(generation, &discarded) {
+        Err(ActError::Recordd(cause)) => Err(ActError::Unrecorded { import, cause }),
+        other => other.map(drop),
+    }
 }
 
 /// Ends an import that was given up while the log could not be written. The caller holds the right to act.

@@ -134,7 +134,7 @@ fn one_that_is_given_up_without_the_log_is_not_gone_on_with() {
     park(&world, &bundle, 1);
     world.stop_recordd();
     let failed = world.ask(&Request::Discard { import: ImportId(1) }).unwrap_err();
-    assert_eq!(failed.code, "record.unavailable");
+    assert_eq!(failed.code, "import.unrecorded");
     world.start_recordd();
     assert_eq!(parked(&world), [], "nobody is asked for its volumes");
     // The next volume is that of a new import, and the log says how the first one ended.

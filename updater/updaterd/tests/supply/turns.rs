@@ -146,7 +146,7 @@ fn who_waited_for_an_import_that_was_refused_meanwhile_does_not_go_on_with_it() 
         drop(stall);
         assert_eq!(waiting.join().unwrap().unwrap_err().code, "import.receiving");
     });
-    assert_eq!(world.review(import).state, ImportState::Refused);
+    world.until(import, ImportState::Refused);
     assert_eq!(world.begin(&bundle, 3).map(|receiving| receiving.import), Ok(ImportId(2)));
 }
 
