@@ -24,7 +24,11 @@ use cloister_wire::{
 };
 
 use self::listing::Listing;
-use crate::{Conversation, Options, Stage, Unit, ask, release::read_file};
+use crate::{
+    Conversation, Options, Stage, Unit, ask,
+    newcomers::{self, peak_bytes},
+    release::read_file,
+};
 
 /// The daemons that a volume meets.
 const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
@@ -68,7 +72,10 @@ pub struct Judgement {
     /// From the request to the last answer.
     pub took: Duration,
     /// The peaks of the three daemons together, their programs included, in bytes.
-    pub peak_bytes: u64,
+    pub daemons_bytes: u64,
+    /// The peaks of the processes that inspected it, and of the scanner's, in bytes: the largest sum of
+    /// those that ran at a time.
+    pub inspecting_bytes: u64,
     /// Bytes of new and changed files outside quarantine and the appliance's own books.
     pub outside_bytes: u64,
     /// Bytes by which the appliance's own books grew.
@@ -77,6 +84,14 @@ pub struct Judgement {
     pub left_bytes: u64,
     /// Records that it left in the log.
     pub records: u64,
+}
+
+impl Judgement {
+    /// The most memory that it took, in bytes: of the daemons, and of whoever they had look at it.
+    #[must_use]
+    pub const fn peak_bytes(&self) -> u64 {
+        self.daemons_bytes + self.inspecting_bytes
+    }
 }
 
 /// Judges files under one trust root.
@@ -198,7 +213,8 @@ impl Ward {
         }
         let before = Listing::of(&self.folder)?;
         let begun = Instant::now();
-        let said = self.import(path);
+        let inspectors = self.stage.supervisor_pid()?;
+        let (inspecting_bytes, said) = newcomers::measure(inspectors, || self.import(path));
         let took = begun.elapsed();
         let alive = pids.iter().all(|pid| is_alive(*pid));
         let (verdict, code) = match said {
@@ -214,14 +230,15 @@ impl Ward {
             Err(_no_answer) => (Verdict::Crashed, "no-answer".to_owned()),
         };
         let peaks = pids.iter().map(|pid| peak_bytes(*pid));
-        let peak_bytes = peaks.sum::<Result<u64>>().unwrap_or_default();
+        let daemons_bytes = peaks.sum::<Result<u64>>().unwrap_or_default();
         let after = Listing::of(&self.folder)?;
         let changed = before.changes(&after);
         let mut judgement = Judgement {
             verdict,
             code,
             took,
-            peak_bytes,
+            daemons_bytes,
+            inspecting_bytes,
             outside_bytes: changed.outside_bytes,
             books_bytes: changed.books_bytes,
             left_bytes: after.quarantined_bytes(),
@@ -339,11 +356,4 @@ fn is_alive(pid: u32) -> bool {
     // The state stands behind the name in brackets (proc_pid_stat(5)).
     let state = said.iter().rposition(|byte| *byte == b')').and_then(|at| said.get(at + 2));
     state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
-}
-
-/// The largest resident size of a process since its peak was set back (`VmHWM`), in bytes.
-fn peak_bytes(pid: u32) -> Result<u64> {
-    let text = String::from_utf8(read_file(Path::new(&format!("/proc/{pid}/status")))?)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
 }

@@ -14,6 +14,7 @@ pub mod facility;
 pub mod journal;
 pub mod judge;
 pub mod loopback;
+pub mod newcomers;
 pub mod outside;
 pub mod release;
 mod roles;

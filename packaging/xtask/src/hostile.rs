@@ -42,7 +42,9 @@ pub(crate) struct Wish {
             died of it or never answered
   code      the problem's code (docs/reference/errors.md); - where it was accepted
   ms        from the request to the last answer
-  MiB       the peaks (VmHWM) of recordd, updaterd and intaked together, set back before each file
+  MiB       the peaks (VmHWM) of recordd, updaterd and intaked together, set back before each file, and
+            on top those of the inspecting processes and the scanner's: the largest sum of those that
+            ran at a time. They are looked at each millisecond, while they run
   outside   bytes of files that are new, changed or gone outside state/quarantine, in the appliance's
             folder and the folder around it, but for the appliance's own books: state/record/,
             state/supply.db, -wal and -shm, log/ and run/. What an accepted release puts on the
@@ -133,7 +135,7 @@ fn line(out: &mut dyn Write, name: &str, judged: &Judgement) -> Result<()> {
         judged.verdict.word(),
         if judged.code.is_empty() { "-" } else { &judged.code },
         judged.took.as_secs_f64() * 1e3,
-        mib(judged.peak_bytes),
+        mib(judged.peak_bytes()),
         judged.outside_bytes,
         judged.books_bytes,
         judged.left_bytes,
@@ -166,7 +168,7 @@ impl Total {
         };
         self.verdicts[place] += 1;
         self.slowest_ms = self.slowest_ms.max(judged.took.as_secs_f64() * 1e3);
-        self.peak_bytes = self.peak_bytes.max(judged.peak_bytes);
+        self.peak_bytes = self.peak_bytes.max(judged.peak_bytes());
         if judged.verdict != Verdict::Accepted {
             self.outside_bytes += judged.outside_bytes;
             self.left_bytes += judged.left_bytes;

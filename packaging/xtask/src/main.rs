@@ -9,7 +9,6 @@ mod http;
 mod inspect;
 mod interrupt;
 mod mutants;
-mod newcomers;
 mod parity;
 mod prove;
 mod serve;

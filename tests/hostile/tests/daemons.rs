@@ -58,7 +58,7 @@ fn each_kind_of_damage_is_refused_by_the_daemons_and_leaves_a_record() -> Result
             && judged.outside_bytes == 0
             && judged.left_bytes == 0
             && (1..=3).contains(&judged.records)
-            && judged.peak_bytes <= PEAK_BYTES_MAX
+            && judged.peak_bytes() <= PEAK_BYTES_MAX
             && judged.took <= TIME_MAX;
         if !right {
             wrong.push(format!("{}: {judged:?}", case.name));
@@ -122,8 +122,26 @@ fn a_release_of_many_chunks_takes_no_more_memory_than_one_of_few() -> Result<()>
         "the index is right, and the first chunk is not there: {judged:?}"
     );
     // The table itself has 20 MiB.
-    assert!(judged.peak_bytes <= PEAK_BYTES_MAX, "{judged:?}");
+    assert!(judged.peak_bytes() <= PEAK_BYTES_MAX, "{judged:?}");
     assert_eq!((judged.outside_bytes, judged.left_bytes), (0, 0), "{judged:?}");
+    Ok(())
+}
+
+#[test]
+fn whoever_inspects_a_release_counts() -> Result<()> {
+    let base = Base::new()?;
+    let scratch = scratch()?;
+    let volume = scratch.path().join("volume.clb");
+    let mut judge = Judge::new(scratch.path(), base.root.clone())?;
+    fs::write(&volume, &base.bytes[..base.bytes.len() / 2])?;
+    let cut = judge.offer(&volume)?;
+    assert_eq!((cut.verdict, cut.inspecting_bytes), (Verdict::Refused, 0), "{cut:?}");
+    fs::write(&volume, &base.bytes)?;
+    let whole = judge.offer(&volume)?;
+    assert_eq!(whole.verdict, Verdict::Accepted, "{whole:?}");
+    // A process of this program has that at least.
+    assert!(whole.inspecting_bytes > 1 << 20, "{whole:?}");
+    assert_eq!(whole.peak_bytes(), whole.daemons_bytes + whole.inspecting_bytes);
     Ok(())
 }
 

@@ -15,14 +15,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cloister_domain::{ByteCount, Digest};
-use cloister_stage::{
-    Options, Unit,
-    facility::Facility,
-    release::{Recipe, read_file},
-};
+use cloister_stage::{Options, Unit, facility::Facility, newcomers, release::Recipe};
 
 use super::Progress;
-use crate::newcomers;
 
 /// A release that every other is compared with; just beyond 2^31, and just beyond 2^32 bytes.
 const LARGE: [&[u64]; 3] = [&[SMALL], &[(22 << 30) / 10], &[(41 << 30) / 10]];
@@ -35,7 +30,7 @@ const MORE_BYTES_MAX: u64 = 8 << 20;
 /// What an import may take, whatever its files.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 /// What mint may take, whatever its files.
-const MINT_MIB_MAX: f64 = 160.0;
+const MINT_BYTES_MAX: u64 = 160 << 20;
 /// Every so many bytes of a file begin with so many that do not compress.
 const STRIDE_BYTES: u64 = 64 << 10;
 const NOISE_BYTES: usize = 4 << 10;
@@ -85,11 +80,12 @@ fn round(sizes: &[u64], seed: u64, out: &mut dyn Write) -> Result<[(&'static str
         weights(&tree.join(format!("provenance/{number}.safetensors")), *size, seed)?;
     }
     let publish = || facility.publish(&tree, "1.0.0", 1);
-    let (mint_mib, volume) = newcomers::measure(std::process::id(), publish)?;
+    let (mint_bytes, volume) = newcomers::measure(std::process::id(), publish);
+    let (mint, volume) = (ByteCount(mint_bytes), volume?);
     let total = ByteCount(sizes.iter().sum());
     let of_volume = fs::metadata(&volume)?.len();
-    writeln!(out, "{total} in a volume of {}: mint took {mint_mib:.1} MiB", ByteCount(of_volume))?;
-    ensure!(mint_mib <= MINT_MIB_MAX, "mint took {mint_mib:.1} MiB");
+    writeln!(out, "{total} in a volume of {}: mint took {mint}", ByteCount(of_volume))?;
+    ensure!(mint.0 <= MINT_BYTES_MAX, "mint took {mint}");
     for back in [of_volume / 4 * 3, of_volume / 2, 3000] {
         flip_a_bit(&volume, of_volume - back)?;
         let outcome = facility.import(&volume)?;
@@ -150,9 +146,5 @@ fn flip_a_bit(volume: &Path, place: u64) -> Result<()> {
 
 /// The most memory that a daemon had resident (VmHWM).
 fn peak_bytes(facility: &Facility, unit: Unit) -> Result<ByteCount> {
-    let status = Path::new("/proc").join(facility.stage.pid(unit)?.to_string());
-    let status = String::from_utf8(read_file(&status.join("status"))?)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("no VmHWM")?;
-    Ok(ByteCount(kib.trim().parse::<u64>()? << 10))
+    Ok(ByteCount(newcomers::peak_bytes(facility.stage.pid(unit)?)?))
 }

@@ -36,10 +36,10 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
                 "{name}: {} after {:.1} ms, {} KiB",
                 judged.code,
                 judged.took.as_secs_f64() * 1e3,
-                judged.peak_bytes >> 10
+                judged.peak_bytes() >> 10
             )?;
             wall_s = wall_s.max(judged.took.as_secs_f64());
-            peak_bytes = judged.peak_bytes.max(peak_bytes);
+            peak_bytes = judged.peak_bytes().max(peak_bytes);
             outside_bytes += judged.outside_bytes;
         }
         slowest.push(wall_s);

@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_stage::{Stage, Unit, release::read_file};
+use cloister_stage::{
+    Stage, Unit,
+    newcomers::{self, peak_bytes},
+    release::read_file,
+};
 use nix::{
     sys::resource::{UsageWho, getrusage},
     time::clock_getcpuclockid,
@@ -16,7 +20,6 @@ use nix::{
 };
 
 use super::super::Usage;
-use crate::newcomers::{self, peak_mib};
 
 const UNITS: [Unit; 3] = [Unit::Intaked, Unit::Updaterd, Unit::Recordd];
 /// The unit of times in `/proc/PID/stat` (proc_pid_stat(5); `sysconf(_SC_CLK_TCK)` is 100 on every
@@ -65,17 +68,17 @@ impl<'a> Meter<'a> {
         }
         let before = self.cpu_s_by_part()?;
         let begun = Instant::now();
-        let (inspectors_mib, answer) = newcomers::measure(self.supervisor, act)?;
+        let (inspectors_bytes, answer) = newcomers::measure(self.supervisor, act);
         let wall_s = begun.elapsed().as_secs_f64();
         let mut parts = self.cpu_s_by_part()?;
         parts.iter_mut().zip(before).for_each(|(part, before)| *part -= before);
         let cpu_s = parts.iter().sum();
-        let peaks = self.daemons.iter().map(|pid| peak_mib(*pid));
-        let peak_mib = peaks.sum::<Result<f64>>()? + inspectors_mib;
+        let peaks = self.daemons.iter().map(|pid| peak_bytes(*pid));
+        let peak_mib = mib(peaks.sum::<Result<u64>>()? + inspectors_bytes);
         for (unit, pid) in UNITS.iter().zip(&self.daemons) {
             ensure!(self.stage.pid(*unit)? == *pid, "{} was started again", unit.name());
         }
-        Ok((Used { usage: Usage { cpu_s, peak_mib, wall_s }, parts }, answer))
+        Ok((Used { usage: Usage { cpu_s, peak_mib, wall_s }, parts }, answer?))
     }
 
     /// Bytes that intaked has read so far, by whatever way: never fewer than those of the medium.
@@ -104,6 +107,11 @@ impl<'a> Meter<'a> {
         }
         Ok(parts)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure with one decimal")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// User and system time of a process's children that it waited for: fields 16 and 17.
