@@ -74,7 +74,7 @@ mod tests {
     fn whoever_comes_meanwhile_counts_and_so_do_their_children() {
         let mut before = Command::new("sleep").arg("60").spawn().expect("a process");
         let pid = std::process::id();
-        let (quiet, ()) = measure(pid, || thread::sleep(Duration::from_millis(20)));
+        let (quiet, ()) = measure(pid, || thread::park_timeout(Duration::from_millis(20)));
         // tail keeps all of it until the last byte came.
         let greedy = "head -c 64M /dev/zero | tail -c 64M | cat >/dev/null";
         let (bytes, status) = measure(pid, || Command::new("sh").args(["-c", greedy]).status());

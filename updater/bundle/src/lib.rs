@@ -41,4 +41,4 @@ pub use path::{PathRule, ReleasePath};
 pub use table::{Chunks, Table, TableError};
 pub use tree::tree_digest;
 pub use volume::{VolumeHead, volume_file_name};
-pub use words::normal_version;
+pub use words::{is_release_name, normal_version};

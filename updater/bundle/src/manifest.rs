@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BundleError, PathRule, ReleasePath, limits, tree_digest,
-    words::{is_licence, is_name, is_uri, is_word, normal_version},
+    words::{is_licence, is_name, is_release_name, is_uri, is_word, normal_version},
 };
 
 /// The name of the predicate, for [`predicate_type`].
@@ -218,8 +218,7 @@ fn subject_name(release: &Release) -> String {
 
 fn check(release: &Release) -> Result<(), BundleError> {
     let wrong = |field| Err(BundleError::Release { field });
-    let lower = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    if !is_word(&release.name, |c| lower(c) || matches!(c, b'.' | b'_' | b'-')) {
+    if !is_release_name(&release.name) {
         return wrong("name");
     }
     if !is_word(&release.version, |c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'+' | b'-'))

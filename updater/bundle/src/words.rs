@@ -21,6 +21,14 @@ pub(crate) fn is_name(text: &str) -> bool {
     is_word(text, |c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
 }
 
+/// Whether releases may be called so: 1 to 64 of `a-z 0-9 . _ -`, of which the first is a letter or a
+/// digit.
+#[must_use]
+pub fn is_release_name(text: &str) -> bool {
+    let lower = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    is_word(text, |c| lower(c) || matches!(c, b'.' | b'_' | b'-'))
+}
+
 /// Whether `text` is a line of at most [`limits::WORD_BYTES_MAX`] bytes.
 fn is_line(text: &str) -> bool {
     (1..=limits::WORD_BYTES_MAX).contains(&text.len())

@@ -293,8 +293,46 @@ pub enum MintError {
         publishers: String,
     },
     /// The releases of a delegation are no names.
-    #[error("a path is NAME/VERSION.json, or such a pattern")]
+    #[error(
+        "a path is NAME/VERSION.json, or such a pattern, with the letters that names and versions of \
+         releases have; this one would cover none"
+    )]
     Pattern,
+    /// No release has such a name.
+    #[error(
+        "--below takes NAME=COUNTER: a name has 1 to 64 of a-z 0-9 . _ - and begins with a letter or a digit"
+    )]
+    RevokedName,
+    /// Nothing has a number below it.
+    #[error(
+        "--below takes NAME=COUNTER: the numbers of releases begin with 1, so a counter is 1 to 2^53 - 1"
+    )]
+    RevokedCounter,
+    /// A key that is taken back as a publisher's speaks for another role.
+    #[error(
+        "this key is no publisher's, it holds the {role} role; the officers take it out with the next root"
+    )]
+    RevokedRole {
+        /// The role in the root.
+        role: &'static str,
+    },
+    /// A key that is taken back is another person's.
+    #[error(
+        "this key is not {person}'s, by what list and root say; see the names with `cloister-mint inspect`"
+    )]
+    RevokedPerson {
+        /// As it was given.
+        person: String,
+    },
+    /// A key that is taken back was never heard of.
+    #[error(
+        "neither list nor root names this key of {person}; compare it with its holder, and give --former \
+         for one that was delegated to before"
+    )]
+    RevokedUnknown {
+        /// As it was given.
+        person: String,
+    },
     /// The importer's list is not as this program writes it.
     #[error("targets.json has no {what}; restore the trust folder from its copy")]
     Targets {
@@ -352,7 +390,7 @@ pub enum MintError {
     },
     /// A volume without a release where one is needed.
     #[error(
-        "{} brings trust metadata and no release; see it with `cloister import --inspect`",
+        "{} brings trust metadata and no release; see it with `cloister-mint inspect`",
         .path.display()
     )]
     TrustAlone {
@@ -457,6 +495,11 @@ impl Coded for MintError {
             Self::RootAbsent { .. } => "mint.root.absent",
             Self::Threshold { .. } => "mint.delegation.threshold",
             Self::Pattern => "mint.delegation.path",
+            Self::RevokedName => "mint.revoke.name",
+            Self::RevokedCounter => "mint.revoke.counter",
+            Self::RevokedRole { .. } => "mint.revoke.role",
+            Self::RevokedPerson { .. } => "mint.revoke.person",
+            Self::RevokedUnknown { .. } => "mint.revoke.unknown",
             Self::Targets { .. } => "mint.targets.form",
             Self::TargetsAbsent { .. } => "mint.targets.absent",
             Self::Role { .. } => "mint.role",

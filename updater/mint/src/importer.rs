@@ -6,12 +6,14 @@
 //! snapshot and timestamp only. What an act does not change keeps its bytes, so doing the same twice
 //! changes nothing. Nothing is written that an appliance would not trust.
 
+mod revoke;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cloister_attest::{Algorithm, AnyKey, Signer, json};
-use cloister_domain::{Digest, GenerationId, Principal, counted};
-use cloister_verify::{Instant, target_path};
+use cloister_attest::{Algorithm, Signer, SigningKey, json};
+use cloister_domain::{Digest, Principal, Secret, counted};
+use cloister_verify::{Instant, TrustState, VerifyError, enrol, target_path};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -20,6 +22,8 @@ use crate::{
     keys::Holder,
     trust::{Folder, SPEC_VERSION, demand, key_ids, pack, signed},
 };
+
+pub use revoke::Revocation;
 
 /// The keys at hand, and what new files state.
 #[derive(Clone, Debug)]
@@ -55,20 +59,22 @@ pub struct Delegation {
     pub algorithms: Vec<Algorithm>,
 }
 
-/// What is taken back.
-#[derive(Clone, Debug)]
-pub enum Revocation {
-    /// One release.
-    Bundle(GenerationId),
-    /// All releases of a name below a counter.
-    Below {
-        /// The name.
-        name: String,
-        /// The least counter that stays valid.
-        counter: u64,
-    },
-    /// A publisher's key, with everything that hangs on it.
-    Key(Box<AnyKey>),
+/// What came of an act on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The version of the list now.
+    pub version: u64,
+    /// Whether it is a new one; a list that said so already stays.
+    pub changed: bool,
+}
+
+/// What the metadata of a stick states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stick {
+    /// Its number.
+    pub number: u64,
+    /// The time, if any is stated.
+    pub issued: Option<Instant>,
 }
 
 /// The three files of the importer.
@@ -83,7 +89,7 @@ impl Folder {
         &self,
         delegation: &Delegation,
         importer: &Importer<'_, S>,
-    ) -> Result<()> {
+    ) -> Result<Listed> {
         let Delegation { name, publishers, threshold, paths, algorithms } = delegation;
         let persons: BTreeSet<&Principal> = publishers.iter().map(|one| &one.person).collect();
         ensure!(
@@ -93,8 +99,7 @@ impl Folder {
                 publishers: counted(persons.len() as u64, "publisher").to_string(),
             }
         );
-        let inside = |path: &String| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        ensure!(paths.iter().all(inside), MintError::Pattern);
+        ensure!(paths.iter().all(|path| may_cover(path)), MintError::Pattern);
         let mut targets = self.targets()?;
         let mut role = json!({
             "keyids": key_ids(publishers), "name": name, "paths": paths, "terminating": true,
@@ -129,7 +134,7 @@ impl Folder {
     ///
     /// # Errors
     /// When the files cannot be read or written, or the release would not be trusted.
-    pub fn admit<S: Signer>(&self, envelope: &[u8], importer: &Importer<'_, S>) -> Result<()> {
+    pub fn admit<S: Signer>(&self, envelope: &[u8], importer: &Importer<'_, S>) -> Result<Listed> {
         let manifest = crate::volume::manifest(envelope)?;
         let release = manifest.release();
         let mut targets = self.targets()?;
@@ -147,27 +152,17 @@ impl Folder {
     /// When the files cannot be read or written, or the result would not be trusted.
     pub fn revoke<S: Signer>(
         &self,
-        revocation: &Revocation,
+        revocations: &[Revocation],
         importer: &Importer<'_, S>,
-    ) -> Result<()> {
+    ) -> Result<Listed> {
         let mut targets = self.targets()?;
-        let revoked = &mut targets["x-cloister"]["revoked"];
-        match revocation {
-            Revocation::Bundle(generation) => {
-                let mut bundles: Vec<Value> =
-                    revoked["bundles"].as_array().cloned().unwrap_or_default();
-                let generation = Value::from(generation.0.to_string());
-                if !bundles.contains(&generation) {
-                    bundles.push(generation);
-                }
-                revoked["bundles"] = bundles.into();
-            }
-            Revocation::Below { name, counter } => {
-                let least = revoked["releases"][name].as_u64().unwrap_or(0);
-                revoked["releases"][name] = least.max(*counter).into();
-            }
-            Revocation::Key(key) => revoked["keys"][key.key_id()] = key.to_object(),
-        }
+        let roots = (1..=self.root_version()).map(|version| {
+            let name = format!("{version}.root.json");
+            let text = self.file(&name)?.ok_or_else(|| self.no_root())?;
+            self.part(&name, &text)
+        });
+        let roots = roots.collect::<Result<Vec<_>>>()?;
+        revocations.iter().try_for_each(|revocation| revocation.add(&mut targets, &roots))?;
         self.publish(targets, importer, None)
     }
 
@@ -176,15 +171,16 @@ impl Folder {
     ///
     /// # Errors
     /// When there are no targets yet, or the result would not be trusted.
-    pub fn stamp<S: Signer>(&self, importer: &Importer<'_, S>) -> Result<()> {
+    pub fn stamp<S: Signer>(&self, importer: &Importer<'_, S>) -> Result<Stick> {
         let Some(targets) = self.file("targets.json")? else {
             // Whoever mistyped the folder has no root there either.
             self.rooted()?;
             bail!(MintError::TargetsAbsent { path: self.path().to_owned() });
         };
         let mut written = Files::new();
-        self.complete(&targets, importer, true, &mut written)?;
-        self.check_and_write(&written, None)
+        let stick = self.complete(&targets, importer, true, &mut written)?;
+        self.check_and_write(&written, None)?;
+        Ok(stick)
     }
 
     /// Signs `targets`, and what stands above it where keys for that are at hand, under new versions.
@@ -193,24 +189,28 @@ impl Folder {
         mut targets: Value,
         importer: &Importer<'_, S>,
         release: Option<&[u8]>,
-    ) -> Result<()> {
+    ) -> Result<Listed> {
         targets["expires"] = importer.expires.into();
         let unchanged = targets["version"] != 0 && targets == self.targets()?;
-        if unchanged && self.current().is_ok_and(|held| Some(held) == targets["version"].as_u64()) {
-            return Ok(());
+        let held = targets["version"].as_u64().ok_or(lacks("version"))?;
+        if unchanged && self.current().is_ok_and(|current| current == held) {
+            return Ok(Listed { version: held, changed: false });
         }
-        let version = targets["version"].as_u64().ok_or(lacks("version"))?;
-        targets["version"] = (version + 1).into();
+        let listed = Listed { version: held + 1, changed: true };
+        targets["version"] = listed.version.into();
         let text = self.signed_as("targets", &targets, importer)?;
         let mut written = Files::from([("targets.json".to_owned(), text.clone())]);
         let station = ["snapshot", "timestamp"].map(|role| self.holders(role, importer.signers));
         let [snapshot, timestamp] = station;
         if snapshot?.is_empty() || timestamp?.is_empty() {
             // The station signs what stands above, when it writes the next stick.
-            return self.pending("targets.json", &text)?.place();
+            self.rehearse(&text, importer.expires, release)?;
+            self.pending("targets.json", &text)?.place()?;
+            return Ok(listed);
         }
         self.complete(&text, importer, false, &mut written)?;
-        self.check_and_write(&written, release)
+        self.check_and_write(&written, release)?;
+        Ok(listed)
     }
 
     /// Adds to `written` a snapshot that names `targets`, unless the present one does, and a timestamp.
@@ -220,24 +220,16 @@ impl Folder {
         importer: &Importer<'_, S>,
         next_stick: bool,
         written: &mut Files,
-    ) -> Result<()> {
-        let listing = |text: &[u8]| -> Result<Value> {
-            let version = self.part("targets.json", text)?["version"].clone();
-            let hashes = json!({"sha256": Digest::of(text).to_string()});
-            Ok(json!({"hashes": hashes, "length": text.len(), "version": version}))
-        };
+    ) -> Result<Stick> {
         let held = |name: &str| -> Result<(Value, u64)> {
             let part = self.file(name)?.map_or(Ok(Value::Null), |text| self.part(name, &text))?;
             let version = part["version"].as_u64().unwrap_or(0);
             Ok((part, version))
         };
-        let above = |role: &str, version: u64, meta: Map<String, Value>| {
-            json!({
-                "_type": role, "expires": importer.expires, "meta": meta,
-                "spec_version": SPEC_VERSION, "version": version + 1,
-            })
+        let above = |role: &str, held: u64, meta: &Map<String, Value>| {
+            above(role, held + 1, meta, importer.expires)
         };
-        let meta = Map::from_iter([("targets.json".to_owned(), listing(targets)?)]);
+        let meta = self.listing("targets.json", targets)?;
         let (snapshot, version) = held("snapshot.json")?;
         let text = match self.file("snapshot.json")? {
             Some(text)
@@ -245,12 +237,12 @@ impl Folder {
             {
                 text
             }
-            _ => self.signed_as("snapshot", &above("snapshot", version, meta), importer)?,
+            _ => self.signed_as("snapshot", &above("snapshot", version, &meta), importer)?,
         };
         let (timestamp, version) = held("timestamp.json")?;
-        let meta = Map::from_iter([("snapshot.json".to_owned(), listing(&text)?)]);
+        let meta = self.listing("snapshot.json", &text)?;
         written.insert("snapshot.json".to_owned(), text);
-        let mut next = above("timestamp", version, meta);
+        let mut next = above("timestamp", version, &meta);
         let stated = &timestamp["x-cloister"];
         let number = |field: &str| stated[field].as_u64();
         let last = number("sequence").or(number("sequence_last")).unwrap_or(0);
@@ -263,24 +255,68 @@ impl Folder {
         } else if last > 0 {
             next["x-cloister"]["sequence_last"] = last.into();
         }
-        if let Some(issued) = issued {
+        if let Some(issued) = issued.clone() {
             next["x-cloister"]["issued"] = String::from(issued).into();
         }
         let text = self.signed_as("timestamp", &next, importer)?;
         written.insert("timestamp.json".to_owned(), text);
-        Ok(())
+        Ok(Stick { number: last + u64::from(next_stick), issued })
     }
 
-    fn check_and_write(&self, written: &Files, release: Option<&[u8]>) -> Result<()> {
-        let mut files = self.files()?;
-        files.extend(written.clone());
-        let state = self.rooted()?.refresh(&pack(&files)?);
+    /// What a file above says of `text`, the file `name`.
+    fn listing(&self, name: &str, text: &[u8]) -> Result<Map<String, Value>> {
+        let version = self.part(name, text)?["version"].clone();
+        let hashes = json!({"sha256": Digest::of(text).to_string()});
+        let entry = json!({"hashes": hashes, "length": text.len(), "version": version});
+        Ok(Map::from_iter([(name.to_owned(), entry)]))
+    }
+
+    /// Refuses a list, or a release in it, that no appliance would trust, while the station's keys are
+    /// elsewhere: judges it as an appliance does, but under a root in which one key that everybody knows
+    /// plays the officers and the station.
+    fn rehearse(&self, targets: &[u8], expires: &str, release: Option<&[u8]>) -> Result<()> {
+        let everybodys = SigningKey::from_seed(&Secret::new(vec![0; 32]))?;
+        let (id, object) = (everybodys.public().key_id(), everybodys.public().to_object());
+        let (name, text) = self.newest()?;
+        let mut root = self.part(&name, &text)?;
+        root["version"] = 1.into();
+        root["consistent_snapshot"] = false.into();
+        root["keys"][&id] = object;
+        for role in ["root", "snapshot", "timestamp"] {
+            root["roles"][role] = json!({"keyids": [id], "threshold": 1});
+        }
+        let signed = |part: &Value| signed(part, &[&everybodys]);
+        let root = signed(&root)?;
+        let meta = self.listing("targets.json", targets)?;
+        let snapshot = signed(&above("snapshot", 1, &meta, expires))?;
+        let meta = self.listing("snapshot.json", &snapshot)?;
+        let timestamp = signed(&above("timestamp", 1, &meta, expires))?;
+        let files = [
+            ("1.root.json", root.clone()),
+            ("snapshot.json", snapshot),
+            ("targets.json", targets.to_vec()),
+            ("timestamp.json", timestamp),
+        ];
+        let files = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+        let state = enrol(&root, Digest::of(&root))?.refresh(&pack(&files)?);
+        self.judged(state, release)
+    }
+
+    /// Whether an appliance in this state lets the release in.
+    fn judged(&self, state: Result<TrustState, VerifyError>, release: Option<&[u8]>) -> Result<()> {
         let state = state.with_context(|| {
             format!("{}: this metadata would not be trusted", self.path().display())
         })?;
         if let Some(release) = release {
             state.judge(release).context("this release would not be trusted")?;
         }
+        Ok(())
+    }
+
+    fn check_and_write(&self, written: &Files, release: Option<&[u8]>) -> Result<()> {
+        let mut files = self.files()?;
+        files.extend(written.clone());
+        self.judged(self.rooted()?.refresh(&pack(&files)?), release)?;
         // All of them stand complete before the first is put in its place.
         let _folder = files::Folder::at(self.path())?;
         let pending = written.iter().map(|(name, text)| self.pending(name, text));
@@ -330,6 +366,26 @@ impl Folder {
             })),
         }
     }
+}
+
+/// Whether a pattern can cover the path of a release: a name, and a version with its ending.
+fn may_cover(pattern: &str) -> bool {
+    let sign = |c: u8| matches!(c, b'*' | b'?' | b'.' | b'-');
+    let in_name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || sign(c) || c == b'_';
+    let in_version = |c: u8| c.is_ascii_alphanumeric() || sign(c) || c == b'+';
+    pattern.split_once('/').is_some_and(|(name, version)| {
+        let begun = name.bytes().next().is_some_and(|c| !matches!(c, b'.' | b'-' | b'_'));
+        let ended = version.ends_with(".json") || version.ends_with(['*', '?']);
+        begun && name.bytes().all(in_name) && ended && version.bytes().all(in_version)
+    })
+}
+
+/// A snapshot or a timestamp that names what `meta` lists.
+fn above(role: &str, version: u64, meta: &Map<String, Value>, expires: &str) -> Value {
+    json!({
+        "_type": role, "expires": expires, "meta": meta, "spec_version": SPEC_VERSION,
+        "version": version,
+    })
 }
 
 const fn lacks(what: &'static str) -> MintError {

@@ -1,5 +1,7 @@
 //! What a volume says of itself. No key is asked, so nothing here is a promise.
 
+mod trust;
+
 use std::{io::Write, path::Path};
 
 use anyhow::{Context as _, Result};
@@ -7,13 +9,16 @@ use cloister_attest::dsse::Envelope;
 use cloister_bundle::container;
 use cloister_domain::{ByteCount, counted, printable};
 
-use crate::volume::Volume;
+use crate::volume::{self, Volume};
 
 /// Writes what the volume at `path` says; with `chunks` its payload is read and compared too.
 ///
 /// # Errors
 /// When the volume cannot be read or is not of the accepted form.
 pub fn inspect(path: &Path, chunks: bool, out: &mut dyn Write) -> Result<()> {
+    if volume::is_trust_alone(path)? {
+        return trust::describe(path, out).with_context(|| path.display().to_string());
+    }
     let volume = Volume::open(path)?;
     let (manifest, head) = (&volume.manifest, &volume.head);
     let release = manifest.release();

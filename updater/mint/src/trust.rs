@@ -242,7 +242,7 @@ impl Folder {
         Ok((name, text))
     }
 
-    fn no_root(&self) -> MintError {
+    pub(crate) fn no_root(&self) -> MintError {
         MintError::RootAbsent { path: self.path.clone() }
     }
 

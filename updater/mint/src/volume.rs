@@ -120,16 +120,35 @@ impl Volume {
                 BundleError::Digest { chunk: number }
             );
         }
-        let mut end = Vec::new();
-        self.rest.take(container::END_BYTES as u64 + 1).read_to_end(&mut end)?;
-        ensure!(end.len() == container::END_BYTES && container::is_zero(&end), BundleError::End);
-        Ok(())
+        read_end(self.rest)
     }
+}
+
+/// Nothing may follow the last member but the end.
+fn read_end(rest: impl Read) -> Result<()> {
+    let mut end = Vec::new();
+    rest.take(container::END_BYTES as u64 + 1).read_to_end(&mut end)?;
+    ensure!(end.len() == container::END_BYTES && container::is_zero(&end), BundleError::End);
+    Ok(())
 }
 
 /// Whether a volume says that it brings trust metadata and no release.
 pub(crate) fn is_trust_alone(path: &Path) -> Result<bool> {
     Ok(begins_as_trust_alone(&files::read_start(path, START_BYTES as u64)?))
+}
+
+/// The trust metadata of a volume that brings nothing else, with the signatures unchecked.
+///
+/// # Errors
+/// When it cannot be read or is not of the accepted form.
+pub(crate) fn trust_alone(path: &Path) -> Result<Vec<u8>> {
+    let mut rest = BufReader::new(files::open(path)?);
+    let meta = read_member(&mut rest, Member::Meta, 0);
+    let meta = meta.and_then(|meta| read_end(rest).map(|()| meta));
+    let start = files::read_start(path, START_BYTES as u64)?;
+    meta.map_err(|error| {
+        Foreign::of(&start).map_or(error, |kind| BundleError::Foreign(kind).into())
+    })
 }
 
 fn begins_as_trust_alone(start: &[u8]) -> bool {

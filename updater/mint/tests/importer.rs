@@ -9,7 +9,8 @@ use cloister_attest::{
 };
 use cloister_domain::{Coded as _, Digest, Secret};
 use cloister_mint::{
-    importer::{Delegation, Importer, Revocation},
+    error::MintError,
+    importer::{Delegation, Importer, Listed, Revocation},
     keys::Holder,
     trust::{Folder, Roles},
 };
@@ -147,7 +148,9 @@ fn what_is_taken_back_does_not_enter() {
     let keys = [key(4), key(5), key(STATION)];
     let importer = Importer::new(&keys, EXPIRES);
     let texts: Vec<Vec<u8>> = (1..=3).map(release).collect();
-    texts.iter().for_each(|text| folder.admit(text, &importer).unwrap());
+    for text in &texts {
+        folder.admit(text, &importer).unwrap();
+    }
     let before = appliance(&folder);
     let codes = |texts: &[Vec<u8>]| -> Vec<&str> {
         let state = appliance(&folder);
@@ -156,23 +159,128 @@ fn what_is_taken_back_does_not_enter() {
             .map(|text| state.judge(text).map_or_else(|error| error.code(), |_| ""))
             .collect()
     };
-    folder.revoke(&Revocation::Bundle(manifest(2).generation()), &importer).unwrap();
+    folder.revoke(&[Revocation::Bundle(manifest(2).generation())], &importer).unwrap();
     assert_eq!(codes(&texts), ["", "bundle.revoked", ""]);
-    let below = Revocation::Below { name: "demo".to_owned(), counter: 3 };
+    let below = [Revocation::Below { name: "demo".to_owned(), counter: 3 }];
     folder.revoke(&below, &importer).unwrap();
-    let lower = Revocation::Below { name: "demo".to_owned(), counter: 1 };
+    let lower = [Revocation::Below { name: "demo".to_owned(), counter: 1 }];
     folder.revoke(&lower, &importer).unwrap();
     assert_eq!(codes(&texts), ["bundle.revoked", "bundle.revoked", ""]);
     // Said twice is said once.
     let once = folder.meta().unwrap();
-    folder.revoke(&below, &importer).unwrap();
-    assert_eq!(folder.meta().unwrap(), once);
-    let stolen = Revocation::Key(Box::new(key(PUBLISHER).public().into()));
+    let said = folder.revoke(&below, &importer).unwrap();
+    assert_eq!((said.changed, folder.meta().unwrap()), (false, once));
+    let stolen = [publishers_key("vendor", key(PUBLISHER).public(), false)];
     folder.revoke(&stolen, &importer).unwrap();
     assert_eq!(codes(&texts[2..]), ["bundle.revoked.key"]);
     // An appliance that was enrolled before learns it from the same files.
     let after = before.refresh(&folder.meta().unwrap()).unwrap();
     assert_eq!(after.may_activate(&texts[2]), Err(VerifyError::RevokedKey));
+}
+
+fn publishers_key(person: &str, key: impl Into<AnyKey>, former: bool) -> Revocation {
+    Revocation::Key { holder: Box::new(holder(person, key)), former }
+}
+
+fn below(name: &str, counter: u64) -> Revocation {
+    Revocation::Below { name: name.to_owned(), counter }
+}
+
+#[test]
+fn a_slip_of_the_pen_takes_nothing_back() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let keys = [key(4), key(5), key(STATION)];
+    let importer = Importer::new(&keys, EXPIRES);
+    let vendor = || key(PUBLISHER).public();
+    let before = folder.meta().unwrap();
+    for (slip, code) in [
+        (below("../x", 3), "mint.revoke.name"),
+        (below("", 3), "mint.revoke.name"),
+        (below("Demo", 3), "mint.revoke.name"),
+        (below(&"x".repeat(65), 3), "mint.revoke.name"),
+        (below("valves", 0), "mint.revoke.counter"),
+        (below("valves", 1 << 53), "mint.revoke.counter"),
+        (publishers_key("nobody", key(10).public(), false), "mint.revoke.role"),
+        (publishers_key("approver-10", key(10).public(), true), "mint.revoke.role"),
+        (publishers_key("importer-4", key(4).public(), true), "mint.revoke.role"),
+        (publishers_key("station-7", key(STATION).public(), true), "mint.revoke.role"),
+        (publishers_key("officer-1", key(1).public(), true), "mint.revoke.role"),
+        (publishers_key("nobody", vendor(), false), "mint.revoke.person"),
+        (publishers_key("nobody", vendor(), true), "mint.revoke.person"),
+        (publishers_key("importer-4", vendor(), false), "mint.revoke.person"),
+        (publishers_key("vendor", key(99).public(), false), "mint.revoke.unknown"),
+    ] {
+        // Beside something that could be meant: all or nothing.
+        let both = [below("demo", 2), slip];
+        let refusal = folder.revoke(&both, &importer).unwrap_err();
+        let cause = refusal.downcast_ref::<MintError>().map(|error| error.code());
+        assert_eq!(cause, Some(code), "{}", both[1]);
+        assert_eq!(folder.meta().unwrap(), before, "{}", both[1]);
+    }
+}
+
+#[test]
+fn a_key_that_was_exchanged_can_be_taken_back_still() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let keys = [key(4), key(5), key(STATION)];
+    let importer = Importer::new(&keys, EXPIRES);
+    let only = |seed: u8| Delegation {
+        publishers: vec![holder("late", key(seed).public())],
+        ..delegation(&[])
+    };
+    // The vendor's stands in the root still; that of somebody whom no root names is forgotten.
+    folder.delegate(&only(30), &importer).unwrap();
+    folder.delegate(&only(31), &importer).unwrap();
+    folder.revoke(&[publishers_key("vendor", key(PUBLISHER).public(), false)], &importer).unwrap();
+    let forgotten = |former: bool| {
+        folder.revoke(&[publishers_key("late", key(30).public(), former)], &importer)
+    };
+    let refusal = forgotten(false).unwrap_err();
+    assert_eq!(refusal.downcast_ref::<MintError>().unwrap().code(), "mint.revoke.unknown");
+    let listed = forgotten(true).unwrap();
+    assert_eq!(
+        listed,
+        Listed { version: appliance(&folder).stored().vector.targets, changed: true }
+    );
+    // What the list says already is known.
+    assert!(!forgotten(false).unwrap().changed);
+    folder.revoke(&[publishers_key("late", key(31).public(), false)], &importer).unwrap();
+}
+
+#[test]
+fn what_no_appliance_would_trust_is_not_listed_while_the_station_is_elsewhere() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(scratch.path(), &[]);
+    let both = [key(4), key(5)];
+    let importer = Importer::new(&both, EXPIRES);
+    let before = folder.meta().unwrap();
+    let code = |refusal: anyhow::Error| {
+        assert_eq!(folder.meta().unwrap(), before, "{refusal:#}");
+        refusal.downcast_ref::<VerifyError>().map(|error| error.code())
+    };
+    let alone = folder.admit(&release(1), &Importer::new(&[key(4)], EXPIRES)).unwrap_err();
+    assert_eq!(code(alone), Some("bundle.signature.threshold"), "one importer of two");
+    let foreign = folder.admit(&signed(1, 77), &importer).unwrap_err();
+    assert_eq!(code(foreign), Some("bundle.signature.unknown-signer"));
+    let own =
+        Delegation { publishers: vec![holder("importer-4", key(4).public())], ..delegation(&[]) };
+    let own = code(folder.delegate(&own, &importer).unwrap_err());
+    assert!(own.is_some(), "an importer lets in what an importer made");
+    for path in
+        ["", "demo", "demo/", "/x", "demo/a/*", "Demo/*", "../*", "demo/1.0.0", "démo/*", "demo/* "]
+    {
+        let uncovered = Delegation { paths: vec![path.to_owned()], ..delegation(&[]) };
+        let refusal = folder.delegate(&uncovered, &importer).unwrap_err();
+        let cause = refusal.downcast_ref::<MintError>().map(|error| error.code());
+        assert_eq!(cause, Some("mint.delegation.path"), "{path}");
+    }
+    assert_eq!(folder.meta().unwrap(), before);
+    for path in ["demo/*", "*/*", "d?mo/1.*.json", "a-b_c.9/1.0.0+x-?.json"] {
+        let covering = Delegation { paths: vec![path.to_owned()], ..delegation(&[]) };
+        assert!(folder.delegate(&covering, &importer).is_ok(), "{path}");
+    }
 }
 
 #[test]

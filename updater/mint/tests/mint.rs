@@ -51,7 +51,7 @@ fn roles() -> Roles {
 }
 
 fn admit(folder: &Folder, envelope: &[u8]) -> anyhow::Result<()> {
-    folder.admit(envelope, &Importer::new(&[key(IMPORTER)], EXPIRES))
+    folder.admit(envelope, &Importer::new(&[key(IMPORTER)], EXPIRES)).map(drop)
 }
 
 fn trust(at: &Path) -> Folder {
@@ -217,6 +217,8 @@ fn a_file_of_another_kind_is_called_what_it_is() {
         assert!(said.contains(words) && said.contains("not a Cloister volume"), "{said}");
     }
     let alone = told(&trust_volume(b"x").unwrap());
+    assert!(alone.contains("ends in the middle"), "{alone}");
+    let alone = format!("{:#}", Volume::open(&path).unwrap_err());
     assert!(alone.contains("brings trust metadata and no release"), "{alone}");
     assert!(!told(b"\x01\x02").contains("not a Cloister volume"));
 }

@@ -51,6 +51,9 @@ impl World {
         world.done(&format!("seal --to {} sealed.clb", recipient.trim()));
         let bytes = fs::read(world.at("volume.clb")).unwrap();
         world.put("cut.clb", &bytes[..1000]);
+        let alone = fs::read(world.at("alone.clb")).unwrap();
+        world.put("cut-alone.clb", &alone[..1000]);
+        world.put("long-alone.clb", &[alone.as_slice(), b"more"].concat());
         common::model(world.0.path());
         fs::create_dir(world.at("folder")).unwrap();
         world.put("empty", b"");
@@ -333,7 +336,8 @@ fn what_does_not_fit_is_refused_with_its_code() {
         ("revoke --trust trust --key imp.key", "--generation", "mint.usage"),
         ("revoke --trust trust --key imp.key --below demo", "--below", "mint.usage"),
         ("inspect sealed.clb", "sealed.clb", "mint.volume.sealed"),
-        ("inspect alone.clb", "alone.clb", "mint.volume.trust-alone"),
+        ("inspect cut-alone.clb", "cut-alone.clb", "bundle.container.truncated"),
+        ("inspect long-alone.clb", "long-alone.clb", "bundle.container.end"),
         ("inspect --chunks cut.clb", "cut.clb", "bundle.container.truncated"),
         ("seal --to AGE volume.clb sealed.clb", "sealed.clb", "mint.volume.sealed-already"),
         ("seal --to age1nobody volume.clb", "--to", "sealed.key"),

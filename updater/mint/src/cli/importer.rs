@@ -1,6 +1,7 @@
 //! The importer's words, and the station's.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use cloister_attest::Algorithm;
-use cloister_domain::{Digest, GenerationId};
+use cloister_domain::{Digest, GenerationId, printable};
 use cloister_signer::{Passphrases, Spec as Key};
 use cloister_verify::Instant;
 
@@ -17,7 +18,7 @@ use super::{EXPIRES, algorithm, check_volumes, open_all, time};
 use crate::{
     error::MintError,
     files::{self, Pending},
-    importer::{Delegation, Importer, Revocation},
+    importer::{Delegation, Importer, Listed, Revocation, Stick},
     keys::{self, Holder, Holders},
     trust::Folder,
     volume::{Volume, replace_meta, trust_volume},
@@ -53,15 +54,29 @@ struct Desk {
 
 impl Desk {
     /// Does something in the folder with the keys; `issued` is the time to state.
-    fn act(
+    fn act<T>(
         &self,
         ask: &mut Passphrases,
         issued: Option<Instant>,
-        act: impl FnOnce(&Folder, &Importer<'_, Box<dyn cloister_attest::Signer>>) -> Result<()>,
-    ) -> Result<()> {
+        act: impl FnOnce(&Folder, &Importer<'_, Box<dyn cloister_attest::Signer>>) -> Result<T>,
+    ) -> Result<T> {
         let signers = open_all(&self.key, ask)?;
         let importer = Importer { issued, ..Importer::new(&signers, &self.expires) };
         act(&Folder::at(&self.trust)?, &importer)
+    }
+
+    /// Says which list came of an act, and that no enclave knows of it yet.
+    fn tell(&self, listed: Listed, out: &mut dyn Write) -> Result<()> {
+        let Listed { version, changed } = listed;
+        let same = if changed { "" } else { ", which said so already" };
+        writeln!(out, "list        version {version}{same}")?;
+        let trust = self.trust.display();
+        writeln!(
+            out,
+            "next        as the station, for the next stick: cloister-mint stamp --trust {trust} --key KEY \
+             --alone FILE, or with volumes"
+        )?;
+        Ok(())
     }
 }
 
@@ -108,6 +123,9 @@ pub(super) struct Revoke {
     /// A publisher's key, as PERSON=PUBLICKEY.
     #[arg(long, value_name = "HOLDER")]
     publisher: Vec<Holder>,
+    /// The publisher's key may be one that neither the list nor a root names any more.
+    #[arg(long, requires = "publisher")]
+    former: bool,
     /// A volume to write that brings the metadata and no release.
     #[arg(long, value_name = "FILE")]
     alone: Option<PathBuf>,
@@ -134,25 +152,42 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
         Command::Delegate(Delegate { desk, name, publisher, threshold, algorithms, paths }) => {
             let publishers = keys::all(publisher)?;
             let delegation = Delegation { name, publishers, threshold, paths, algorithms };
-            desk.act(ask, None, |folder, importer| folder.delegate(&delegation, importer))
+            let listed =
+                desk.act(ask, None, |folder, importer| folder.delegate(&delegation, importer))?;
+            let Delegation { name, publishers, threshold, paths, .. } = &delegation;
+            let persons: BTreeSet<&str> =
+                publishers.iter().map(|one| one.person.as_str()).collect();
+            let persons = persons.into_iter().collect::<Vec<_>>().join(", ");
+            let (name, paths) = (printable(name.as_bytes()), paths.join(", "));
+            writeln!(out, "delegated   {name}: {threshold} of {persons}, for {paths}")?;
+            desk.tell(listed, out)
         }
         Command::Admit(Admit { desk, volumes }) => {
             check_volumes(&volumes)?;
-            desk.act(ask, None, |folder, importer| {
-                volumes.iter().try_for_each(|path| {
+            let listed = desk.act(ask, None, |folder, importer| {
+                let mut changed = false;
+                let mut version = 0;
+                for path in &volumes {
                     let admitted = folder.admit(&Volume::open(path)?.envelope, importer);
-                    admitted.with_context(|| path.display().to_string())
-                })
+                    let listed = admitted.with_context(|| path.display().to_string())?;
+                    (version, changed) = (listed.version, changed || listed.changed);
+                }
+                Ok(Listed { version, changed })
             })?;
-            carry(&desk, &volumes, "admitted", out)
+            carry(&desk, &volumes, "admitted", out)?;
+            desk.tell(listed, out)
         }
         Command::Revoke(revoke) => {
             let revocations = revocations(&revoke)?;
             check_volumes(&revoke.volumes)?;
             check_place(revoke.alone.as_deref())?;
-            revoke.desk.act(ask, None, |folder, importer| {
-                revocations.iter().try_for_each(|revocation| folder.revoke(revocation, importer))
-            })?;
+            let listed = revoke
+                .desk
+                .act(ask, None, |folder, importer| folder.revoke(&revocations, importer))?;
+            for revocation in &revocations {
+                writeln!(out, "taken back  {revocation}")?;
+            }
+            revoke.desk.tell(listed, out)?;
             carry_alone(&revoke.desk, revoke.alone.as_deref(), out)?;
             carry(&revoke.desk, &revoke.volumes, "carries the word", out)
         }
@@ -160,7 +195,10 @@ pub(super) fn run(command: Command, ask: &mut Passphrases, out: &mut dyn Write) 
             let issued = issued.map_or_else(now, Ok)?;
             check_volumes(&volumes)?;
             check_place(alone.as_deref())?;
-            desk.act(ask, Some(issued), |folder, importer| folder.stamp(importer))?;
+            let Stick { number, issued } =
+                desk.act(ask, Some(issued), |folder, importer| folder.stamp(importer))?;
+            let time = issued.map_or_else(|| "no time".to_owned(), String::from);
+            writeln!(out, "stick       number {number}, {time}")?;
             carry_alone(&desk, alone.as_deref(), out)?;
             carry(&desk, &volumes, "stamped", out)
         }
@@ -176,8 +214,11 @@ fn revocations(revoke: &Revoke) -> Result<Vec<Revocation>> {
             parts.ok_or(MintError::Usage { what: "--below takes NAME=COUNTER" })?;
         Ok(Revocation::Below { name: name.to_owned(), counter })
     });
-    let keys =
-        revoke.publisher.iter().map(|holder| Ok(Revocation::Key(Box::new(holder.key.clone()))));
+    let former = revoke.former;
+    let keys = revoke
+        .publisher
+        .iter()
+        .map(|holder| Ok(Revocation::Key { holder: Box::new(holder.clone()), former }));
     let all = bundles.chain(below).chain(keys).collect::<Result<Vec<_>>>()?;
     let what = "say what is taken back: --generation, --below or --publisher";
     ensure!(!all.is_empty(), MintError::Usage { what });
