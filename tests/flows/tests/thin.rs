@@ -71,9 +71,9 @@ fn a_thin_bundle_is_filled_in_from_the_shelf() -> Result<()> {
     assert_eq!(outcome.done()?["state"], "awaiting-approval", "{:?}", outcome.said);
     let listed = scene.last_record("inventory")?;
     assert!(listed["predicate"]["facts"]["chunks"].as_u64() > Some(0), "{listed}");
-    // Whoever gets it sees which sticks arrived.
+    // Whoever gets it sees what arrived.
     let trust = &listed["predicate"]["facts"]["trust"];
-    assert!(trust["stick"].as_u64() > Some(0) && trust["root_version"] == 1, "{listed}");
+    assert!(trust["targets_version"].as_u64() > Some(0) && trust["root_version"] == 1, "{listed}");
     // Nobody else's receipt is taken, and none that was changed.
     let mut other = read_file(&receipt)?;
     *other.last_mut().context("ids")? ^= 1;
