@@ -26,7 +26,7 @@ use cloister_wire::{
 use self::listing::Listing;
 use crate::{
     Conversation, Options, Stage, Unit, ask,
-    newcomers::{self, peak_bytes},
+    newcomers::{self, CLOSELY, peak_bytes},
     release::read_file,
 };
 
@@ -214,7 +214,8 @@ impl Ward {
         let before = Listing::of(&self.folder)?;
         let begun = Instant::now();
         let inspectors = self.stage.supervisor_pid()?;
-        let (inspecting_bytes, said) = newcomers::measure(inspectors, || self.import(path));
+        let (inspecting_bytes, said) =
+            newcomers::measure(inspectors, CLOSELY, || self.import(path));
         let took = begun.elapsed();
         let alive = pids.iter().all(|pid| is_alive(*pid));
         let (verdict, code) = match said {

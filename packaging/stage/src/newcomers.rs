@@ -15,13 +15,15 @@ use anyhow::{Context as _, Result};
 
 use crate::release::read_file;
 
-/// How often it is looked; the shortest of them live some times as long.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often it is looked where memory is what counts; the shortest of them live some times as long.
+pub const CLOSELY: Duration = Duration::from_millis(1);
+/// How often it is looked where time counts too, of which looking takes some.
+pub const NOW_AND_THEN: Duration = Duration::from_millis(5);
 
 /// Does `act`, and says what the processes that came below process `pid` meanwhile took at most, in
-/// bytes: the largest sum of the peaks of those that ran at a time. What one of them took in its last
-/// millisecond alone may be missing.
-pub fn measure<T>(pid: u32, act: impl FnOnce() -> T) -> (u64, T) {
+/// bytes: the largest sum of the peaks of those that ran at a time, looked at once in `look`. What one of
+/// them took in the last such time of its life alone may be missing.
+pub fn measure<T>(pid: u32, look: Duration, act: impl FnOnce() -> T) -> (u64, T) {
     let known = below(pid, &BTreeSet::new());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -30,7 +32,7 @@ pub fn measure<T>(pid: u32, act: impl FnOnce() -> T) -> (u64, T) {
             while !done.load(Ordering::Relaxed) {
                 let here = below(pid, &known);
                 most = most.max(here.iter().filter_map(|pid| peak_bytes(*pid).ok()).sum());
-                thread::park_timeout(LOOK);
+                thread::park_timeout(look);
             }
             most
         });
@@ -74,10 +76,11 @@ mod tests {
     fn whoever_comes_meanwhile_counts_and_so_do_their_children() {
         let mut before = Command::new("sleep").arg("60").spawn().expect("a process");
         let pid = std::process::id();
-        let (quiet, ()) = measure(pid, || thread::park_timeout(Duration::from_millis(20)));
+        let (quiet, ()) = measure(pid, CLOSELY, || thread::park_timeout(Duration::from_millis(20)));
         // tail keeps all of it until the last byte came.
         let greedy = "head -c 64M /dev/zero | tail -c 64M | cat >/dev/null";
-        let (bytes, status) = measure(pid, || Command::new("sh").args(["-c", greedy]).status());
+        let (bytes, status) =
+            measure(pid, CLOSELY, || Command::new("sh").args(["-c", greedy]).status());
         before.kill().expect("it runs");
         before.wait().expect("it ends");
         assert!(status.expect("a shell").success());

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cloister_stage::{
     Stage, Unit,
-    newcomers::{self, peak_bytes},
+    newcomers::{self, NOW_AND_THEN, peak_bytes},
     release::read_file,
 };
 use nix::{
@@ -68,7 +68,7 @@ impl<'a> Meter<'a> {
         }
         let before = self.cpu_s_by_part()?;
         let begun = Instant::now();
-        let (inspectors_bytes, answer) = newcomers::measure(self.supervisor, act);
+        let (inspectors_bytes, answer) = newcomers::measure(self.supervisor, NOW_AND_THEN, act);
         let wall_s = begun.elapsed().as_secs_f64();
         let mut parts = self.cpu_s_by_part()?;
         parts.iter_mut().zip(before).for_each(|(part, before)| *part -= before);
