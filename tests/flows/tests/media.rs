@@ -26,6 +26,16 @@ fn volumes(scene: &Scene) -> Result<Vec<PathBuf>> {
     Ok(volumes)
 }
 
+/// Changes a letter of a volume's trust metadata, so that nobody signed it any more.
+fn spoil_signed_words(volume: &Path) -> Result<()> {
+    let file = File::options().read(true).write(true).open(volume)?;
+    let mut start = vec![0; 64 << 10];
+    file.read_exact_at(&mut start, 0)?;
+    let text = b"\"spec_version\"";
+    let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
+    Ok(file.write_all_at(b"\"sqec", place as u64)?)
+}
+
 #[test]
 fn volumes_over_several_sticks_in_any_order_become_one_release() -> Result<()> {
     let scene = Scene::enrolled()?;
@@ -94,12 +104,7 @@ fn a_damaged_volume_beside_good_ones_is_named_and_they_are_read() -> Result<()> 
     file.set_len(file.metadata()?.len() / 2)?;
     let unsigned = scene.path().join("a-copy-of-unsigned-words.clb");
     std::fs::copy(&good[1], &unsigned)?;
-    let file = File::options().read(true).write(true).open(&unsigned)?;
-    let mut start = vec![0; 64 << 10];
-    file.read_exact_at(&mut start, 0)?;
-    let text = b"\"spec_version\"";
-    let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
-    file.write_all_at(b"\"sqec", place as u64)?;
+    spoil_signed_words(&unsigned)?;
     let stick = Stick::plug_in(scene.path(), "again", &[unsigned, cut, good[1].clone()])?;
     let outcome = scene.facility.import(stick.folder())?;
     assert_eq!(outcome.done()?["state"], "awaiting-approval");
@@ -125,12 +130,7 @@ fn a_look_judges_the_head_of_each_volume_and_names_the_bad_one() -> Result<()> {
     let last = files.last_mut().context("a volume")?;
     let unsigned = scene.path().join(last.file_name().context("a name")?);
     std::fs::copy(&*last, &unsigned)?;
-    let file = File::options().read(true).write(true).open(&unsigned)?;
-    let mut start = vec![0; 64 << 10];
-    file.read_exact_at(&mut start, 0)?;
-    let text = b"\"spec_version\"";
-    let place = start.windows(text.len()).position(|some| some == text).context("metadata")?;
-    file.write_all_at(b"\"sqec", place as u64)?;
+    spoil_signed_words(&unsigned)?;
     *last = unsigned;
     let damaged = look("unsigned", &files)?;
     assert_ne!(damaged.exit, 0, "{damaged:?}");
