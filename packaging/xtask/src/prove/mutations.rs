@@ -5,8 +5,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -58,7 +59,11 @@ fn run(list: &str, programs: bool, progress: &mut Progress, out: &mut dyn Write)
             mutations.iter().map(|mutation| mutation.tests.as_slice()).collect();
         for tests in all {
             ensure!(copy.builds(programs, tests)?, "the tree does not build: {tests:?}");
-            ensure!(copy.passes(tests)?, "a test fails in the unbroken tree: {tests:?}");
+            ensure!(
+                copy.passes(tests)?,
+                "a test fails in the unbroken tree: {tests:?}; see {}",
+                copy.said().display()
+            );
         }
         progress.held(&["unbroken passes"])?;
     }
@@ -100,15 +105,21 @@ impl Copy {
         Ok(())
     }
 
+    /// What the last call of cargo said.
+    fn said(&self) -> PathBuf {
+        self.build.join("said.log")
+    }
+
     fn cargo(&self, words: &[&str], more: &[String]) -> Result<bool> {
+        let said = File::create(self.said())?;
         let status = Command::new("cargo")
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.build)
             .args(words)
             .args(more)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
             .status()
             .context("starting cargo")?;
         Ok(status.success())
