@@ -261,7 +261,12 @@ fn package(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
 /// What a program writes, without the line's end; it must end well.
 pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.output().context("starting a program")?;
-    ensure!(output.status.success(), "{:?} failed", command.get_program());
+    ensure!(
+        output.status.success(),
+        "{:?} failed: {}",
+        command.get_program(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
