@@ -45,12 +45,11 @@ pub fn scan(config: &Config, _question: &Question, file: &File) -> Scan {
 
 fn started(program: &str, words: &[String], file: &File) -> std::io::Result<Child> {
     (&*file).seek(SeekFrom::Start(0))?;
-    // The scanner inherits it.
+    // The scanner inherits it; this process's own input is /dev/null by now, and so is the scanner's.
     fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Command::new(program)
         .args(words)
         .arg(file.as_raw_fd().to_string())
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
 }
