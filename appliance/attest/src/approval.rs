@@ -1,6 +1,6 @@
 //! A person's approval or rejection of a release (`approval/v1`).
 
-use cloister_domain::{Digest, GenerationId, Principal};
+use cloister_domain::{Digest, GenerationId, LogHead, Principal};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,10 +25,16 @@ const COMMENT_BYTES_MAX: usize = 4096;
 /// What the person signs: exactly what was shown, by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approval {
-    /// Digest over manifest, policy and evaluation, as `review` shows it.
+    /// Digest over manifest, policy and evidence, as `review` shows it.
     pub package: Digest,
     /// The release.
     pub bundle: GenerationId,
+    /// The policy that judged it.
+    pub policy: Digest,
+    /// What was found: inspection and evaluation.
+    pub evidence: Digest,
+    /// The log whose appliance showed it.
+    pub log: LogHead,
     /// The decision.
     pub decision: Decision,
     /// The person, by the name that the signed trust metadata gives the key.
@@ -41,6 +47,7 @@ pub struct Approval {
 #[serde(deny_unknown_fields)]
 struct Predicate {
     decision: Decision,
+    log: LogHead,
     person: Principal,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     comment: String,
@@ -63,6 +70,7 @@ impl Approval {
         check_comment(&self.comment)?;
         let predicate = Predicate {
             decision: self.decision,
+            log: self.log.clone(),
             person: self.person.clone(),
             comment: self.comment.clone(),
         };
@@ -70,9 +78,11 @@ impl Approval {
             subject: vec![
                 Subject { name: "package".to_owned(), sha256: self.package },
                 Subject { name: "bundle".to_owned(), sha256: self.bundle.0 },
+                Subject { name: "policy".to_owned(), sha256: self.policy },
+                Subject { name: "evidence".to_owned(), sha256: self.evidence },
             ],
             predicate_type: predicate_type("approval"),
-            predicate: serde_json::to_value(predicate).expect("strings only"),
+            predicate: serde_json::to_value(predicate).expect("texts and a number"),
         };
         statement.envelope()
     }
@@ -89,13 +99,15 @@ impl Approval {
         }
         let subject = |name: &str| statement.subject(name).ok_or(AttestError::Predicate);
         let (package, bundle) = (subject("package")?, subject("bundle")?);
-        if statement.subject.len() != 2 {
+        let (policy, evidence) = (subject("policy")?, subject("evidence")?);
+        if statement.subject.len() != 4 {
             return Err(AttestError::Predicate);
         }
-        let Predicate { decision, person, comment } =
+        let Predicate { decision, log, person, comment } =
             serde_json::from_value(statement.predicate).map_err(|_cause| AttestError::Predicate)?;
         check_comment(&comment)?;
-        Ok(Self { package, bundle: GenerationId(bundle), decision, person, comment })
+        let bundle = GenerationId(bundle);
+        Ok(Self { package, bundle, policy, evidence, log, decision, person, comment })
     }
 }
 
@@ -118,6 +130,9 @@ mod tests {
         let approval = Approval {
             package: Digest::of(b"package"),
             bundle: GenerationId(Digest::of(b"bundle")),
+            policy: Digest::of(b"policy"),
+            evidence: Digest::of(b"evidence"),
+            log: LogHead { origin: "enclave/one".to_owned(), size: 7 },
             decision: Decision::Approve,
             person: "ada".parse().expect("a name"),
             comment: String::new(),

@@ -48,7 +48,7 @@ pub(crate) fn approve(
     }
     let import = ImportId(said.id);
     let reviewed = supply::ask_import(config, import)?;
-    let (Some(package), Some(summary)) = (reviewed.package, &reviewed.summary) else {
+    let (Some(package), Some(summary)) = (&reviewed.package, &reviewed.summary) else {
         return Err(Failure::from(Problem::new(
             Class::Refused,
             "import.not-awaiting-approval",
@@ -56,8 +56,11 @@ pub(crate) fn approve(
         )));
     };
     let approval = Approval {
-        package,
+        package: package.digest,
         bundle: summary.generation,
+        policy: package.policy,
+        evidence: package.evidence,
+        log: package.log.clone(),
         decision: if said.reject { Decision::Reject } else { Decision::Approve },
         person: holder.person.clone(),
         comment: String::new(),
@@ -73,7 +76,7 @@ pub(crate) fn approve(
         return print_json(import, out);
     }
     let act = if said.reject { "rejected" } else { "approved" };
-    say!(out, "{} {act} package {package}", approval.person);
+    say!(out, "{} {act} package {}", approval.person, package.digest);
     say!(out, "approvals   {} of {}", import.approved_by.len(), import.approvals_needed);
     Ok(())
 }

@@ -94,6 +94,11 @@ pub enum Verb {
         /// The import.
         id: u64,
     },
+    /// Have a release judged again, whose policy changed or whose approvals expired; what was approved is void.
+    Evaluate {
+        /// The import.
+        id: u64,
+    },
     /// Sign an approval with your own key, which stays with you.
     Approve(Approve),
     /// Switch to an approved release.
@@ -257,6 +262,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         },
         Verb::Status => supply::status(&config, json, out),
         Verb::Discard { id } => supply::discard(&config, ImportId(id), json, out),
+        Verb::Evaluate { id } => supply::evaluate(&config, ImportId(id), json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),

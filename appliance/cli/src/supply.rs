@@ -163,6 +163,16 @@ fn state_words(import: &Import) -> String {
     }
 }
 
+/// Has a release judged again.
+pub(crate) fn evaluate(
+    config: &Config,
+    import: ImportId,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    show_standing(&ask(config, &Request::Evaluate { import })?, json, out)
+}
+
 /// Gives up an import that waits for volumes.
 pub(crate) fn discard(
     config: &Config,
@@ -170,8 +180,12 @@ pub(crate) fn discard(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let answer = ask(config, &Request::Discard { import })?;
-    let Answer::Import(import) = &answer else { return Err(Failure::conversation("updaterd")) };
+    show_standing(&ask(config, &Request::Discard { import })?, json, out)
+}
+
+/// Where an import stands after an act.
+fn show_standing(answer: &Answer, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let Answer::Import(import) = answer else { return Err(Failure::conversation("updaterd")) };
     if json {
         return print_json(import, out);
     }
@@ -195,8 +209,13 @@ pub(crate) fn review(
         show_summary(summary, out)?;
     }
     show_inspection(&import, out)?;
-    if let Some(package) = import.package {
-        say!(out, "package     {package}");
+    if let Some(package) = &import.package {
+        say!(out, "package     {}", package.digest);
+        say!(out, "policy      {}", package.policy);
+        say!(out, "evidence    {}", package.evidence);
+    }
+    if !import.imported_by.is_empty() {
+        say!(out, "imported by {}", import.imported_by.join(", "));
     }
     if !import.approved_by.is_empty() {
         say!(out, "approved by {}", import.approved_by.join(", "));

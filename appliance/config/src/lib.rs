@@ -17,7 +17,7 @@ pub use error::{ConfigError, Hint};
 pub use page::reference_page;
 pub use role::Role;
 pub use section::{Corpus, Engine, Gateway, Log, Paths, Peers, Record, Update};
-pub use setting::{Device, Level, User};
+pub use setting::{Device, Level, Operator, User};
 
 use section::SECTIONS;
 

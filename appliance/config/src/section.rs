@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use crate::{
     ConfigError, Device, Level, Role,
-    setting::{Bounds, MOST, Setting, User},
+    setting::{Bounds, MOST, Operator, Setting, User},
 };
 
 /// A section as the reference page shows it.
@@ -170,7 +170,14 @@ sections! {
     Update in "update" {
         /// Persons who must approve a release, at least. The signed trust metadata may ask for more, never
         /// for fewer. Two, so that no one person can change what everybody is answered by.
-        approvals_needed_min: u32 = "2" in (1, 16);
+        approvals_needed_min: u32 = "2" in (2, 16);
+        /// Records after which an approval has expired: so many acts may lie between the moment at which a
+        /// release was shown to a person and the moment at which it is activated.
+        approval_records_max: u32 = "1000" in (1, 1_000_000);
+        /// The persons behind the users of this machine, `USER=PERSON`. Who operated the import of a
+        /// release does not count as its approver. A user who is not listed counts as the person of the
+        /// same name.
+        operators: Vec<Operator> = "[]";
         /// Largest release after unpacking; 2 TiB holds the largest open models several times.
         import_bytes_max: ByteCount = "2199023255552" in ANY;
         /// Free space that an import must leave, so that log and database can go on: 1 GiB.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cloister_domain::{ByteCount, TokenCount};
+use cloister_domain::{ByteCount, Principal, TokenCount};
 use core::net::SocketAddr;
 
 /// A kind of value. `Range` narrows it where a key says so.
@@ -146,6 +146,32 @@ impl Setting for Vec<User> {
 
     fn wanted((): &()) -> String {
         "a list of user names and ids, such as [\"cloister-updaterd\", 991]".to_owned()
+    }
+}
+
+/// The person behind a user of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Operator {
+    /// The user's name.
+    pub user: String,
+    /// The person, as the trust root names whom it knows.
+    pub person: Principal,
+}
+
+impl Setting for Vec<Operator> {
+    type Range = ();
+
+    fn read(value: &toml::Value, (): &()) -> Option<Self> {
+        let operator = |value: &toml::Value| {
+            let (user, person) = value.as_str()?.split_once('=')?;
+            let person = person.parse().ok()?;
+            (!user.is_empty()).then(|| Operator { user: user.to_owned(), person })
+        };
+        value.as_array()?.iter().map(operator).collect()
+    }
+
+    fn wanted((): &()) -> String {
+        "a list of user names, each with its person, such as [\"op1=ada\", \"op2=bob\"]".to_owned()
     }
 }
 

@@ -49,6 +49,16 @@ impl fmt::Display for RecordIndex {
     }
 }
 
+/// How far a log had come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogHead {
+    /// Its name, the origin line of its checkpoints.
+    pub origin: String,
+    /// How many records it had.
+    pub size: u64,
+}
+
 /// A document: the SHA-256 of its collection, name and original bytes (each length-prefixed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

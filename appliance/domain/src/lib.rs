@@ -16,7 +16,8 @@ mod words;
 pub use class::{Class, Coded};
 pub use digest::{Digest, DigestError, Hasher};
 pub use ids::{
-    CitationId, CitationIdError, DocumentId, GenerationId, ImportId, RecordIndex, Slot, SlotError,
+    CitationId, CitationIdError, DocumentId, GenerationId, ImportId, LogHead, RecordIndex, Slot,
+    SlotError,
 };
 pub use label::{Label, LabelSet, NameError, Principal};
 pub use printable::{in_line, printable, usage_line};

@@ -38,6 +38,8 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::ImportRefused => "import-refused",
         Event::Inspection => "inspection",
         Event::Evaluation => "evaluation",
+        Event::EvaluationAsked => "evaluation-asked",
+        Event::PolicyChange => "policy-change",
         Event::Approval => "approval",
         Event::ActivationIntent => "activation-intent",
         Event::ActivationOutcome => "activation-outcome",
@@ -51,13 +53,15 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 15] = [
+const EVENTS: [Event; 17] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
     Event::ImportRefused,
     Event::Inspection,
     Event::Evaluation,
+    Event::EvaluationAsked,
+    Event::PolicyChange,
     Event::Approval,
     Event::ActivationIntent,
     Event::ActivationOutcome,

@@ -8,7 +8,7 @@ use cloister_attest::{
     SigningKey,
     approval::{Approval, Decision},
 };
-use cloister_domain::{Digest, GenerationId, Secret};
+use cloister_domain::{Digest, GenerationId, LogHead, Secret};
 use cloister_record::{
     Checkpoint, Export, Host, Place, Time, Trust, VerifierKey, sign,
     tiles::{self, Kind},
@@ -54,6 +54,9 @@ fn records() -> Vec<Vec<u8>> {
     let approval = Approval {
         package,
         bundle: GenerationId(bundle),
+        policy: Digest::of(b"a policy"),
+        evidence: Digest::of(b"what was found"),
+        log: LogHead { origin: ORIGIN.to_owned(), size: 1 },
         decision: Decision::Approve,
         person: "ada".parse().unwrap(),
         comment: String::new(),

@@ -19,6 +19,10 @@ pub enum Event {
     Inspection,
     /// A candidate was judged on this machine.
     Evaluation,
+    /// An operator had a candidate judged again, whose approvals are void with that.
+    EvaluationAsked,
+    /// What the facility demands of releases and approvals is another than before.
+    PolicyChange,
     /// A person approved or rejected a candidate (the person's own envelope).
     Approval,
     /// An activation is about to happen; always before the switch. Its act ends with `/intent`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex, Slot};
+use cloister_domain::{Digest, GenerationId, ImportId, LogHead, RecordIndex, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::{Problem, intake::Summary};
@@ -121,6 +121,19 @@ impl Inspection {
     pub const LISTED_MAX: usize = 100;
 }
 
+/// What an approval binds together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Digest over the manifest and the two below.
+    pub digest: Digest,
+    /// Digest of the policy that judged: the publisher's and the facility's.
+    pub policy: Digest,
+    /// Digest of what was found: inspection and evaluation.
+    pub evidence: Digest,
+    /// The log at the moment of asking; an approval outlives so many records and no more.
+    pub log: LogHead,
+}
+
 /// An import as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
@@ -134,12 +147,14 @@ pub struct Import {
     pub inspection: Option<Inspection>,
     /// The evaluation, once there is one.
     pub figures: Vec<Figure>,
-    /// Principals who approved.
+    /// Users of this machine who imported its volumes.
+    pub imported_by: Vec<String>,
+    /// Persons who approved; what their approvals come to is judged by the next act.
     pub approved_by: Vec<String>,
     /// Approvals needed.
     pub approvals_needed: u32,
-    /// Digest that an approval must name: over manifest, policy and evaluation.
-    pub package: Option<Digest>,
+    /// What an approval must name, once there is an evaluation.
+    pub package: Option<Package>,
     /// Why it was refused.
     pub problem: Option<Problem>,
 }
@@ -212,6 +227,11 @@ pub enum Request {
     },
     /// Give an import up that waits for volumes: it is refused, and its quarantine cleared.
     Discard {
+        /// The import.
+        import: ImportId,
+    },
+    /// Judge a release again: its policy changed, or its approvals expired.
+    Evaluate {
         /// The import.
         import: ImportId,
     },

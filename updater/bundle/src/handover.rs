@@ -136,6 +136,8 @@ pub struct Offer {
     pub filesystem: String,
     /// Whether it is mounted read-only.
     pub read_only: bool,
+    /// The user who asked for it (SO_PEERCRED).
+    pub operator: u32,
 }
 
 /// What intaked did.
@@ -250,6 +252,7 @@ mod tests {
             manifest: Blob(b"{}".to_vec()),
             filesystem: "ext2/ext3".to_owned(),
             read_only: true,
+            operator: 0,
         });
         let text = serde_json::to_string(&offer).expect("strings");
         assert_eq!(serde_json::from_str::<Request>(&text).expect("our own text"), offer);

@@ -41,7 +41,7 @@ pub(crate) struct Turn<'a> {
 }
 
 /// Offers the head of a volume that was read. It is given away: its metadata may be large.
-pub(crate) fn offer(head: Head, medium: &Medium, purpose: Purpose) -> Request {
+pub(crate) fn offer(head: Head, medium: &Medium, purpose: Purpose, client: &Connection) -> Request {
     Request::Offer(Offer {
         purpose,
         head: Blob(head.head),
@@ -49,6 +49,7 @@ pub(crate) fn offer(head: Head, medium: &Medium, purpose: Purpose) -> Request {
         manifest: Blob(head.manifest),
         filesystem: medium.filesystem.to_owned(),
         read_only: medium.read_only,
+        operator: client.peer().uid,
     })
 }
 
@@ -269,7 +270,7 @@ impl Volume<'_, '_> {
         let known = self.refused.get(&digest).cloned();
         let seen = match known {
             Some(problem) => Err(IntakeError::Refused(problem)),
-            None => self.updaterd.offer(offer(head, medium, Purpose::Import)),
+            None => self.updaterd.offer(offer(head, medium, Purpose::Import, self.turn.client)),
         };
         if let Err(IntakeError::Refused(problem)) = &seen {
             *self.by_its_head = true;

@@ -115,7 +115,7 @@ impl Showing<'_> {
             tell(self.client, &Event::Says(said))?;
         }
         let release = head.volume.bundle;
-        let offer = offer(head, self.medium, Purpose::Inspect);
+        let offer = offer(head, self.medium, Purpose::Inspect, self.client);
         let Seen { summary, attestations, index, files, .. } =
             self.supposed.updaterd(self.config)?.offer(offer)?;
         if self.good.keys().all(|(shown, _)| *shown != release) {
@@ -227,7 +227,7 @@ impl Checking<'_> {
         let head = source.head(place)?;
         let updaterd = self.supposed.updaterd(self.config)?;
         let volume = head.volume.clone();
-        let seen = updaterd.offer(offer(head, self.medium, Purpose::Check))?;
+        let seen = updaterd.offer(offer(head, self.medium, Purpose::Check, self.client))?;
         if self.outlook.is_none() {
             tell(self.client, &Event::Seen(seen.summary.clone()))?;
         }

@@ -12,7 +12,7 @@ use cloister_attest::{
     json,
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_domain::{Coded as _, Digest, GenerationId, Secret};
+use cloister_domain::{Coded as _, Digest, GenerationId, LogHead, Secret};
 use cloister_mint::{
     importer::{Delegation, Importer},
     keys::Holder,
@@ -180,16 +180,23 @@ fn neither_half_can_be_stripped_of_an_approval() {
     let folder = folder(scratch.path(), &BOTH);
     let state = appliance(&folder).unwrap();
     let (package, bundle) = (Digest::of(b"package"), GenerationId(Digest::of(b"bundle")));
-    let person = "person-6".parse().unwrap();
-    let comment = String::new();
-    let approval = Approval { package, bundle, decision: Decision::Approve, person, comment };
+    let approval = Approval {
+        package,
+        bundle,
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
+        decision: Decision::Approve,
+        person: "person-6".parse().unwrap(),
+        comment: String::new(),
+    };
     let [classical, quantum] = halves(APPROVER);
     let unsigned = || approval.unsigned().unwrap();
-    let judged = |envelope: Envelope| state.approved(&[envelope.to_json()], package, bundle, 0);
+    let judged = |envelope: Envelope| state.approval(&envelope.to_json());
     let half = VerifyError::Threshold { role: RoleName::Approver, good: 0, needed: 1 };
     for key in [&classical, &quantum] {
         assert_eq!(judged(unsigned().sign_by(key).unwrap()).unwrap_err(), half);
     }
     let both = unsigned().sign_by(&classical).unwrap().sign_by(&quantum).unwrap();
-    assert_eq!(judged(both).unwrap().persons().len(), 1);
+    assert_eq!(judged(both).unwrap().get().person.as_str(), "person-6");
 }

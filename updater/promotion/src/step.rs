@@ -70,7 +70,7 @@ impl Judge<'_> {
         self.fresh(decision)?;
         let rejects = decision.verdict == Verdict::Reject;
         // Who brought it in may say that it must not be served.
-        let stranger = candidate.importer.as_ref() != Some(&decision.person);
+        let stranger = !candidate.importers.contains(&decision.person);
         self.ask(Rule::Importer, stranger || rejects, Refusal::Importer)?;
         let before = || candidate.decisions.iter().filter(|held| self.counts(held, candidate));
         let first = !before().any(|held| held.person == decision.person);
@@ -179,7 +179,7 @@ impl Judge<'_> {
         let bound = held.generation == candidate.generation || !self.enforces(Rule::Bound);
         let package = candidate.package == Some(held.package) || !self.enforces(Rule::Package);
         let stranger =
-            candidate.importer.as_ref() != Some(&held.person) || !self.enforces(Rule::Importer);
+            !candidate.importers.contains(&held.person) || !self.enforces(Rule::Importer);
         bound && package && stranger && self.fresh(held).is_ok()
     }
 

@@ -39,8 +39,8 @@ pub struct Candidate {
     pub generation: GenerationId,
     /// Where the import stands.
     pub state: ImportState,
-    /// The person who operated the import; absent if the operator is no person that the root names.
-    pub importer: Option<Principal>,
+    /// Who operated the import of any of its volumes.
+    pub importers: BTreeSet<Principal>,
     /// What approvals must name, once the release was evaluated.
     pub package: Option<Package>,
     /// Digest of the policy that would judge it now.

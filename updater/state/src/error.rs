@@ -62,12 +62,6 @@ pub enum StateError {
     /// No trust root is enrolled.
     #[error("no trust root is enrolled; enrol one first")]
     NotEnrolled,
-    /// The person has decided on this import before.
-    #[error("this person has decided on import {import} already")]
-    Decided {
-        /// The import.
-        import: ImportId,
-    },
     /// An attempt was to be made and none is left.
     #[error("no attempt is left to activate generation {generation}")]
     NoTries {
@@ -96,7 +90,6 @@ impl Coded for StateError {
             | Self::Transition { .. }
             | Self::Enrolled
             | Self::NotEnrolled
-            | Self::Decided { .. }
             | Self::NoTries { .. } => Class::Refused,
         }
     }
@@ -112,7 +105,6 @@ impl Coded for StateError {
             Self::Transition { .. } => "import.transition",
             Self::Enrolled => "trust.already-enrolled",
             Self::NotEnrolled => "trust.not-enrolled",
-            Self::Decided { .. } => "approval.decided",
             Self::NoTries { .. } => "activation.tries",
         }
     }

@@ -18,9 +18,9 @@ pub struct Evaluation {
     pub figures: Vec<Figure>,
     /// Digest of the policy that judged them.
     pub policy: Digest,
-    /// Digest of the figures.
-    pub evaluation: Digest,
-    /// Digest over manifest, policy and evaluation: what an approval names.
+    /// Digest of what was found: inspection and figures.
+    pub evidence: Digest,
+    /// Digest over manifest, policy and evidence: what an approval names.
     pub package: Digest,
 }
 
@@ -56,7 +56,23 @@ pub struct Approval {
 }
 
 impl State {
+    /// An import that waits for approvals, or has them, is to be judged again.
+    ///
+    /// # Errors
+    /// [`StateError::Transition`], [`StateError::UnknownImport`], [`StateError::Database`].
+    pub fn evaluate_again(
+        &mut self,
+        import: ImportId,
+        record: RecordIndex,
+    ) -> Result<(), StateError> {
+        let failed = StateError::sqlite("begin an evaluation");
+        let change = self.connection.transaction().map_err(&failed)?;
+        imports::step(&change, import, ImportState::Evaluating, record)?;
+        change.commit().map_err(&failed)
+    }
+
     /// Stores the evaluation of an import and moves it on; a passed one raises the release counter.
+    /// One that is there already is replaced.
     ///
     /// # Errors
     /// [`StateError::Transition`], [`StateError::UnknownImport`], [`StateError::Database`].
@@ -72,13 +88,15 @@ impl State {
         let change = self.connection.transaction().map_err(&failed)?;
         change
             .execute(
-                "INSERT INTO evaluations (import, figures, policy, evaluation, package, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO evaluations (import, figures, policy, evidence, package, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (import) DO UPDATE
+                 SET figures = ?2, policy = ?3, evidence = ?4, package = ?5, record = ?6",
                 params![
                     signed(import.0)?,
                     json(&evaluation.figures),
                     evaluation.policy.to_string(),
-                    evaluation.evaluation.to_string(),
+                    evaluation.evidence.to_string(),
                     evaluation.package.to_string(),
                     signed(record.0)?
                 ],
@@ -104,17 +122,17 @@ impl State {
         let row: Option<[String; 4]> = self
             .connection
             .query_row(
-                "SELECT figures, policy, evaluation, package FROM evaluations WHERE import = ?1",
+                "SELECT figures, policy, evidence, package FROM evaluations WHERE import = ?1",
                 [signed(import.0)?],
                 |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
             )
             .optional()
             .map_err(StateError::sqlite("read an evaluation"))?;
-        row.map(|[figures, policy, evaluation, package]| {
+        row.map(|[figures, policy, evidence, package]| {
             Ok(Evaluation {
                 figures: of_json(&figures, "evaluations")?,
                 policy: digest(&policy, "evaluations")?,
-                evaluation: digest(&evaluation, "evaluations")?,
+                evidence: digest(&evidence, "evaluations")?,
                 package: digest(&package, "evaluations")?,
             })
         })
@@ -138,12 +156,11 @@ impl State {
         import.map(|import| crate::unsigned(import).map(ImportId)).transpose()
     }
 
-    /// Stores a person's decision. `to` is where it moves the import, if anywhere; a move to
-    /// `Refused` carries its problem.
+    /// Stores a person's decision, in the place of one that the person made before. `to` is where it
+    /// moves the import, if anywhere; a move to `Refused` carries its problem.
     ///
     /// # Errors
-    /// [`StateError::Decided`] when the person decided before, [`StateError::Transition`],
-    /// [`StateError::Database`].
+    /// [`StateError::Transition`], [`StateError::Database`].
     pub fn decided(
         &mut self,
         import: ImportId,
@@ -153,10 +170,12 @@ impl State {
         let failed = StateError::sqlite("store a decision");
         let record = approval.record;
         let change = self.connection.transaction().map_err(&failed)?;
-        let stored = change
+        change
             .execute(
                 "INSERT INTO approvals (import, person, decision, envelope, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (import, person) DO UPDATE
+                 SET decision = ?3, envelope = ?4, record = ?5",
                 params![
                     signed(import.0)?,
                     approval.person.as_str(),
@@ -166,9 +185,6 @@ impl State {
                 ],
             )
             .map_err(&failed)?;
-        if stored == 0 {
-            return Err(StateError::Decided { import });
-        }
         match to {
             None => {}
             Some(Judgement::Passed) => {

@@ -78,6 +78,36 @@ impl State {
         change.commit().map_err(&failed)
     }
 
+    /// Keeps who operated the import of a volume; once for each operator.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn imported_by(&mut self, import: ImportId, operator: &str) -> Result<(), StateError> {
+        self.connection
+            .execute(
+                "INSERT INTO importers (import, operator) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![signed(import.0)?, operator],
+            )
+            .map_err(StateError::sqlite("store an operator"))?;
+        Ok(())
+    }
+
+    /// Who operated the import of any of its volumes, by name.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn operators(&self, import: ImportId) -> Result<Vec<String>, StateError> {
+        let failed = StateError::sqlite("read the operators");
+        let mut statement = self
+            .connection
+            .prepare("SELECT operator FROM importers WHERE import = ?1 ORDER BY operator")
+            .map_err(&failed)?;
+        statement
+            .query_map([signed(import.0)?], |row| row.get(0))
+            .and_then(Iterator::collect)
+            .map_err(&failed)
+    }
+
     /// From now on an import's release is known by the signatures of another envelope, which came with a
     /// later volume.
     ///

@@ -88,8 +88,8 @@ pub const fn allowed(from: ImportState, to: ImportState) -> bool {
         (Receiving, Received | Refused)
             | (Received, Evaluating | Refused)
             | (Evaluating, AwaitingApproval | Refused)
-            | (AwaitingApproval, Approved | Refused)
-            | (Approved, Activated | Refused)
+            | (AwaitingApproval, Approved | Evaluating | Refused)
+            | (Approved, Activated | Evaluating | Refused)
     )
 }
 

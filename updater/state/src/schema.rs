@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::StateError;
 
 /// The version of the tables below; `PRAGMA user_version` holds it.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// Readers and the writer are threads of one process; a wait longer than this is a fault.
 const BUSY: Duration = Duration::from_secs(5);
@@ -97,6 +97,23 @@ CREATE TABLE inspections (
 ) STRICT;
 ";
 
+/// What version 3 added. An approval names policy, evidence and log since then, so what waits for
+/// approvals is judged anew, and what was signed about it counts no more.
+const PACKAGES: &str = "
+CREATE TABLE importers (
+  import INTEGER NOT NULL REFERENCES imports,
+  operator TEXT NOT NULL,
+  PRIMARY KEY (import, operator)
+) STRICT;
+CREATE TABLE policies (
+  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  policy TEXT NOT NULL,
+  record INTEGER NOT NULL
+) STRICT;
+ALTER TABLE evaluations RENAME COLUMN evaluation TO evidence;
+UPDATE imports SET state = 'evaluating' WHERE state IN ('awaiting-approval', 'approved');
+";
+
 /// Opens the database at `path` and makes its tables when there are none.
 pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     let failed = StateError::sqlite("open");
@@ -111,12 +128,13 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
         made.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
     match found {
         VERSION => {}
-        0 | 1 => {
+        0..VERSION => {
             let failed = StateError::sqlite("make its tables");
-            if found == 0 {
-                made.execute_batch(TABLES).map_err(&failed)?;
+            for (version, added) in [(1, TABLES), (2, INSPECTIONS), (3, PACKAGES)] {
+                if found < version {
+                    made.execute_batch(added).map_err(&failed)?;
+                }
             }
-            made.execute_batch(INSPECTIONS).map_err(&failed)?;
             made.pragma_update(None, "user_version", VERSION).map_err(&failed)?;
         }
         found => return Err(StateError::Newer { found, known: VERSION }),

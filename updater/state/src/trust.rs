@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cloister_domain::{Digest, RecordIndex};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use crate::{State, StateError, index, signed};
+use crate::{State, StateError, digest, index, signed};
 
 /// A file of trust metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl State {
             .optional()
             .map_err(StateError::sqlite("read a release counter"))?;
         row.map(|(counter, generation)| {
-            let generation = crate::digest(&generation, "counters")?;
+            let generation = digest(&generation, "counters")?;
             Ok((crate::unsigned(counter)?, cloister_domain::GenerationId(generation)))
         })
         .transpose()
@@ -156,6 +156,37 @@ fn store_file(
 }
 
 /// Raises the counter of `name`; it never falls.
+impl State {
+    /// Digest of the facility's policy as it was last recorded, if it was.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn policy(&self) -> Result<Option<Digest>, StateError> {
+        let text: Option<String> = self
+            .connection
+            .query_row("SELECT policy FROM policies ORDER BY serial DESC LIMIT 1", [], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map_err(StateError::sqlite("read the policy"))?;
+        text.map(|text| digest(&text, "policies")).transpose()
+    }
+
+    /// Keeps the facility's policy, with its record.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn keep_policy(&mut self, policy: Digest, record: RecordIndex) -> Result<(), StateError> {
+        self.connection
+            .execute(
+                "INSERT INTO policies (policy, record) VALUES (?1, ?2)",
+                params![policy.to_string(), signed(record.0)?],
+            )
+            .map_err(StateError::sqlite("store the policy"))?;
+        Ok(())
+    }
+}
+
 pub(crate) fn raise_counter(
     change: &Transaction<'_>,
     name: &str,

@@ -61,7 +61,7 @@ fn evaluation() -> Evaluation {
     Evaluation {
         figures: Vec::new(),
         policy: Digest::of(b"policy"),
-        evaluation: Digest::of(b"evaluation"),
+        evidence: Digest::of(b"evidence"),
         package: Digest::of(b"package"),
     }
 }
@@ -173,7 +173,7 @@ fn a_passed_evaluation_raises_the_counter_and_a_refused_one_does_not() {
 }
 
 #[test]
-fn a_person_decides_once_and_one_rejection_refuses() {
+fn decisions_are_kept_and_one_rejection_refuses() {
     let place = tempfile::tempdir().unwrap();
     let mut state = open(place.path());
     let import = import_in(&mut state, ImportState::Evaluating, &summary("m", 1));
@@ -181,8 +181,6 @@ fn a_person_decides_once_and_one_rejection_refuses() {
     assert_eq!(state.import_of_package(evaluation().package).unwrap(), Some(import));
     let ada = approval("ada", Decision::Approve, 3);
     state.decided(import, &ada, None).unwrap();
-    let again = state.decided(import, &ada, Some(&Judgement::Passed));
-    assert!(matches!(again, Err(StateError::Decided { .. })));
     assert_eq!(state.import(import).unwrap().state, ImportState::AwaitingApproval);
     let bob = approval("bob", Decision::Approve, 4);
     state.decided(import, &bob, Some(&Judgement::Passed)).unwrap();
@@ -191,6 +189,47 @@ fn a_person_decides_once_and_one_rejection_refuses() {
     state.decided(import, &eve, Some(&Judgement::Refused(problem()))).unwrap();
     assert_eq!(state.import(import).unwrap().state, ImportState::Refused);
     assert_eq!(state.decisions(import).unwrap(), [ada, bob, eve]);
+}
+
+#[test]
+fn what_is_judged_again_is_decided_on_again() {
+    let place = tempfile::tempdir().unwrap();
+    let mut state = open(place.path());
+    let import = import_in(&mut state, ImportState::Evaluating, &summary("m", 1));
+    state.evaluated(import, &evaluation(), &Judgement::Passed, RecordIndex(2)).unwrap();
+    let ada = approval("ada", Decision::Approve, 3);
+    state.decided(import, &ada, Some(&Judgement::Passed)).unwrap();
+    state.evaluate_again(import, RecordIndex(4)).unwrap();
+    assert_eq!(state.import(import).unwrap().state, ImportState::Evaluating);
+    let other = Evaluation { package: Digest::of(b"another package"), ..evaluation() };
+    state.evaluated(import, &other, &Judgement::Passed, RecordIndex(5)).unwrap();
+    assert_eq!(state.evaluation(import).unwrap(), Some(other));
+    assert_eq!(state.import_of_package(evaluation().package).unwrap(), None);
+    let again = approval("ada", Decision::Approve, 6);
+    state.decided(import, &again, None).unwrap();
+    assert_eq!(state.decisions(import).unwrap(), [again], "a person has one decision");
+    assert_eq!(state.import(import).unwrap().state, ImportState::AwaitingApproval);
+    state.refuse(import, &problem(), RecordIndex(7)).unwrap();
+    assert!(matches!(
+        state.evaluate_again(import, RecordIndex(8)),
+        Err(StateError::Transition { .. })
+    ));
+}
+
+#[test]
+fn operators_and_policies_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let mut state = open(place.path());
+    let import = import_in(&mut state, ImportState::Receiving, &summary("m", 1));
+    for operator in ["op2", "op1", "op2"] {
+        state.imported_by(import, operator).unwrap();
+    }
+    assert_eq!(state.operators(import).unwrap(), ["op1", "op2"]);
+    assert_eq!(state.policy().unwrap(), None);
+    for (policy, record) in [(b"one", 3), (b"two", 4)] {
+        state.keep_policy(Digest::of(policy), RecordIndex(record)).unwrap();
+    }
+    assert_eq!(state.policy().unwrap(), Some(Digest::of(b"two")));
 }
 
 fn intend(state: &mut State, generation: GenerationId, from: Option<GenerationId>) -> u64 {

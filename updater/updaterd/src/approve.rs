@@ -1,12 +1,11 @@
 //! A person's decision about a candidate.
 
-use cloister_attest::approval::Decision;
 use cloister_domain::{Class, Digest, ImportId};
-use cloister_state::{self as state, Judgement, StateError};
-use cloister_verify::VerifyError;
+use cloister_promotion::{Act, Change, Refusal, Verdict, step};
+use cloister_state::{self as state, Judgement};
 use cloister_wire::{Problem, record::Event, supply::ImportState};
 
-use crate::{core::Core, error::ActError, slots};
+use crate::{books, core::Core, error::ActError, slots};
 
 /// Takes a person's signed decision: into the log byte for byte, then into the state.
 pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
@@ -18,55 +17,64 @@ pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError>
 }
 
 fn decide(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
-    let trust = core.trust()?;
-    let verified = trust.approval(envelope.as_bytes())?;
+    let verified = core.trust()?.approval(envelope.as_bytes())?;
     let approval = verified.get();
-    let import =
-        core.state().import_of_package(approval.package)?.ok_or(ActError::UnknownPackage)?;
-    let held = core.state().import(import)?;
-    if held.generation != Some(approval.bundle) {
-        return Err(VerifyError::OtherPackage.into());
+    if approval.log.origin != core.config.record.origin {
+        return Err(ActError::OtherAppliance);
     }
-    if !matches!(held.state, ImportState::AwaitingApproval | ImportState::Approved) {
-        return Err(ActError::NotOpen { import, state: held.state });
-    }
-    let before = core.state().decisions(import)?;
-    if before.iter().any(|decision| decision.person == approval.person) {
-        return Err(StateError::Decided { import }.into());
-    }
+    let import = core.state().import_of_package(approval.package)?.ok_or(Refusal::Package)?;
+    let world = books::world(core, Some(import), None)?;
+    let act = Act::Decide { import, decision: books::decision(approval) };
+    let Change::Decided { decision, to, .. } = step(&world, &act)? else {
+        unreachable!("a decision is answered by one");
+    };
     let act =
-        format!("import/{import}/approval/{}/{}", approval.person, Digest::of(envelope.as_bytes()));
+        format!("import/{import}/approval/{}/{}", decision.person, Digest::of(envelope.as_bytes()));
     let record = core.recordd.deposit(Event::Approval, act, envelope.to_owned())?;
-    let rejected = approval.decision == Decision::Reject;
+    let rejected = to == Some(ImportState::Refused);
     let to = if rejected {
         let problem = Problem::new(
             Class::Refused,
             "approval.rejected",
-            format!("{} rejected the release; its record says why", approval.person),
+            format!("{} rejected the release; its record says why", decision.person),
         );
-        core.record_import_refused(import, held.generation, &problem)?;
+        core.record_import_refused(import, Some(decision.generation), &problem)?;
         Some(Judgement::Refused(problem))
     } else {
-        let mut all: Vec<&[u8]> =
-            before.iter().map(|decision| decision.envelope.as_slice()).collect();
-        all.push(envelope.as_bytes());
-        let enough =
-            trust.approved(&all, approval.package, approval.bundle, core.approvals_needed());
-        match (held.state, enough) {
-            (ImportState::AwaitingApproval, Ok(_approved)) => Some(Judgement::Passed),
-            _ => None,
-        }
+        to.map(|_approved| Judgement::Passed)
     };
     let stored = state::Approval {
-        person: approval.person.clone(),
-        decision: if rejected { state::Decision::Reject } else { state::Decision::Approve },
+        person: decision.person,
+        decision: match decision.verdict {
+            Verdict::Approve => state::Decision::Approve,
+            Verdict::Reject => state::Decision::Reject,
+        },
         envelope: envelope.as_bytes().to_vec(),
         record,
     };
     core.state().decided(import, &stored, to.as_ref())?;
     if rejected {
-        slots::give_up(core, approval.bundle)?;
+        slots::give_up(core, decision.generation)?;
         core.sweep();
     }
     Ok(import)
+}
+
+/// Has a release judged again that waits for approvals, or has them; what was decided is void.
+pub(crate) fn evaluate_again(core: &Core, import: ImportId) -> Result<(), ActError> {
+    let _act = core.act();
+    let world = books::world(core, Some(import), None)?;
+    let about = core.state().import(import)?.generation;
+    let subject: Vec<(&str, Digest)> = about.iter().map(|id| ("bundle", id.0)).collect();
+    let asked = step(&world, &Act::Evaluate { import });
+    asked.map_err(|refusal| core.record_refusal("evaluate", &subject, refusal.into()))?;
+    let record = core.recordd.append(&Core::entry(
+        Event::EvaluationAsked,
+        format!("import/{import}/evaluate/{}", world.log_size),
+        &subject,
+        serde_json::json!({ "import": import }),
+    ))?;
+    core.state().evaluate_again(import, record)?;
+    core.wake();
+    Ok(())
 }

@@ -4,7 +4,8 @@ use cloister_bundle::BundleError;
 use cloister_daemon::{
     FrameError, ListenError, ServeError, StartError, caged::AskError, files::FileError,
 };
-use cloister_domain::{ByteCount, Class, Coded, GenerationId, ImportId};
+use cloister_domain::{ByteCount, Class, Coded, ImportId};
+use cloister_promotion::Refusal;
 use cloister_shelf::ShelfError;
 use cloister_state::StateError;
 use cloister_verify::VerifyError;
@@ -154,27 +155,18 @@ pub(crate) enum ActError {
         #[source]
         source: std::io::Error,
     },
-    /// A person decides on something that is not open to decisions.
-    #[error("import {import} is {state}; only what awaits approval or is approved can be decided")]
-    NotOpen { import: ImportId, state: ImportState },
-    /// No import has the package that an approval names.
-    #[error("no import has this package; run `review` again and sign what it shows")]
-    UnknownPackage,
-    /// An import that nobody, or too few, approved.
-    #[error("{have} of {needed} approvals are there; ask the other approvers")]
-    TooFewApprovals { have: u64, needed: u64 },
-    /// An import that cannot be activated because of where it stands.
-    #[error("import {import} is {state} and cannot be activated")]
-    NotApproved { import: ImportId, state: ImportState },
-    /// It is active already.
-    #[error("generation {generation} is active already")]
-    AlreadyActive { generation: GenerationId },
+    /// The rules of promotion refused.
+    #[error(transparent)]
+    Promotion(#[from] Refusal),
+    /// An approval that was signed for another machine.
+    #[error(
+        "the approval names the log of another appliance; run `cloister review` on this one and sign \
+         what it shows"
+    )]
+    OtherAppliance,
     /// There is nothing to return to.
     #[error("there is no generation to return to")]
     NoPrevious,
-    /// The generation was never promoted.
-    #[error("generation {generation} was never promoted, so it cannot be returned to")]
-    NeverPromoted { generation: GenerationId },
     /// The engine that was to answer holds something else.
     #[error("the engine does not hold the generation after loading it")]
     NotHeld,
@@ -216,6 +208,7 @@ impl Coded for ActError {
             | Self::NotHeld
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
+            Self::Promotion(cause) => cause.class(),
             Self::Receiving { .. } | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
@@ -224,13 +217,8 @@ impl Coded for ActError {
             | Self::Order
             | Self::OtherRelease
             | Self::TooLarge { .. }
-            | Self::NotOpen { .. }
-            | Self::UnknownPackage
-            | Self::TooFewApprovals { .. }
-            | Self::NotApproved { .. }
-            | Self::AlreadyActive { .. }
-            | Self::NoPrevious
-            | Self::NeverPromoted { .. } => Class::Refused,
+            | Self::OtherAppliance
+            | Self::NoPrevious => Class::Refused,
         }
     }
 
@@ -259,13 +247,9 @@ impl Coded for ActError {
             Self::Lacking(cause) => cause.code(),
             Self::Disk(_) => "import.disk",
             Self::Quarantine { .. } => "import.quarantine",
-            Self::NotOpen { .. } => "approval.not-open",
-            Self::UnknownPackage => "approval.package",
-            Self::TooFewApprovals { .. } => "approval.threshold",
-            Self::NotApproved { .. } => "activation.not-approved",
-            Self::AlreadyActive { .. } => "activation.already-active",
+            Self::Promotion(cause) => cause.code(),
+            Self::OtherAppliance => "approval.appliance",
             Self::NoPrevious => "rollback.no-previous",
-            Self::NeverPromoted { .. } => "rollback.never-promoted",
             Self::NotHeld => "activation.not-held",
             Self::Stopping => "daemon.stopping",
             Self::Returned(_) => "activation.returned",

@@ -1,20 +1,20 @@
 //! Judging a candidate: loaded in the idle slot, asked what its evaluation set asks, beside the
 //! active generation. The verdict itself is [`crate::verdict`]'s.
 
-use cloister_attest::json as canonical;
 use cloister_bundle::Manifest;
-use cloister_domain::{Class, Digest, GenerationId, ImportId, Sensitive, Slot, TokenCount};
+use cloister_domain::{Class, GenerationId, ImportId, Sensitive, Slot, TokenCount};
 use cloister_shelf::Shelved;
-use cloister_state::{Evaluation, Judgement, StateError};
+use cloister_state::{Judgement, StateError};
 use cloister_wire::{
     Problem,
     engine::{Message, Role},
     record::Event,
     supply::{Figure, ImportState},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
+    books,
     core::Core,
     error::ActError,
     exam::{Exam, ExamError, Golden, ReadError},
@@ -146,7 +146,7 @@ fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
     Ok((exam, measured, Some(beside), slot))
 }
 
-fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
+pub(crate) fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
     let reader = |path: &str, max: u64| candidate.read(path, max);
     Exam::read(&reader).map_err(|error| match error {
         ReadError::Exam(error) => error.into(),
@@ -276,19 +276,19 @@ fn conclude(
     }
     let generation = manifest.generation();
     let passed = verdict::passed(&figures);
-    let stored = package(core, generation, exam, figures);
+    let stored = books::package(core, import, manifest, exam, figures)?;
     core.recordd
         .append(&Core::entry(
             Event::Evaluation,
             // A crash before the database took the verdict leads to new figures and a new record.
-            format!("import/{import}/evaluation/{}", stored.evaluation),
+            format!("import/{import}/evaluation/{}", stored.package),
             &[("bundle", generation.0), ("package", stored.package)],
             json!({
                 "import": import,
                 "evaluation_set": if exam.given { "given" } else { "none" },
                 "figures": stored.figures,
                 "policy": stored.policy,
-                "evaluation": stored.evaluation,
+                "evidence": stored.evidence,
                 "slot": slot,
                 "verdict": if passed { "passed" } else { "refused" },
             }),
@@ -305,26 +305,6 @@ fn conclude(
             core.sweep();
             Ok(())
         })
-}
-
-/// Binds manifest, policy and figures to the one digest that an approval names.
-fn package(core: &Core, generation: GenerationId, exam: &Exam, figures: Vec<Figure>) -> Evaluation {
-    let policy = digest(&json!({
-        "publisher": exam.policy,
-        "facility": core.minimums(),
-        "approvals_needed": core.approvals_needed(),
-    }));
-    let evaluation = digest(&json!(figures));
-    let package = digest(&json!({
-        "manifest": generation,
-        "policy": policy,
-        "evaluation": evaluation,
-    }));
-    Evaluation { figures, policy, evaluation, package }
-}
-
-fn digest(value: &Value) -> Digest {
-    Digest::of(&canonical::canonical(value).expect("integers below 2^53, texts and digests"))
 }
 
 fn failed(figures: &[Figure]) -> Problem {

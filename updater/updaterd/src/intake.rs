@@ -20,6 +20,7 @@ use serde_json::json;
 use crate::{
     adopt,
     arriving::Arriving,
+    books,
     core::{Core, is_refusal, vector_text},
     error::ActError,
     filler::Filler,
@@ -75,6 +76,10 @@ pub(crate) fn enrol(
     let file = TrustFile { name: String::from("root.json"), bytes: root.as_bytes().into() };
     core.state().enrol(&file, &vector_text(&trust), record)?;
     core.take_trust(trust);
+    if books::record_policy(core).is_err() {
+        // The worker does it when the log answers again.
+        core.wake();
+    }
     Ok((digest, record))
 }
 
@@ -82,6 +87,8 @@ pub(crate) fn enrol(
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     quarantine: Quarantine<'a>,
+    /// The user who has the volume imported.
+    operator: String,
     verified: Verified<Manifest>,
     index: Arriving,
     planned: bool,
@@ -153,8 +160,11 @@ pub(crate) fn offer<'a>(
         return Err(ActError::Receiving { import });
     }
     let seen = seen(Some(import), summary, head.verified.get());
+    let operator = operator(offer.operator);
+    core.state().imported_by(import, &operator)?;
     let session = Session {
         quarantine,
+        operator,
         verified: head.verified,
         index: Arriving::default(),
         planned: false,
@@ -265,11 +275,18 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
             "root_version": summary.root_version,
             "filesystem": offer.filesystem,
             "read_only": offer.read_only,
+            "operator": operator(offer.operator),
         }),
     ))?;
     let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
     core.state().receive(&new)?;
     Ok(import)
+}
+
+/// The name of a user of this machine; the number of one that has none.
+fn operator(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    user.ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 fn summary(core: &Core, head: &Head) -> Result<Summary, ActError> {
@@ -318,6 +335,11 @@ pub(crate) fn seen(import: Option<ImportId>, summary: Summary, manifest: &Manife
 }
 
 impl Session<'_> {
+    /// The user who has the volume imported.
+    pub(crate) fn operator(&self) -> &str {
+        &self.operator
+    }
+
     /// The import.
     pub(crate) const fn import(&self) -> ImportId {
         self.quarantine.import
@@ -419,6 +441,7 @@ impl Session<'_> {
             &[("bundle", self.generation().0), ("volume", complete.volume)],
             json!({
                 "import": import,
+                "operator": self.operator,
                 "read_bytes": complete.read_bytes,
                 "resumed_chunks": complete.resumed_chunks,
             }),
@@ -447,7 +470,7 @@ impl Session<'_> {
             Event::MediaSeen,
             format!("import/{}/interrupted/{number}", self.import()),
             &[("bundle", self.generation().0)],
-            json!({ "import": self.import(), "code": problem.code }),
+            json!({ "import": self.import(), "operator": self.operator, "code": problem.code }),
         ))?;
         core.state().note_trouble(self.import(), Some(problem))?;
         Ok(())

@@ -9,6 +9,7 @@
 mod adopt;
 mod approve;
 mod arriving;
+mod books;
 mod core;
 mod error;
 mod evaluate;

@@ -129,6 +129,7 @@ pub(crate) fn parted(
     };
     let facts = json!({
         "import": session.import(),
+        "operator": session.operator(),
         "read_bytes": read_bytes,
         "missing_chunks": missing.chunks,
         "missing_bytes": missing.stored_bytes,

@@ -55,6 +55,14 @@ impl Recordd {
         self.appended(&record::Request::Deposit { event, act, envelope })
     }
 
+    /// How many entries there are.
+    pub(crate) fn size(&self) -> Result<u64, ActError> {
+        match self.ask(&record::Request::Head)? {
+            record::Answer::Head { size, .. } => Ok(size),
+            _ => Err(ActError::Answer { daemon: "recordd" }),
+        }
+    }
+
     /// The first entry's envelope, if the log is not empty.
     pub(crate) fn first(&self) -> Result<Option<String>, ActError> {
         Ok(self.read(RecordIndex(0), 1)?.into_iter().next())

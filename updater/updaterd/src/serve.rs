@@ -106,6 +106,10 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             let import = approve::approve(core, envelope)?;
             Ok(Answer::Import(Box::new(status::import(core, import)?)))
         }
+        supply::Request::Evaluate { import } => {
+            approve::evaluate_again(core, *import)?;
+            Ok(Answer::Import(Box::new(status::import(core, *import)?)))
+        }
         supply::Request::Activate { import } => switch::activate(core, *import),
         supply::Request::Rollback { to } => switch::rollback(core, *to),
     }

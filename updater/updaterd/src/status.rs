@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cloister_domain::{GenerationId, ImportId, Slot};
+use cloister_domain::{GenerationId, ImportId, LogHead, Slot};
 use cloister_state as state;
-use cloister_wire::supply::{Generation, Import, Status, Trust};
+use cloister_wire::supply::{Generation, Import, Package, Status, Trust};
 
 use crate::{core::Core, error::ActError};
 
@@ -14,12 +14,13 @@ const IMPORTS_MAX: u32 = 50;
 /// The state of everything.
 pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     let imports = core.state().imports(IMPORTS_MAX)?;
+    let log = log_head(core);
     let imports = imports
         .into_iter()
         .map(|mut held| {
             // Fifty releases of thousands of files would not fit one answer.
             held.summary.iter_mut().for_each(|summary| summary.files.clear());
-            shown(core, held)
+            shown(core, held, log.as_ref())
         })
         .collect::<Result<_, _>>()?;
     Ok(Status {
@@ -41,10 +42,16 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
 /// One import.
 pub(crate) fn import(core: &Core, import: ImportId) -> Result<Import, ActError> {
     let held = core.state().import(import)?;
-    shown(core, held)
+    shown(core, held, log_head(core).as_ref())
 }
 
-fn shown(core: &Core, held: state::Import) -> Result<Import, ActError> {
+/// Where the log stands, if it answers: what waits for nobody is shown without it.
+fn log_head(core: &Core) -> Option<LogHead> {
+    let size = core.recordd.size().ok()?;
+    Some(LogHead { origin: core.config.record.origin.clone(), size })
+}
+
+fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Import, ActError> {
     let state = core.state();
     let evaluation = state.evaluation(held.import)?;
     let inspection = state.inspection(held.import)?;
@@ -58,7 +65,13 @@ fn shown(core: &Core, held: state::Import) -> Result<Import, ActError> {
         summary: held.summary,
         approved_by: approving.map(|decision| decision.person.to_string()).collect(),
         approvals_needed: u32::try_from(core.approvals_needed()).unwrap_or(u32::MAX),
-        package: evaluation.as_ref().map(|evaluation| evaluation.package),
+        imported_by: core.state().operators(held.import)?,
+        package: evaluation.as_ref().zip(log).map(|(evaluation, log)| Package {
+            digest: evaluation.package,
+            policy: evaluation.policy,
+            evidence: evaluation.evidence,
+            log: log.clone(),
+        }),
         inspection,
         figures: evaluation.map(|evaluation| evaluation.figures).unwrap_or_default(),
         problem: held.problem,

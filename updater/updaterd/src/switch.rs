@@ -1,24 +1,25 @@
 //! Activation and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
 //! truth about what is active; whatever is interrupted gets its one outcome later ([`settle`]).
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use cloister_attest::{dsse::Envelope, statement::Statement};
 use cloister_daemon::clock::Stopwatch;
-use cloister_domain::{Class, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount};
-use cloister_shelf::{ShelfError, Shelved};
-use cloister_state::{
-    Activation, Decision, Import, Kind, NewActivation, Outcome, Series, StateError,
+use cloister_domain::{
+    Class, Digest, GenerationId, ImportId, Principal, RecordIndex, Sensitive, Slot, TokenCount,
 };
-use cloister_verify::Approved;
+use cloister_promotion::{self as promotion, Act, Change, step};
+use cloister_shelf::{ShelfError, Shelved};
+use cloister_state::{Activation, Kind, NewActivation, Outcome, Series, StateError};
 use cloister_wire::{
     engine::{Message, Role},
     record::Event,
-    supply::{Answer, ImportState},
+    supply::Answer,
 };
 use serde_json::{Value, json};
 
 use crate::{
+    books,
     core::{Core, vector_text},
     error::ActError,
     intake::manifest,
@@ -36,22 +37,14 @@ pub(crate) fn activate(core: &Core, import: ImportId) -> Result<Answer, ActError
     let watch = Stopwatch::start();
     let _act = core.act();
     settle(core)?;
-    let held = core.state().import(import)?;
-    let generation = held.generation.ok_or(ActError::NotApproved { import, state: held.state })?;
-    let allowed = approved(core, &held, generation)
-        .and_then(|approved| Ok((approved, allowed_target(core, generation)?)));
-    let (approved, target) = match allowed {
-        Ok(allowed) => allowed,
-        Err(error) => {
-            return Err(core.record_refusal("activate", &[("bundle", generation.0)], error));
-        }
-    };
-    let about = json!({
-        "import": import,
-        "package": approved.package(),
-        "approved_by": approved.persons(),
-    });
-    switch(core, Kind::Activate, &target, &about, watch)
+    let world = books::world(core, Some(import), None)?;
+    let generation = world.candidates.get(&import).map(|candidate| candidate.generation);
+    let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
+    let refused = |error| core.record_refusal("activate", &subject, error);
+    let change = step(&world, &Act::Activate { import }).map_err(|why| refused(why.into()))?;
+    let package = core.state().evaluation(import)?.map(|evaluation| evaluation.package);
+    let about = |persons: &BTreeSet<Principal>| json!({ "import": import, "package": package, "approved_by": persons });
+    carry_out(core, &change, about, watch)
 }
 
 /// Returns to `to`, or to the generation that was active before.
@@ -74,14 +67,11 @@ pub(crate) fn roll_back(
         None => slots::previous(core)?.map(|before| before.id()).ok_or(ActError::NoPrevious),
     };
     let allowed = chosen.and_then(|to| {
-        let promoted = core.state().promoted()?;
-        if !promoted.iter().any(|promoted| promoted.generation == to) {
-            return Err(ActError::NeverPromoted { generation: to });
-        }
-        allowed_target(core, to)
+        let world = books::world(core, None, Some(to))?;
+        Ok(step(&world, &Act::Rollback { to, authorisation: None })?)
     });
-    let target = match allowed {
-        Ok(target) => target,
+    let change = match allowed {
+        Ok(change) => change,
         Err(error) => {
             let asked = to.or(core.shelf.active()?.map(|active| active.id()));
             return Err(match asked {
@@ -94,49 +84,36 @@ pub(crate) fn roll_back(
     core.recordd.append(&Core::entry(
         Event::Rollback,
         format!("rollback/{wish}"),
-        &[("bundle", target.id().0)],
+        &[("bundle", target(&change).0)],
         json!({ "reason": reason }),
     ))?;
-    switch(core, Kind::Rollback, &target, &json!({ "reason": reason }), watch)
+    carry_out(core, &change, |_nobody| json!({ "reason": reason }), watch)
 }
 
-/// Proof that enough distinct persons approved exactly this package, judged again at this moment.
-fn approved(core: &Core, held: &Import, generation: GenerationId) -> Result<Approved, ActError> {
-    let (import, state) = (held.import, held.state);
-    let needed = core.approvals_needed();
-    let decisions = core.state().decisions(import)?;
-    if let Some(envelope) = &held.manifest {
-        // What was taken back since it came is not activated, whoever approved it.
-        core.trust()?.may_activate(envelope)?;
-    }
-    match state {
-        ImportState::Approved | ImportState::Activated => {}
-        ImportState::AwaitingApproval => {
-            let approving =
-                decisions.iter().filter(|decision| decision.decision == Decision::Approve);
-            let have = u64::try_from(approving.count()).unwrap_or(u64::MAX);
-            return Err(ActError::TooFewApprovals { have, needed });
-        }
-        ImportState::Receiving
-        | ImportState::Received
-        | ImportState::Evaluating
-        | ImportState::Refused => return Err(ActError::NotApproved { import, state }),
-    }
-    let evaluation = core.state().evaluation(import)?;
-    let package = evaluation.ok_or(StateError::Row { table: "evaluations" })?.package;
-    let envelopes: Vec<Vec<u8>> = decisions.into_iter().map(|decision| decision.envelope).collect();
-    Ok(core.trust()?.approved(&envelopes, package, generation, needed)?)
+/// What a switch leads to.
+fn target(change: &Change) -> GenerationId {
+    let Change::Switched { to, .. } = change else {
+        unreachable!("who asks for a switch is answered by one");
+    };
+    *to
 }
 
-/// The generation on the shelf, if it is not active, not taken back, and not below what its successors
-/// allow.
-fn allowed_target(core: &Core, generation: GenerationId) -> Result<Shelved, ActError> {
-    if core.shelf.active()?.is_some_and(|active| active.id() == generation) {
-        return Err(ActError::AlreadyActive { generation });
-    }
-    let target = core.shelf.shelved(generation)?.ok_or(ShelfError::Absent { generation })?;
-    core.trust()?.may_activate(&target.manifest()?)?;
-    Ok(target)
+/// Does what the rules answered; `about` says in the record whose word carries it.
+fn carry_out(
+    core: &Core,
+    change: &Change,
+    about: impl FnOnce(&BTreeSet<Principal>) -> Value,
+    watch: Stopwatch,
+) -> Result<Answer, ActError> {
+    let Change::Switched { kind, to, persons, .. } = change else {
+        unreachable!("who asks for a switch is answered by one");
+    };
+    let kind = match kind {
+        promotion::Kind::Activate => Kind::Activate,
+        promotion::Kind::Rollback | promotion::Kind::Downgrade => Kind::Rollback,
+    };
+    let target = core.shelf.shelved(*to)?.ok_or(ShelfError::Absent { generation: *to })?;
+    switch(core, kind, &target, &about(persons), watch)
 }
 
 fn switch(

@@ -8,7 +8,7 @@ use cloister_domain::{GenerationId, ImportId, Slot};
 use cloister_wire::supply::ImportState;
 
 use crate::{
-    adopt,
+    adopt, books,
     core::Core,
     error::ActError,
     evaluate::{self, Left},
@@ -80,6 +80,7 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         if !memory.restored {
             slots::restore(core)?;
         }
+        books::record_policy(core)?;
     }
     if !memory.restored {
         memory.restored = true;

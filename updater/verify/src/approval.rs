@@ -1,45 +1,14 @@
-//! Approvals: distinct persons, each bound to the same package.
+//! Approvals: whose they are. What they come to together is judged by `cloister-promotion`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use cloister_attest::{
-    approval::{Approval, Decision},
-    dsse::Envelope,
-};
-use cloister_domain::{Digest, GenerationId, Principal};
+use cloister_attest::{approval::Approval, dsse::Envelope};
+use cloister_domain::Digest;
 
 use crate::{
     RoleName, TrustState, Verified, VerifyError,
     tuf::{Authority, Root, Speakers, Strict},
 };
-
-/// Enough distinct persons approved one package. Only this crate can make one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Approved {
-    package: Digest,
-    bundle: GenerationId,
-    persons: BTreeSet<Principal>,
-}
-
-impl Approved {
-    /// The package that was approved.
-    #[must_use]
-    pub const fn package(&self) -> Digest {
-        self.package
-    }
-
-    /// The release that was approved.
-    #[must_use]
-    pub const fn bundle(&self) -> GenerationId {
-        self.bundle
-    }
-
-    /// Who approved.
-    #[must_use]
-    pub const fn persons(&self) -> &BTreeSet<Principal> {
-        &self.persons
-    }
-}
 
 /// What an auditor knows from the trust roots: the digest of the enrolled one, and who could approve
 /// under it and under each of its successors, by the root's digest.
@@ -81,42 +50,5 @@ impl TrustState {
             return Err(VerifyError::OtherPerson);
         }
         Ok(Verified::new(approval, signers, false))
-    }
-
-    /// Whether enough distinct persons approved exactly `package` of `bundle`. The envelopes are
-    /// checked again here, under the root of now.
-    ///
-    /// `needed` may ask for more persons than the root does, never for fewer.
-    ///
-    /// # Errors
-    /// Those of [`TrustState::approval`]; [`VerifyError::OtherPackage`], [`VerifyError::Rejected`],
-    /// [`VerifyError::Threshold`].
-    pub fn approved<T: AsRef<[u8]>>(
-        &self,
-        envelope_texts: &[T],
-        package: Digest,
-        bundle: GenerationId,
-        needed: u64,
-    ) -> Result<Approved, VerifyError> {
-        let mut persons = BTreeSet::new();
-        for text in envelope_texts {
-            let verified = self.approval(text.as_ref())?;
-            let approval = verified.get();
-            if approval.package != package || approval.bundle != bundle {
-                return Err(VerifyError::OtherPackage);
-            }
-            match approval.decision {
-                Decision::Reject => return Err(VerifyError::Rejected),
-                Decision::Approve => persons.insert(approval.person.clone()),
-            };
-        }
-        let unknown = VerifyError::UnknownSigner { role: RoleName::Approver };
-        let of_root = self.approvals_needed().ok_or(unknown)?;
-        let needed = of_root.max(needed);
-        let good = u64::try_from(persons.len()).unwrap_or(u64::MAX);
-        if good < needed {
-            return Err(VerifyError::Threshold { role: RoleName::Approver, good, needed });
-        }
-        Ok(Approved { package, bundle, persons })
     }
 }

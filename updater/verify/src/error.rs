@@ -215,15 +215,9 @@ pub enum VerifyError {
     /// An approval's form is wrong.
     #[error("the approval is malformed")]
     Approval(#[source] AttestError),
-    /// An approval is for another package or release than the one at hand.
-    #[error("the approval is for another package; review the import and sign again")]
-    OtherPackage,
     /// An approval names another person than the holder of its key.
     #[error("the approval names another person than the holder of its key")]
     OtherPerson,
-    /// An approver rejected the release.
-    #[error("an approver rejected the release")]
-    Rejected,
     /// Stored trust files are not those that the vector names.
     #[error("the stored trust state contradicts itself")]
     Corrupt,
@@ -258,9 +252,7 @@ impl Coded for VerifyError {
             | Self::OutOfScope
             | Self::Rollback { .. }
             | Self::Approval(_)
-            | Self::OtherPackage
-            | Self::OtherPerson
-            | Self::Rejected => Class::Refused,
+            | Self::OtherPerson => Class::Refused,
         }
     }
 
@@ -293,9 +285,7 @@ impl Coded for VerifyError {
             Self::Rollback { .. } => "bundle.rollback",
             Self::Bundle(cause) => cause.code(),
             Self::Approval(_) => "approval.form",
-            Self::OtherPackage => "approval.package",
             Self::OtherPerson => "approval.person",
-            Self::Rejected => "approval.rejected",
             Self::Corrupt => "trust.corrupt",
         }
     }

@@ -1,8 +1,8 @@
 //! Trust: who may bring what into the enclave.
 //!
 //! [`tuf`] is a client of The Update Framework. Above it, from an enrolled root, [`TrustState`] decides
-//! which metadata is current, whether a release may enter, whether it was taken back, and whether
-//! enough distinct persons approved it. What it accepts it hands out as [`Verified`], which only this
+//! which metadata is current, whether a release may enter, whether it was taken back, and whose
+//! an approval is. What it accepts it hands out as [`Verified`], which only this
 //! crate can make.
 //!
 //! It never reads a clock or a file, and it takes the root as an argument, never from what it judges.
@@ -26,7 +26,7 @@ mod state;
 mod time;
 pub mod tuf;
 
-pub use approval::{Approved, auditors_view};
+pub use approval::auditors_view;
 pub use error::{RoleName, VerifyError};
 pub use release::target_path;
 pub use state::{Accepted, Stored, TrustState, Vector, Verified, check_draft, enrol};

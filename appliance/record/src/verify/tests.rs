@@ -5,7 +5,7 @@ use cloister_attest::{
     approval::{Approval, Decision},
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_domain::{GenerationId, Secret};
+use cloister_domain::{GenerationId, LogHead, Secret};
 use cloister_wire::record::{Entry, Subject};
 use serde_json::Map;
 
@@ -67,6 +67,9 @@ impl Log {
         let approval = Approval {
             package: Digest::of(b"p"),
             bundle: GenerationId(Digest::of(b"g")),
+            policy: Digest::of(b"policy"),
+            evidence: Digest::of(b"evidence"),
+            log: LogHead { origin: ORIGIN.to_owned(), size: 1 },
             decision: Decision::Approve,
             person: person.parse().expect("a name"),
             comment: String::new(),
@@ -223,6 +226,9 @@ fn approved(keys: &[&dyn cloister_attest::Signer]) -> Vec<u8> {
     let approval = Approval {
         package: Digest::of(b"p"),
         bundle: GenerationId(Digest::of(b"g")),
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: ORIGIN.to_owned(), size: 1 },
         decision: Decision::Approve,
         person: "ada".parse().expect("a name"),
         comment: String::new(),

@@ -15,7 +15,7 @@ use cloister_attest::{
     dsse::Envelope,
 };
 use cloister_daemon::{Connection, clock::Stopwatch};
-use cloister_domain::{Digest, GenerationId, RecordIndex, Secret};
+use cloister_domain::{Digest, GenerationId, LogHead, RecordIndex, Secret};
 use cloister_record::{Export, Report, Trust, verify};
 use cloister_wire::{
     Reply,
@@ -67,6 +67,9 @@ pub(crate) fn approval(person: &str, seed: u8) -> Envelope {
     Approval {
         package: Digest::of(b"package"),
         bundle: GenerationId(Digest::of(b"bundle")),
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
         decision: Decision::Approve,
         person: person.parse().unwrap(),
         comment: String::new(),

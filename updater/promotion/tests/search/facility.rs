@@ -59,7 +59,7 @@ pub(crate) fn first() -> World {
     let candidate = Candidate {
         generation: generation(NEW),
         state: ImportState::AwaitingApproval,
-        importer: Some(person(IMPORTER)),
+        importers: BTreeSet::from([person(IMPORTER)]),
         package: Some(package(1)),
         policy: policy(1),
         decisions: Vec::new(),

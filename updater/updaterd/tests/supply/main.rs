@@ -1,6 +1,7 @@
 //! What the updater promises about the way of a release, on a real log and over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+mod decisions;
 mod inspection;
 mod kill;
 mod parked;
@@ -56,7 +57,8 @@ fn the_root_is_enrolled_once_as_record_0_and_only_with_the_compared_digest() {
     let records = world.records();
     assert_eq!(records[0].0, "anchor-enrolment");
     assert_eq!(world.count("act-refused", "code", "trust.already-enrolled"), 1);
-    assert_eq!(records.len(), 2);
+    assert_eq!(records[1].0, "policy-change", "what the facility demands from the beginning");
+    assert_eq!(records.len(), 3);
 }
 
 #[test]
@@ -89,6 +91,7 @@ fn a_release_goes_all_the_way_and_each_step_has_its_record() {
         events,
         [
             "anchor-enrolment",
+            "policy-change",
             "trust-update",
             "media-seen",
             "media-seen",
@@ -252,31 +255,6 @@ fn a_release_without_a_set_is_judged_by_loading_and_the_record_says_so() {
     let import = strict.import(&Bundle::bare(1, "0.5"), 1).unwrap();
     let shown = strict.until(import, ImportState::Refused);
     assert_eq!(shown.problem.unwrap().code, "evaluation.worse");
-}
-
-#[test]
-fn only_approvers_decide_each_once_and_about_what_was_shown() {
-    let world = World::enrolled();
-    let bundle = Bundle::new(1, "0.5");
-    let import = world.import(&bundle, 1).unwrap();
-    let package = world.until(import, ImportState::AwaitingApproval).package.unwrap();
-    let hand_in = |person, package, bundle, decision| {
-        let envelope = bundle::decision(person, package, bundle, decision);
-        world.ask(&Request::Approve { envelope })
-    };
-    let (generation, yes) = (bundle.generation(), Decision::Approve);
-    refused(hand_in((STRANGER, "eve"), package, generation, yes), "approval.unknown-signer");
-    refused(hand_in((EVE.0, "flo"), package, generation, yes), "approval.person");
-    refused(hand_in(EVE, Digest::of(b"other"), generation, yes), "approval.package");
-    hand_in(EVE, package, generation, yes).unwrap();
-    refused(hand_in(EVE, package, generation, yes), "approval.decided");
-    assert_eq!(world.review(import).approved_by, ["eve"]);
-    hand_in(FLO, package, generation, Decision::Reject).unwrap();
-    let shown = world.review(import);
-    assert_eq!(shown.problem.unwrap().code, "approval.rejected");
-    refused(world.activate(import), "activation.not-approved");
-    assert_eq!(world.count("act-refused", "asked", "approve"), 4);
-    assert_eq!(world.count("import-refused", "code", "approval.rejected"), 1);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Approvals: distinct persons, each bound to the same package.
+//! Approvals: whose they are.
 
 use cloister_attest::{
     approval::{Approval, Decision},
     dsse::Envelope,
 };
-use cloister_domain::{Coded as _, Digest};
-use cloister_verify::{RoleName, VerifyError};
+use cloister_domain::{Coded as _, Digest, LogHead};
+use cloister_verify::VerifyError;
 
 use crate::support::{IMPORTER, STRANGER, enrolled, key, manifest, root};
 
@@ -13,6 +13,9 @@ fn approval(seed: u8, person: &str, package: &[u8], decision: Decision) -> Vec<u
     let approval = Approval {
         package: Digest::of(package),
         bundle: manifest(1).generation(),
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
         decision,
         person: person.parse().unwrap(),
         comment: String::new(),
@@ -21,24 +24,16 @@ fn approval(seed: u8, person: &str, package: &[u8], decision: Decision) -> Vec<u
 }
 
 #[test]
-fn two_distinct_approvers_are_needed_and_one_rejection_outweighs_them() {
+fn an_approval_is_of_the_person_whose_key_signed_it() {
     use Decision::{Approve, Reject};
     let state = enrolled(&root(1)).unwrap();
-    let judge = |texts: &[Vec<u8>], needed| {
-        state.approved(texts, Digest::of(b"p"), manifest(1).generation(), needed)
-    };
-    let eve = approval(6, "eve", b"p", Approve);
-    let flo = approval(7, "flo", b"p", Approve);
-    let both = judge(&[eve.clone(), flo.clone()], 0).unwrap();
-    assert_eq!(both.persons().iter().map(|one| one.as_str()).collect::<Vec<_>>(), ["eve", "flo"]);
-    assert_eq!((both.package(), both.bundle()), (Digest::of(b"p"), manifest(1).generation()));
-    let few = |good, needed| VerifyError::Threshold { role: RoleName::Approver, good, needed };
-    assert_eq!(judge(&[eve.clone(), eve.clone()], 1), Err(few(1, 2)));
-    assert_eq!(judge(&[eve.clone(), flo.clone()], 3), Err(few(2, 3)));
-    let no = approval(7, "flo", b"p", Reject);
-    assert_eq!(judge(&[eve.clone(), flo, no], 0), Err(VerifyError::Rejected));
-    let other = approval(7, "flo", b"other", Approve);
-    assert_eq!(judge(&[eve, other], 0), Err(VerifyError::OtherPackage));
+    for (seed, person, decision) in [(6, "eve", Approve), (7, "flo", Reject)] {
+        let verified = state.approval(&approval(seed, person, b"p", decision)).unwrap();
+        let said = verified.get();
+        assert_eq!((said.person.as_str(), said.decision), (person, decision));
+        assert_eq!((said.package, said.bundle), (Digest::of(b"p"), manifest(1).generation()));
+        assert_eq!((said.log.origin.as_str(), said.log.size), ("enclave/one", 1));
+    }
     for (text, code) in [
         (approval(6, "flo", b"p", Approve), "approval.person"),
         (approval(STRANGER, "eve", b"p", Approve), "approval.unknown-signer"),

@@ -9,7 +9,7 @@ use cloister_attest::{
     json,
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_domain::{Coded as _, Digest, Secret};
+use cloister_domain::{Coded as _, Digest, LogHead, Secret};
 use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view};
 use serde_json::{Value, json};
 
@@ -164,6 +164,9 @@ fn approvers_may_be_asked_for_both_halves_too() {
     let approval = Approval {
         package: Digest::of(b"p"),
         bundle: manifest(1).generation(),
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
         decision: Decision::Approve,
         person: "eve".parse().unwrap(),
         comment: String::new(),

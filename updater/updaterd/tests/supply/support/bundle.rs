@@ -12,6 +12,7 @@ use cloister_bundle::{
 };
 use cloister_domain::{Digest, GenerationId, Secret};
 use cloister_verify::target_path;
+use cloister_wire::supply::Package;
 use serde_json::{Value, json};
 
 const IMPORTER: u8 = 4;
@@ -77,6 +78,8 @@ pub(crate) struct Bundle {
     /// What the list that comes with it takes back.
     revoked: Value,
     issued: Value,
+    /// The user who imports it.
+    operator: u32,
 }
 
 impl Bundle {
@@ -194,7 +197,8 @@ impl Bundle {
         let manifest = Manifest::new(release).unwrap();
         let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
         let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
-        Self { files, manifest, index: table, envelope, revoked: json!({}), issued: json!({}) }
+        let (revoked, issued, operator) = (json!({}), json!({}), 0);
+        Self { files, manifest, index: table, envelope, revoked, issued, operator }
     }
 
     /// The same release with another signature beside the publisher's.
@@ -212,6 +216,11 @@ impl Bundle {
     /// The same, on a stick that states a time.
     pub(crate) fn issued(self, time: &str) -> Self {
         Self { issued: json!({"issued": time}), ..self }
+    }
+
+    /// The same, imported by another user.
+    pub(crate) fn imported_by(self, operator: u32) -> Self {
+        Self { operator, ..self }
     }
 
     pub(crate) fn generation(&self) -> GenerationId {
@@ -235,6 +244,7 @@ impl Bundle {
             manifest: Blob(self.envelope.clone()),
             filesystem: "ext2/ext3".to_owned(),
             read_only: true,
+            operator: self.operator,
         }
     }
 
@@ -273,13 +283,16 @@ impl Bundle {
 /// A person's decision, signed by that person.
 pub(crate) fn decision(
     (seed, person): (u8, &str),
-    package: Digest,
+    package: &Package,
     bundle: GenerationId,
     decision: Decision,
 ) -> String {
     let approval = Approval {
-        package,
+        package: package.digest,
         bundle,
+        policy: package.policy,
+        evidence: package.evidence,
+        log: package.log.clone(),
         decision,
         person: person.parse().unwrap(),
         comment: String::new(),

@@ -297,7 +297,7 @@ impl World {
     ) -> Reply<Answer> {
         let shown = self.review(import);
         let bundle = shown.summary.unwrap().generation;
-        let envelope = bundle::decision(person, shown.package.unwrap(), bundle, decision);
+        let envelope = bundle::decision(person, &shown.package.unwrap(), bundle, decision);
         self.ask(&supply::Request::Approve { envelope })
     }
 
