@@ -31,7 +31,7 @@ ENTRY_BYTES_MAX, FILE_BYTES_MAX = 48 << 10, 256 * (64 << 10)
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD = "application/vnd.in-toto+json"
 EVENTS = """anchor-enrolment media-seen import-accepted import-refused inspection evaluation approval
- evaluation-asked policy-change rollback activation-intent activation-outcome act-refused trust-update key-change document-deleted
+ evaluation-asked policy-change pin sweep rollback activation-intent activation-outcome act-refused trust-update key-change document-deleted
  inventory""".split()
 
 

@@ -15,6 +15,7 @@ mod keys;
 mod medium;
 mod mount;
 mod records;
+mod shelf;
 mod supply;
 
 use std::{io::Write, path::PathBuf};
@@ -105,6 +106,22 @@ pub enum Verb {
     Activate {
         /// The import.
         id: u64,
+    },
+    /// Keep a release on the shelf whatever comes after it.
+    Pin {
+        /// The release.
+        generation: GenerationId,
+    },
+    /// Let a release go that was pinned.
+    Unpin {
+        /// The release.
+        generation: GenerationId,
+    },
+    /// Remove releases from the shelf for which nothing speaks; `status` shows what speaks for each.
+    Sweep {
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Return to the release that was active before.
     Rollback {
@@ -266,6 +283,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
+        Verb::Pin { generation } => shelf::pin(&config, generation, true, json, out),
+        Verb::Unpin { generation } => shelf::pin(&config, generation, false, json, out),
+        Verb::Sweep { dry_run } => shelf::sweep(&config, dry_run, json, out),
         Verb::Rollback { to } => supply::rollback(&config, to, json, out),
         Verb::Key(verb) => keys::keys(&config, verb, json, out),
         Verb::Corpus(verb) => corpus::corpus(&config, verb, json, out),

@@ -6,7 +6,9 @@ use cloister_config::{Config, Role};
 use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId, counted};
 use cloister_wire::intake::Trusted;
-use cloister_wire::supply::{Answer, Figure, Import, ImportState, Request, Scan, Status};
+use cloister_wire::supply::{
+    Answer, Figure, Generation, Import, ImportState, Request, Scan, Status,
+};
 
 use crate::{Failure, ask_daemon, fit, print_json, records, say};
 
@@ -68,9 +70,10 @@ pub(crate) fn enrol(
 pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
     match ask(config, &Request::Status)? {
         Answer::Status(status) => Ok(status),
-        Answer::Enrolled { .. } | Answer::Import(_) | Answer::Switched { .. } => {
-            Err(Failure::conversation("updaterd"))
-        }
+        Answer::Enrolled { .. }
+        | Answer::Import(_)
+        | Answer::Swept { .. }
+        | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
     }
 }
 
@@ -78,9 +81,10 @@ pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
 pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Failure> {
     match ask(config, &Request::Review { import })? {
         Answer::Import(import) => Ok(*import),
-        Answer::Enrolled { .. } | Answer::Status(_) | Answer::Switched { .. } => {
-            Err(Failure::conversation("updaterd"))
-        }
+        Answer::Enrolled { .. }
+        | Answer::Status(_)
+        | Answer::Swept { .. }
+        | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
     }
 }
 
@@ -119,11 +123,21 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
             generation.name,
             generation.version
         );
+        say!(out, "            {}  {}", generation.generation, why(generation));
     }
     for import in &status.imports {
         say!(out, "import {:>4}  {}", import.import, state_words(import));
     }
     Ok(())
+}
+
+/// What speaks for a release.
+fn why(generation: &Generation) -> String {
+    if generation.kept.is_empty() {
+        return "nothing speaks for it; `cloister sweep` removes it".to_owned();
+    }
+    let reasons: Vec<String> = generation.kept.iter().map(ToString::to_string).collect();
+    format!("kept: {}", reasons.join(", "))
 }
 
 /// What trust metadata that came without a release came to.

@@ -174,6 +174,9 @@ sections! {
         /// Records after which an approval has expired: so many acts may lie between the moment at which a
         /// release was shown to a person and the moment at which it is activated.
         approval_records_max: u32 = "1000" in (1, 1_000_000);
+        /// Former releases that stay on the shelf to be returned to, the last ones that were active. What is
+        /// pinned stays beside them.
+        retained_max: u32 = "4" in (1, 1000);
         /// The persons behind the users of this machine, `USER=PERSON`. Who operated the import of a
         /// release does not count as its approver. A user who is not listed counts as the person of the
         /// same name.

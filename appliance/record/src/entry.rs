@@ -44,6 +44,8 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::ActivationIntent => "activation-intent",
         Event::ActivationOutcome => "activation-outcome",
         Event::Rollback => "rollback",
+        Event::Pin => "pin",
+        Event::Sweep => "sweep",
         Event::ActRefused => "act-refused",
         Event::TrustUpdate => "trust-update",
         Event::KeyChange => "key-change",
@@ -53,7 +55,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 19] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -66,6 +68,8 @@ const EVENTS: [Event; 17] = [
     Event::ActivationIntent,
     Event::ActivationOutcome,
     Event::Rollback,
+    Event::Pin,
+    Event::Sweep,
     Event::ActRefused,
     Event::TrustUpdate,
     Event::KeyChange,

@@ -32,6 +32,10 @@ pub enum Event {
     ActivationOutcome,
     /// An operator's wish to return to a retained generation; the switch itself is an activation.
     Rollback,
+    /// A generation was pinned to the shelf, or no longer is.
+    Pin,
+    /// Generations for which nothing speaks are removed from the shelf.
+    Sweep,
     /// An act was asked for and not allowed (one approver alone, an unknown signer, …).
     ActRefused,
     /// Keys or versions of the trust metadata changed.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cloister_domain::{Digest, GenerationId, ImportId, LogHead, RecordIndex, Slot};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, LogHead, RecordIndex, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::{Problem, intake::Summary};
@@ -159,6 +159,40 @@ pub struct Import {
     pub problem: Option<Problem>,
 }
 
+/// Why a release stays on the shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It is active.
+    Active,
+    /// It was active before.
+    Previous,
+    /// A canary answers by it.
+    Canary,
+    /// An engine holds it.
+    Slot(Slot),
+    /// Somebody pinned it.
+    Pinned,
+    /// It is one of the last that were active.
+    Retained,
+    /// An import that is under way brought it.
+    Import(ImportId),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("active"),
+            Self::Previous => f.write_str("active before"),
+            Self::Canary => f.write_str("canary"),
+            Self::Slot(slot) => write!(f, "slot {slot}"),
+            Self::Pinned => f.write_str("pinned"),
+            Self::Retained => f.write_str("retained"),
+            Self::Import(import) => write!(f, "import {import}"),
+        }
+    }
+}
+
 /// A generation on the shelf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
@@ -178,6 +212,8 @@ pub struct Generation {
     pub promoted: bool,
     /// Whether the importer took it back: it is not activated (again).
     pub revoked: bool,
+    /// Why it stays on the shelf; without a reason the next sweep removes it.
+    pub kept: Vec<Reason>,
 }
 
 /// What is trusted, and how fresh it is.
@@ -245,6 +281,18 @@ pub enum Request {
         /// The import that brought it.
         import: ImportId,
     },
+    /// Keep a generation on the shelf whatever comes after it, or no longer.
+    Pin {
+        /// The generation.
+        generation: GenerationId,
+        /// Whether it is to stay.
+        pinned: bool,
+    },
+    /// Remove from the shelf what nothing speaks for.
+    Sweep {
+        /// Only say what would go.
+        pretend: bool,
+    },
     /// Return to a retained, once-promoted generation; the one before unless another is named.
     Rollback {
         /// The generation to return to.
@@ -267,6 +315,15 @@ pub enum Answer {
     Status(Status),
     /// One import.
     Import(Box<Import>),
+    /// What a sweep removed, or would.
+    Swept {
+        /// Releases.
+        generations: Vec<GenerationId>,
+        /// Objects that nothing names any more; 0 if it only was asked.
+        objects: u64,
+        /// Their size.
+        bytes: ByteCount,
+    },
     /// The switch is done.
     Switched {
         /// What is active now.

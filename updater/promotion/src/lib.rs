@@ -4,6 +4,8 @@
 //! answers with the one [`Change`] that the act makes, or with the [`Refusal`] that says why not. The
 //! updater asks it before every decision, activation, canary and rollback, and does what it answers.
 //!
+//! [`marks`] says what stays on the shelf, and why.
+//!
 //! It never checks a signature: what is in a [`Decision`] or an [`Authorisation`] was verified by
 //! `cloister-verify` under the trust root of this moment. It never reads a clock: an approval ages by
 //! the records that were written since.
@@ -13,11 +15,13 @@
 //! and finds a forbidden one as soon as any rule is left out.
 
 mod act;
+mod keep;
 mod rules;
 mod step;
 mod world;
 
 pub use act::{Act, Change, Kind};
+pub use keep::{Holdings, marks};
 pub use rules::{Refusal, Rule};
 pub use step::{step, step_enforcing};
 pub use world::{

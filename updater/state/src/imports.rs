@@ -1,5 +1,7 @@
 //! Imports and their state machine.
 
+use std::collections::BTreeSet;
+
 use cloister_domain::{GenerationId, ImportId, RecordIndex};
 use cloister_wire::{Problem, intake::Summary, supply::ImportState};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -284,6 +286,68 @@ impl State {
                 })
             })
             .collect()
+    }
+}
+
+/// What stays on the shelf.
+impl State {
+    /// The generations that were promoted, the one that was activated last first.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn latest_promoted(&self) -> Result<Vec<GenerationId>, StateError> {
+        self.generations(
+            "SELECT generation FROM promoted ORDER BY (
+               SELECT max(activation) FROM activations
+               WHERE activations.generation = promoted.generation AND outcome = 'promoted'
+             ) DESC, record DESC",
+            "promoted",
+        )
+    }
+
+    /// The generations that are pinned to the shelf.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn pinned(&self) -> Result<BTreeSet<GenerationId>, StateError> {
+        let pinned = self.generations("SELECT generation FROM pins", "pins")?;
+        Ok(pinned.into_iter().collect())
+    }
+
+    /// Pins a generation by a record, or, without one, no longer.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn pin(
+        &mut self,
+        generation: GenerationId,
+        record: Option<RecordIndex>,
+    ) -> Result<(), StateError> {
+        let failed = StateError::sqlite("store a pin");
+        let name = generation.to_string();
+        match record {
+            Some(record) => self.connection.execute(
+                "INSERT INTO pins (generation, record) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![name, signed(record.0)?],
+            ),
+            None => self.connection.execute("DELETE FROM pins WHERE generation = ?1", [name]),
+        }
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    fn generations(
+        &self,
+        query: &str,
+        table: &'static str,
+    ) -> Result<Vec<GenerationId>, StateError> {
+        let failed = StateError::sqlite("read generations");
+        let mut statement = self.connection.prepare(query).map_err(&failed)?;
+        let names: Vec<String> = statement
+            .query_map([], |row| row.get(0))
+            .and_then(Iterator::collect)
+            .map_err(&failed)?;
+        names.iter().map(|name| digest(name, table).map(GenerationId)).collect()
     }
 }
 

@@ -105,6 +105,10 @@ CREATE TABLE importers (
   operator TEXT NOT NULL,
   PRIMARY KEY (import, operator)
 ) STRICT;
+CREATE TABLE pins (
+  generation TEXT PRIMARY KEY,
+  record INTEGER NOT NULL
+) STRICT;
 CREATE TABLE policies (
   serial INTEGER PRIMARY KEY AUTOINCREMENT,
   policy TEXT NOT NULL,

@@ -2,7 +2,7 @@
 //! happens at a time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
 };
 
@@ -15,7 +15,6 @@ use cloister_verify::{Stored, TrustState, Vector, VerifyError};
 use cloister_wire::{
     Problem,
     record::{Entry, Event, Subject},
-    supply::ImportState,
 };
 use serde_json::{Value, json};
 
@@ -293,54 +292,6 @@ impl Core {
             &subject,
             json!({ "import": import, "code": problem.code, "class": problem.class }),
         ))
-    }
-
-    /// Removes from the shelf what no import and no promotion holds. A failed sweep loses nothing;
-    /// the next one removes what this one left, and so does the one after an adoption.
-    pub(crate) fn sweep(&self) {
-        // What an adoption has just brought there no tree names yet.
-        let Some(_nobody_adopts) = self.try_adopting() else { return };
-        let swept = self.held().and_then(|(keep, pinned)| {
-            crate::inventory::prune(self, &keep);
-            Ok(self.shelf.sweep(&keep, &pinned)?)
-        });
-        match swept {
-            Ok(swept) if swept.generations.is_empty() && swept.objects == 0 => {}
-            Ok(swept) => tracing::info!(
-                generations = swept.generations.len(),
-                objects = swept.objects,
-                bytes = swept.bytes.0,
-                "shelf swept"
-            ),
-            Err(error) => {
-                tracing::warn!(code = error.problem().code, "shelf not swept; done again later");
-            }
-        }
-    }
-
-    /// The generations that must stay, and the objects that imports under way count on.
-    fn held(&self) -> Result<(BTreeSet<GenerationId>, BTreeSet<Digest>), ActError> {
-        let state = self.state();
-        let mut keep: BTreeSet<GenerationId> =
-            state.promoted()?.into_iter().map(|promoted| promoted.generation).collect();
-        let mut pinned = BTreeSet::new();
-        for standing in [
-            ImportState::Receiving,
-            ImportState::Received,
-            ImportState::Evaluating,
-            ImportState::AwaitingApproval,
-            ImportState::Approved,
-        ] {
-            for import in state.imports_in(standing)? {
-                keep.extend(import.generation);
-                if let Some(text) = import.manifest {
-                    let release = crate::intake::manifest(&text)?;
-                    pinned.extend(release.release().files.iter().map(|file| file.sha256));
-                    pinned.extend(release.release().attestations.iter().map(|file| file.sha256));
-                }
-            }
-        }
-        Ok((keep, pinned))
     }
 }
 

@@ -27,6 +27,7 @@ mod quarantine;
 mod serve;
 mod slots;
 mod status;
+mod sweep;
 mod switch;
 mod trusted;
 mod turn;

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Talk},
-    parked, status, switch, trusted,
+    parked, status, sweep, switch, trusted,
     turn::Turn,
 };
 
@@ -111,6 +111,11 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             Ok(Answer::Import(Box::new(status::import(core, *import)?)))
         }
         supply::Request::Activate { import } => switch::activate(core, *import),
+        supply::Request::Pin { generation, pinned } => {
+            sweep::pin(core, *generation, *pinned)?;
+            Ok(Answer::Status(status::status(core)?))
+        }
+        supply::Request::Sweep { pretend } => sweep::by_word(core, *pretend),
         supply::Request::Rollback { to } => switch::rollback(core, *to),
     }
 }

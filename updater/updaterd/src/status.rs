@@ -6,7 +6,7 @@ use cloister_domain::{GenerationId, ImportId, LogHead, Slot};
 use cloister_state as state;
 use cloister_wire::supply::{Generation, Import, Package, Status, Trust};
 
-use crate::{core::Core, error::ActError};
+use crate::{core::Core, error::ActError, sweep};
 
 /// The imports that a status lists beside those that are not over.
 const IMPORTS_MAX: u32 = 50;
@@ -88,6 +88,7 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
         }
     }
     let promoted = core.state().promoted()?;
+    let kept = sweep::kept(core)?;
     let trust = core.enrolled();
     let mut generations = Vec::new();
     for shelved in core.shelf.list()? {
@@ -102,6 +103,7 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
             slot: slots.get(&id).copied(),
             active: active == Some(id),
             promoted: promoted.iter().any(|promoted| promoted.generation == id),
+            kept: kept.get(&id).into_iter().flatten().copied().collect(),
             revoked: match &trust {
                 None => false,
                 Some(trust) => trust.is_revoked(&shelved.manifest()?),

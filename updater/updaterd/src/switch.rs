@@ -150,6 +150,8 @@ fn switch(
         None => {
             let microseconds = watch.microseconds();
             tracing::info!(activation, microseconds, "switched");
+            // What was retained until now may have nothing left that speaks for it.
+            core.wake();
             Ok(Answer::Switched { generation, from, microseconds, record })
         }
         Some(error) if outcome == Outcome::Returned => Err(ActError::Returned(Box::new(error))),

@@ -101,6 +101,8 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
     for import in waiting {
         held_up = held_up.and(evaluate(core, memory, import.import));
     }
+    let _act = core.act();
+    core.sweep();
     held_up
 }
 

@@ -6,6 +6,7 @@ mod inspection;
 mod kill;
 mod parked;
 mod preflight;
+mod retention;
 mod support;
 mod turns;
 mod weight;

@@ -1,0 +1,166 @@
+//! What leaves the shelf: releases for which nothing speaks, and objects that nothing names. A record says
+//! which releases before the first of them goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cloister_domain::{ByteCount, Digest, GenerationId, Slot};
+use cloister_promotion::{Holdings, marks};
+use cloister_shelf::{ShelfError, Swept};
+use cloister_wire::{
+    record::Event,
+    supply::{Answer, ImportState, Reason},
+};
+use serde_json::json;
+
+use crate::{core::Core, error::ActError, slots};
+
+/// Releases that one record names; the rest goes with the next sweep.
+const NAMED_MAX: usize = 256;
+
+/// Imports that have not come to their end; what they brought stays.
+const UNDER_WAY: [ImportState; 5] = [
+    ImportState::Receiving,
+    ImportState::Received,
+    ImportState::Evaluating,
+    ImportState::AwaitingApproval,
+    ImportState::Approved,
+];
+
+/// Every release on the shelf with what speaks for it.
+pub(crate) fn kept(core: &Core) -> Result<BTreeMap<GenerationId, BTreeSet<Reason>>, ActError> {
+    let pinned = core.state().pinned()?;
+    let promoted = core.state().latest_promoted()?;
+    let mut holdings = Holdings {
+        active: core.shelf.active()?.map(|active| active.id()),
+        previous: slots::previous(core)?.map(|before| before.id()),
+        canary: None,
+        pinned,
+        promoted,
+        retained_max: core.config.update.retained_max,
+        ..Holdings::default()
+    };
+    for slot in Slot::ALL {
+        holdings.slots.extend(core.shelf.slot(slot)?.map(|held| (slot, held.id())));
+    }
+    let trust = core.enrolled();
+    for shelved in core.shelf.list()? {
+        holdings.on_shelf.insert(shelved.id());
+        if trust.as_ref().is_some_and(|trust| {
+            shelved.manifest().is_ok_and(|manifest| trust.is_revoked(&manifest))
+        }) {
+            holdings.revoked.insert(shelved.id());
+        }
+    }
+    for state in UNDER_WAY {
+        for import in core.state().imports_in(state)? {
+            holdings.imports.extend(import.generation.map(|id| (import.import, id)));
+        }
+    }
+    Ok(marks(&holdings))
+}
+
+/// The objects that imports under way count on.
+fn counted_on(core: &Core) -> Result<BTreeSet<Digest>, ActError> {
+    let mut objects = BTreeSet::new();
+    for state in UNDER_WAY {
+        for import in core.state().imports_in(state)? {
+            if let Some(text) = import.manifest {
+                let release = crate::intake::manifest(&text)?;
+                objects.extend(release.release().files.iter().map(|file| file.sha256));
+                objects.extend(release.release().attestations.iter().map(|file| file.sha256));
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// The releases that a sweep would remove.
+pub(crate) fn would_go(core: &Core) -> Result<Vec<GenerationId>, ActError> {
+    let kept = kept(core)?;
+    Ok(kept.into_iter().filter(|(_, why)| why.is_empty()).map(|(id, _)| id).collect())
+}
+
+/// Removes what nothing speaks for; nothing while somebody brings a release to the shelf. The caller
+/// holds the right to act.
+fn remove(core: &Core) -> Result<Swept, ActError> {
+    // What an adoption has just brought there no tree names yet.
+    let Some(_nobody_adopts) = core.try_adopting() else { return Ok(Swept::default()) };
+    let mut kept = kept(core)?;
+    let go: Vec<GenerationId> =
+        kept.iter().filter(|(_, why)| why.is_empty()).map(|(id, _)| *id).take(NAMED_MAX).collect();
+    if !go.is_empty() {
+        let size = core.recordd.size()?;
+        core.recordd.append(&Core::entry(
+            Event::Sweep,
+            format!("sweep/{size}"),
+            &[],
+            json!({ "releases": go, "retained_max": core.config.update.retained_max }),
+        ))?;
+    }
+    kept.retain(|id, _why| !go.contains(id));
+    let keep: BTreeSet<GenerationId> = kept.into_keys().collect();
+    crate::inventory::prune(core, &keep);
+    Ok(core.shelf.sweep(&keep, &counted_on(core)?)?)
+}
+
+impl Core {
+    /// Removes what nothing speaks for. A failed sweep loses nothing; the next one removes what this
+    /// one left, and so does the one after an adoption. The caller holds the right to act.
+    pub(crate) fn sweep(&self) {
+        match remove(self) {
+            Ok(swept) => tell(&swept),
+            Err(error) => {
+                tracing::warn!(code = error.problem().code, "shelf not swept; done again later");
+            }
+        }
+    }
+}
+
+fn tell(swept: &Swept) {
+    if !swept.generations.is_empty() || swept.objects > 0 {
+        tracing::info!(
+            generations = swept.generations.len(),
+            objects = swept.objects,
+            bytes = swept.bytes.0,
+            "shelf swept"
+        );
+    }
+}
+
+/// Sweeps by an operator's word, or says what would go.
+pub(crate) fn by_word(core: &Core, pretend: bool) -> Result<Answer, ActError> {
+    let _act = core.act();
+    if pretend {
+        let generations = would_go(core)?;
+        return Ok(Answer::Swept { generations, objects: 0, bytes: ByteCount(0) });
+    }
+    core.trust()?;
+    let swept = remove(core)?;
+    tell(&swept);
+    Ok(Answer::Swept { generations: swept.generations, objects: swept.objects, bytes: swept.bytes })
+}
+
+/// Keeps a release on the shelf whatever comes after it, or no longer.
+pub(crate) fn pin(core: &Core, generation: GenerationId, pinned: bool) -> Result<(), ActError> {
+    let _act = core.act();
+    core.trust()?;
+    if core.shelf.shelved(generation)?.is_none() {
+        let absent = ShelfError::Absent { generation };
+        return Err(core.record_refusal("pin", &[("bundle", generation.0)], absent.into()));
+    }
+    if core.state().pinned()?.contains(&generation) == pinned {
+        return Ok(());
+    }
+    let size = core.recordd.size()?;
+    let record = core.recordd.append(&Core::entry(
+        Event::Pin,
+        format!("pin/{size}"),
+        &[("bundle", generation.0)],
+        json!({ "pinned": pinned }),
+    ))?;
+    core.state().pin(generation, pinned.then_some(record))?;
+    if !pinned {
+        core.sweep();
+    }
+    Ok(())
+}
