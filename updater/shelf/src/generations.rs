@@ -161,7 +161,6 @@ impl Shelf {
         keep: &BTreeSet<GenerationId>,
         pinned: &BTreeSet<Digest>,
     ) -> Result<Swept, ShelfError> {
-        let failed = || ShelfError::io("sweep a generation");
         let mut marked = keep.clone();
         marked.extend(self.active()?.map(|active| active.id()));
         for slot in Slot::ALL {
@@ -172,11 +171,7 @@ impl Shelf {
             if marked.contains(&generation.id) {
                 continue;
             }
-            // One rename takes it off the shelf; what follows may be interrupted.
-            let aside = self.generations_folder().join(format!(".old-{}", generation.id));
-            fs::rename(&generation.directory, &aside).map_err(failed())?;
-            sync_folder(&self.generations_folder()).map_err(failed())?;
-            fs::remove_dir_all(&aside).map_err(failed())?;
+            self.take_down(&generation)?;
             swept.generations.push(generation.id);
         }
         self.sweep_objects(pinned, &mut swept)?;

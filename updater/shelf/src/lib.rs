@@ -8,6 +8,7 @@
 //! generations/<id>/attest/<sha256>   the evidence that came with it
 //! active -> generations/<id>         changed by exactly one rename(2)
 //! slots/{a,b} -> ../generations/<id> what each engine holds or is about to hold
+//! isolated/<sha256>                  objects that were damaged at rest
 //! ```
 //!
 //! Everything is built aside, flushed, and named last, so that a process killed at any instant
@@ -19,6 +20,7 @@ mod error;
 mod generations;
 mod links;
 mod objects;
+mod scrub;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,6 +34,7 @@ pub use error::ShelfError;
 pub use generations::{Shelved, Swept};
 pub use links::Active;
 pub use objects::Object;
+pub use scrub::Found;
 
 use crate::durable::{make_folder, sync_folder};
 

@@ -37,6 +37,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// One whose name is known, to be read again.
+    pub(crate) const fn named(digest: Digest, bytes: ByteCount) -> Self {
+        Self { digest, bytes }
+    }
+
     /// SHA-256 of its bytes.
     #[must_use]
     pub const fn digest(&self) -> Digest {
@@ -169,7 +174,7 @@ fn seal(file: &File) -> io::Result<()> {
 }
 
 /// Reads at most `bytes` of `source`, hands each piece to `each`, and hashes what it handed over.
-fn pass(
+pub(crate) fn pass(
     source: &mut File,
     bytes: ByteCount,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,

@@ -1,0 +1,152 @@
+//! Reading objects again: a bit that changed at rest is found, and what holds it is taken away.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use cloister_domain::{ByteCount, Digest, GenerationId};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+use crate::{
+    Object, Shelf, ShelfError, Shelved,
+    durable::{make_folder, sync_folder},
+    objects::pass,
+};
+
+/// What reading an object again came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its bytes are those that its name promises; so many were read.
+    Whole(ByteCount),
+    /// They are others, or the disk does not give them back.
+    Damaged,
+    /// It is not on the shelf any more.
+    Gone,
+}
+
+impl Shelf {
+    /// The names of all objects, in order.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails.
+    pub fn objects(&self) -> Result<Vec<Digest>, ShelfError> {
+        let failed = || ShelfError::io("list the objects");
+        let mut names = Vec::new();
+        for fan in fs::read_dir(self.root.join("objects")).map_err(failed())? {
+            let fan = fan.map_err(failed())?.path();
+            if !fan.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(&fan).map_err(failed())? {
+                let name = entry.map_err(failed())?.file_name();
+                names.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Reads the object `digest` again, from the disk where nothing uses it, and tells `each` how many bytes
+    /// were read at a time; `each` may wait, and ends the reading by an error.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] with the error of `each`, and when the disk fails otherwise than by not giving
+    /// back what was written.
+    pub fn read_again(
+        &self,
+        digest: Digest,
+        mut each: impl FnMut(usize) -> io::Result<()>,
+    ) -> Result<Found, ShelfError> {
+        let path = self.object_path(digest);
+        let bytes = match fs::symlink_metadata(&path) {
+            Ok(about) => ByteCount(about.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
+            Err(source) => return Err(ShelfError::Io { act: "look for an object", source }),
+        };
+        let mut file = self.open_object(&Object::named(digest, bytes))?;
+        // What an engine has mapped stays in memory; the rest is asked of the disk, and makes no room for
+        // itself by pushing out what others read.
+        let forget = |file: &fs::File| {
+            let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+            posix_fadvise(file.as_fd(), 0, 0, advice).unwrap_or_default();
+        };
+        forget(&file);
+        let mut stopped = None;
+        let read = pass(&mut file, bytes, |piece| {
+            each(piece.len()).map_err(|error| {
+                stopped = Some(error);
+                io::ErrorKind::Interrupted.into()
+            })
+        });
+        forget(&file);
+        if let Some(source) = stopped {
+            return Err(ShelfError::Io { act: "read an object again", source });
+        }
+        match read {
+            Ok(found) if found == digest => Ok(Found::Whole(bytes)),
+            Ok(_other) => Ok(Found::Damaged),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Ok(Found::Damaged),
+            Err(source) => Err(ShelfError::Io { act: "read an object again", source }),
+        }
+    }
+
+    /// The generations whose trees hold the object `digest`.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails.
+    pub fn holders(&self, digest: Digest) -> Result<BTreeSet<GenerationId>, ShelfError> {
+        let failed = || ShelfError::io("look for who holds an object");
+        let about = fs::symlink_metadata(self.object_path(digest)).map_err(failed())?;
+        let mut holders = BTreeSet::new();
+        for generation in self.list()? {
+            if holds(generation.directory(), about.ino()).map_err(failed())? {
+                holders.insert(generation.id());
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Takes a damaged object off the shelf, so that nothing is built from it any more; it is kept in
+    /// `isolated/` for whoever wants to know what happened to it. Trees that hold it still do.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails; the object is then where it was.
+    pub fn isolate(&self, digest: Digest) -> Result<(), ShelfError> {
+        let failed = || ShelfError::io("isolate an object");
+        let aside = self.root.join("isolated");
+        make_folder(&aside).map_err(failed())?;
+        let path = self.object_path(digest);
+        fs::rename(&path, aside.join(digest.to_string())).map_err(failed())?;
+        sync_folder(path.parent().expect("an object lies in a folder")).map_err(failed())?;
+        sync_folder(&aside).map_err(failed())
+    }
+
+    /// Takes one generation off the shelf. Its pointers are the caller's to move first.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails; what is left half removed goes with the next opening.
+    pub fn take_down(&self, generation: &Shelved) -> Result<(), ShelfError> {
+        let failed = || ShelfError::io("take a generation off the shelf");
+        // One rename takes it off the shelf; what follows may be interrupted.
+        let aside = self.generations_folder().join(format!(".old-{}", generation.id()));
+        fs::rename(generation.directory(), &aside).map_err(failed())?;
+        sync_folder(&self.generations_folder()).map_err(failed())?;
+        fs::remove_dir_all(&aside).map_err(failed())
+    }
+}
+
+/// Whether a file below `folder` is the inode `ino`.
+fn holds(folder: &Path, ino: u64) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = fs::symlink_metadata(entry.path())?;
+        let held = if about.is_dir() { holds(&entry.path(), ino)? } else { about.ino() == ino };
+        if held {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
