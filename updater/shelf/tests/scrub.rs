@@ -23,7 +23,7 @@ fn adopt(shelf: &Shelf, place: &Path, content: &[u8]) -> Object {
 
 fn path(place: &Path, digest: Digest) -> PathBuf {
     let name = digest.to_string();
-    place.join("shelf/objects").join(&name[..2]).join(name)
+    place.join("shelf/objects").join(name.split_at(2).0).join(&name)
 }
 
 /// Flips one bit of a file, whatever its mode says.
