@@ -16,6 +16,15 @@ pub enum RecordError {
     /// A note has no signature, or a wrong one, by the key that it should have one of.
     #[error("the note has no good signature by the log's key")]
     NoteSignature,
+    /// A signature line that bears a witness's name and id is not that witness's.
+    #[error("a cosignature bears the name of a witness that did not make it")]
+    Cosignature,
+    /// Too few of a policy's witnesses cosigned a checkpoint.
+    #[error("too few witnesses cosigned the checkpoint for the quorum that the policy asks for")]
+    Quorum,
+    /// A policy names logs, and not this one.
+    #[error("the policy names logs, and the log of this key and name is none of them")]
+    PolicyLog,
     /// A note's text is not origin, size and root.
     #[error("the note's text is not a checkpoint")]
     Checkpoint,
@@ -66,6 +75,9 @@ impl Coded for RecordError {
             Self::VerifierKey => "record.verifier-key",
             Self::Note => "record.note",
             Self::NoteSignature => "record.note.signature",
+            Self::Cosignature => "record.cosignature",
+            Self::Quorum => "record.quorum",
+            Self::PolicyLog => "record.policy.other-log",
             Self::Checkpoint => "record.checkpoint",
             Self::Bundle { .. } => "record.bundle",
             Self::Proof => "record.proof",

@@ -9,20 +9,24 @@
 //! signed note. `docs/formats/record.md` shows the bytes.
 
 mod checkpoint;
+mod cosignature;
 mod entry;
 mod error;
 mod note;
+mod policy;
 pub mod tiles;
 pub mod tree;
 mod verify;
 
 pub use checkpoint::Checkpoint;
+pub use cosignature::with_signatures;
 pub use entry::{
     ENVELOPE_BYTES_MAX, Host, Place, Record, Signer, Time, event_name, intent_of, is_act,
     is_signed_by_a_person, sign,
 };
 pub use error::RecordError;
-pub use note::{VerifierKey, open_note, sign_note};
+pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
+pub use policy::{Policy, PolicyError, Witnessed};
 pub use verify::{Export, Fault, Report, Trust, check_past, verify};
 
 /// The second verifier: another language, no shared code. Every export carries it.

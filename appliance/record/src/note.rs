@@ -10,12 +10,19 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::{PublicKey, SigningKey};
-use cloister_domain::{Digest, Hasher};
+use cloister_domain::Hasher;
 
 use crate::RecordError;
 
 /// The signature type of Ed25519 in notes.
-const ED25519: u8 = 1;
+pub(crate) const ED25519: u8 = 1;
+
+/// The signature type of timestamped Ed25519 cosignatures (c2sp.org/tlog-cosignature). Others, such as
+/// 6 for ML-DSA-44, may stand in a note or a policy; they count for nothing.
+pub(crate) const COSIGNATURE: u8 = 4;
+
+/// The longest name of a key, in bytes.
+const NAME_BYTES_MAX: usize = 256;
 
 /// The largest note, in bytes; a checkpoint with many witnesses is a few kilobytes.
 const NOTE_BYTES_MAX: usize = 64 << 10;
@@ -23,80 +30,123 @@ const NOTE_BYTES_MAX: usize = 64 << 10;
 /// The most signatures of one note.
 const SIGNATURES_MAX: usize = 100;
 
-/// What a log's checkpoints are checked with: the log's name and its public key.
+/// A verifier key of any signature type, as its text gives it: `NAME+ID+BASE64(TYPE ‖ KEY)`.
 ///
-/// Written `NAME+ID+KEY`, where `ID` is eight hexadecimal digits and `KEY` base64.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifierKey {
-    name: String,
-    key: PublicKey,
+/// Its id is compared only where the type says how it is made.
+pub(crate) struct TypedKey<'text> {
+    pub(crate) name: &'text str,
+    pub(crate) kind: u8,
+    /// The key as its type writes it.
+    pub(crate) material: Vec<u8>,
 }
 
-impl VerifierKey {
-    /// The key `key` under the name `name`.
-    ///
-    /// # Errors
-    /// [`RecordError::VerifierKey`] if the name is empty or holds white space or `+`.
-    pub fn new(name: &str, key: PublicKey) -> Result<Self, RecordError> {
-        let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-        if name.is_empty() || name.len() > 256 || name.chars().any(wrong) {
-            return Err(RecordError::VerifierKey);
-        }
-        Ok(Self { name: name.to_owned(), key })
-    }
-
-    /// The log's name: the origin line of its checkpoints.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The public key.
-    #[must_use]
-    pub const fn key(&self) -> &PublicKey {
-        &self.key
-    }
-
-    /// What signature lines name the key by: the first four bytes of SHA-256 over name, newline,
-    /// type and key.
-    #[must_use]
-    pub fn id(&self) -> [u8; 4] {
-        let mut hasher = Hasher::new();
-        hasher.update(self.name.as_bytes());
-        hasher.update(&[b'\n', ED25519]);
-        hasher.update(self.key.as_bytes());
-        let digest: Digest = hasher.finish();
-        *digest.as_bytes().first_chunk().expect("a digest has 32 bytes")
-    }
-}
-
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut typed = vec![ED25519];
-        typed.extend_from_slice(self.key.as_bytes());
-        let id = u32::from_be_bytes(self.id());
-        write!(f, "{}+{id:08x}+{}", self.name, BASE64_STANDARD.encode(typed))
-    }
-}
-
-impl FromStr for VerifierKey {
-    type Err = RecordError;
-
-    fn from_str(text: &str) -> Result<Self, RecordError> {
+impl<'text> TypedKey<'text> {
+    pub(crate) fn parse(text: &'text str) -> Option<Self> {
         let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(_id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(RecordError::VerifierKey);
-        };
-        let typed = BASE64_STANDARD.decode(key).map_err(|_quotes| RecordError::VerifierKey)?;
-        let Some((&ED25519, bytes)) = typed.split_first() else {
-            return Err(RecordError::VerifierKey);
-        };
-        let bytes = bytes.try_into().map_err(|_length| RecordError::VerifierKey)?;
-        let key = PublicKey::parse(bytes).map_err(|_kind| RecordError::VerifierKey)?;
-        let this = Self::new(name, key)?;
-        // One spelling only, the id included.
-        if this.to_string() == text { Ok(this) } else { Err(RecordError::VerifierKey) }
+        let (name, id, typed) = (parts.next()?, parts.next()?, parts.next()?);
+        let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        let typed = BASE64_STANDARD.decode(typed).ok()?;
+        let (&kind, material) = typed.split_first()?;
+        let good = is_name(name) && id.len() == 8 && id.bytes().all(digit) && !material.is_empty();
+        good.then(|| Self { name, kind, material: material.to_vec() })
     }
+
+    /// The Ed25519 key, if it is one by its length and its point.
+    pub(crate) fn ed25519(&self) -> Option<PublicKey> {
+        PublicKey::parse(self.material.as_slice().try_into().ok()?).ok()
+    }
+}
+
+/// Whether `name` can name a key: no white space, no control character, no plus sign.
+fn is_name(name: &str) -> bool {
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(wrong)
+}
+
+/// What signature lines name a key by: the first four bytes of SHA-256 over name, newline, type and
+/// key.
+fn key_id(name: &str, kind: u8, key: &PublicKey) -> [u8; 4] {
+    let mut hasher = Hasher::new();
+    hasher.update(name.as_bytes());
+    hasher.update(&[b'\n', kind]);
+    hasher.update(key.as_bytes());
+    *hasher.finish().as_bytes().first_chunk().expect("a digest has 32 bytes")
+}
+
+/// Makes a kind of verifier key: a name with an Ed25519 key, for one type of signatures.
+macro_rules! verifier_key {
+    ($(#[doc = $about:literal])+ $name:ident = $kind:expr) => {
+        $(#[doc = $about])+
+        ///
+        /// Written `NAME+ID+KEY`, where `ID` is eight hexadecimal digits and `KEY` base64.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            name: String,
+            key: PublicKey,
+        }
+
+        impl $name {
+            /// The key `key` under the name `name`.
+            ///
+            /// # Errors
+            /// [`RecordError::VerifierKey`] if the name is empty or holds white space or `+`.
+            pub fn new(name: &str, key: PublicKey) -> Result<Self, RecordError> {
+                let name = is_name(name).then(|| name.to_owned());
+                Ok(Self { name: name.ok_or(RecordError::VerifierKey)?, key })
+            }
+
+            /// The name that its signature lines bear; a log's is the origin line of its checkpoints.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                &self.name
+            }
+
+            /// The public key.
+            #[must_use]
+            pub const fn key(&self) -> &PublicKey {
+                &self.key
+            }
+
+            /// What signature lines name the key by: the first four bytes of SHA-256 over name,
+            /// newline, type and key.
+            #[must_use]
+            pub fn id(&self) -> [u8; 4] {
+                key_id(&self.name, $kind, &self.key)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut typed = vec![$kind];
+                typed.extend_from_slice(self.key.as_bytes());
+                let id = u32::from_be_bytes(self.id());
+                write!(f, "{}+{id:08x}+{}", self.name, BASE64_STANDARD.encode(typed))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = RecordError;
+
+            fn from_str(text: &str) -> Result<Self, RecordError> {
+                let typed = TypedKey::parse(text).filter(|typed| typed.kind == $kind);
+                let named = |typed: &TypedKey<'_>| Some((typed.name.to_owned(), typed.ed25519()?));
+                let (name, key) = typed.as_ref().and_then(named).ok_or(RecordError::VerifierKey)?;
+                let this = Self { name, key };
+                // One spelling only, the id included.
+                if this.to_string() == text { Ok(this) } else { Err(RecordError::VerifierKey) }
+            }
+        }
+    };
+}
+
+verifier_key! {
+    /// What a log's checkpoints are checked with: the log's name and its public key.
+    VerifierKey = ED25519
+}
+
+verifier_key! {
+    /// What a witness's cosignatures are checked with: the witness's name and its public key.
+    WitnessKey = COSIGNATURE
 }
 
 /// The note of `text` with one signature by `key` under `name`.
@@ -107,9 +157,8 @@ impl FromStr for VerifierKey {
 pub fn sign_note(text: &str, name: &str, key: &SigningKey) -> Result<String, RecordError> {
     check_text(text)?;
     let verifier = VerifierKey::new(name, key.public())?;
-    let mut typed = verifier.id().to_vec();
-    typed.extend_from_slice(&key.sign(text.as_bytes()));
-    Ok(format!("{text}\n\u{2014} {name} {}\n", BASE64_STANDARD.encode(typed)))
+    let line = signature_line(name, verifier.id(), &key.sign(text.as_bytes()));
+    Ok(format!("{text}\n{line}"))
 }
 
 /// The text of `note`, if `key` signed it. Signatures of others are passed over.
@@ -118,26 +167,64 @@ pub fn sign_note(text: &str, name: &str, key: &SigningKey) -> Result<String, Rec
 /// [`RecordError::Note`] for another form, [`RecordError::NoteSignature`] if there is no signature
 /// by `key`, or one that does not fit.
 pub fn open_note<'note>(note: &'note str, key: &VerifierKey) -> Result<&'note str, RecordError> {
-    if note.len() > NOTE_BYTES_MAX {
-        return Err(RecordError::Note);
-    }
-    let (body, signatures) = note.rsplit_once("\n\n").ok_or(RecordError::Note)?;
-    let text = note.get(..=body.len()).ok_or(RecordError::Note)?;
-    check_text(text)?;
-    let lines = signatures.strip_suffix('\n').ok_or(RecordError::Note)?;
+    let note = Note::parse(note)?;
     let mut signed = false;
-    for (count, line) in lines.split('\n').enumerate() {
-        let Signature { name, id, bytes } = Signature::parse(line).ok_or(RecordError::Note)?;
-        if count >= SIGNATURES_MAX {
+    for signature in note.signatures_by(key.name(), key.id()) {
+        let wrong = |_kind| RecordError::NoteSignature;
+        key.key.verify(note.text.as_bytes(), signature).map_err(wrong)?;
+        signed = true;
+    }
+    if signed { Ok(note.text) } else { Err(RecordError::NoteSignature) }
+}
+
+/// A note as it is written. Nothing in it has been believed yet.
+#[derive(Clone, Debug)]
+pub struct Note<'note> {
+    text: &'note str,
+    signatures: Vec<Signature<'note>>,
+}
+
+impl<'note> Note<'note> {
+    /// Reads a note's form.
+    ///
+    /// # Errors
+    /// [`RecordError::Note`] unless it is a text, an empty line, and signature lines within bounds.
+    pub fn parse(note: &'note str) -> Result<Self, RecordError> {
+        if note.len() > NOTE_BYTES_MAX {
             return Err(RecordError::Note);
         }
-        if name == key.name && id == key.id() {
-            let wrong = |_kind| RecordError::NoteSignature;
-            key.key.verify(text.as_bytes(), &bytes).map_err(wrong)?;
-            signed = true;
-        }
+        let (body, lines) = note.rsplit_once("\n\n").ok_or(RecordError::Note)?;
+        let text = note.get(..=body.len()).ok_or(RecordError::Note)?;
+        check_text(text)?;
+        Ok(Self { text, signatures: signatures(lines)? })
     }
-    if signed { Ok(text) } else { Err(RecordError::NoteSignature) }
+
+    /// What was signed, its last newline included.
+    #[must_use]
+    pub const fn text(&self) -> &'note str {
+        self.text
+    }
+
+    /// The signature lines that are called by this name and id; none of them is checked.
+    pub(crate) fn signatures_by(&self, name: &str, id: [u8; 4]) -> impl Iterator<Item = &[u8]> {
+        let by = move |signature: &&Signature<'_>| signature.name == name && signature.id == id;
+        self.signatures.iter().filter(by).map(|signature| signature.bytes.as_slice())
+    }
+}
+
+/// Reads signature lines, each ended by a newline, and at least one.
+pub(crate) fn signatures(lines: &str) -> Result<Vec<Signature<'_>>, RecordError> {
+    let lines = lines.strip_suffix('\n').ok_or(RecordError::Note)?;
+    if lines.split('\n').count() > SIGNATURES_MAX {
+        return Err(RecordError::Note);
+    }
+    lines.split('\n').map(|line| Signature::parse(line).ok_or(RecordError::Note)).collect()
+}
+
+/// A signature line by the key that `name` and `id` call.
+pub(crate) fn signature_line(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    let typed = [id.as_slice(), signature].concat();
+    format!("\u{2014} {name} {}\n", BASE64_STANDARD.encode(typed))
 }
 
 fn check_text(text: &str) -> Result<(), RecordError> {
@@ -146,7 +233,8 @@ fn check_text(text: &str) -> Result<(), RecordError> {
 }
 
 /// One signature line.
-struct Signature<'note> {
+#[derive(Clone, Debug)]
+pub(crate) struct Signature<'note> {
     name: &'note str,
     id: [u8; 4],
     bytes: Vec<u8>,
@@ -157,8 +245,7 @@ impl<'note> Signature<'note> {
         let (name, typed) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
         let typed = BASE64_STANDARD.decode(typed).ok()?;
         let (id, bytes) = typed.split_first_chunk::<4>()?;
-        let good = !name.is_empty() && !name.contains('+') && !bytes.is_empty();
-        good.then(|| Self { name, id: *id, bytes: bytes.to_vec() })
+        (is_name(name) && !bytes.is_empty()).then(|| Self { name, id: *id, bytes: bytes.to_vec() })
     }
 }
 
