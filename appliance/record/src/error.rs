@@ -37,6 +37,9 @@ pub enum RecordError {
     /// A Merkle proof does not lead to the root.
     #[error("a Merkle proof does not lead from what it proves to the root")]
     Proof,
+    /// A text is no proof.
+    #[error("the text is not a proof as `records prove` writes it")]
+    ProofForm,
     /// An entry is larger than the log takes.
     #[error("a record of {bytes} bytes is larger than the {max} allowed")]
     TooLong {
@@ -81,6 +84,7 @@ impl Coded for RecordError {
             Self::Checkpoint => "record.checkpoint",
             Self::Bundle { .. } => "record.bundle",
             Self::Proof => "record.proof",
+            Self::ProofForm => "record.proof.form",
             Self::TooLong { .. } => "record.too-long",
             Self::Act => "record.act",
             Self::ActPair => "record.act.pair",

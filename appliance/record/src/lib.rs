@@ -14,9 +14,11 @@ mod entry;
 mod error;
 mod note;
 mod policy;
+mod proof;
 pub mod tiles;
 pub mod tree;
 mod verify;
+mod witness;
 
 pub use checkpoint::Checkpoint;
 pub use cosignature::with_signatures;
@@ -27,7 +29,9 @@ pub use entry::{
 pub use error::RecordError;
 pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
 pub use policy::{Policy, PolicyError, Witnessed};
-pub use verify::{Export, Fault, Report, Trust, check_past, verify};
+pub use proof::LogProof;
+pub use verify::{Export, Fault, Report, Trust, check_past, prove, verify};
+pub use witness::{AddCheckpoint, Seen, WitnessError};
 
 /// The second verifier: another language, no shared code. Every export carries it.
 pub const AUDITOR: &str = include_str!("../audit.py");

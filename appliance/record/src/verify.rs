@@ -7,7 +7,7 @@ use cloister_domain::{Class, Coded, Digest, Principal};
 use cloister_wire::record::Event;
 
 use crate::{
-    Checkpoint, Record, RecordError, Signer, VerifierKey, intent_of,
+    Checkpoint, LogProof, Policy, Record, RecordError, Signer, VerifierKey, intent_of,
     tiles::{self, Kind, WIDTH},
     tree::{Tree, leaf_hash},
 };
@@ -26,6 +26,8 @@ pub struct Trust {
     /// Who may approve under which trust root, by its SHA-256: the enrolled one and its successors. A
     /// person has signed with one key of each of the sets.
     pub approvers: BTreeMap<Digest, BTreeMap<Principal, Vec<Vec<AnyKey>>>>,
+    /// Which witnesses must have cosigned the checkpoint; without it nobody is asked.
+    pub policy: Option<Policy>,
 }
 
 impl Trust {
@@ -59,6 +61,15 @@ pub enum Fault {
     /// The checkpoint is not the log's.
     #[error("the checkpoint is not one of the log that was named")]
     Checkpoint(#[source] RecordError),
+    /// The checkpoint is the log's, and the policy does not accept it.
+    #[error("the policy does not accept the checkpoint")]
+    Policy(#[source] RecordError),
+    /// There is no such entry.
+    #[error("the log has {size} records, and none at this position")]
+    NoEntry {
+        /// Entries of the log.
+        size: u64,
+    },
     /// A bundle of entries is malformed.
     #[error("{path} is malformed")]
     Bundle {
@@ -132,6 +143,8 @@ impl Coded for Fault {
             Self::Missing { .. } => "record.export.missing",
             Self::Extra => "record.export.extra",
             Self::Checkpoint(_) => "record.export.checkpoint",
+            Self::Policy(_) => "record.export.policy",
+            Self::NoEntry { .. } => "record.export.no-entry",
             Self::Bundle { .. } => "record.export.bundle",
             Self::Root => "record.export.root",
             Self::Tile { .. } => "record.export.tile",
@@ -153,6 +166,8 @@ pub struct Report {
     pub size: u64,
     /// The signed root, if the checkpoint is the log's.
     pub root: Option<Digest>,
+    /// The policy's witnesses that cosigned the checkpoint, each with its time in seconds since 1970.
+    pub witnesses: Vec<(String, u64)>,
     /// The entries that could be read, oldest first, each with its position.
     pub records: Vec<(u64, Record)>,
     /// The activation that has an intent and no outcome yet, by its act.
@@ -164,8 +179,14 @@ pub struct Report {
 /// Verifies a whole export and names every fault.
 #[must_use]
 pub fn verify(export: &Export, trust: &Trust) -> Report {
-    let mut report =
-        Report { size: 0, root: None, records: Vec::new(), open_intent: None, faults: Vec::new() };
+    let mut report = Report {
+        size: 0,
+        root: None,
+        witnesses: Vec::new(),
+        records: Vec::new(),
+        open_intent: None,
+        faults: Vec::new(),
+    };
     let checkpoint = match checkpoint(export, trust) {
         Ok(checkpoint) => checkpoint,
         Err(fault) => {
@@ -175,6 +196,10 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
     };
     report.size = checkpoint.size;
     report.root = Some(checkpoint.root);
+    match witnesses(export, trust) {
+        Ok(witnesses) => report.witnesses = witnesses,
+        Err(fault) => report.faults.push(fault),
+    }
     // A size that the files cannot hold must not be iterated over: each file holds 256 at most.
     if checkpoint.size.div_ceil(WIDTH) > export.len() as u64 {
         let path = "tile/entries".to_owned();
@@ -224,15 +249,58 @@ pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), 
     if same { Ok(()) } else { Err(past) }
 }
 
+/// That entry `index` of `export`, which [`verify`] found to be whole, is under its checkpoint, and the
+/// entry itself.
+///
+/// # Errors
+/// [`Fault::NoEntry`], and what [`verify`] would say of the checkpoint and the bundles.
+pub fn prove<'export>(
+    export: &'export Export,
+    trust: &Trust,
+    index: u64,
+) -> Result<(LogProof, &'export [u8]), Fault> {
+    let Checkpoint { size, .. } = checkpoint(export, trust)?;
+    let mut faults = Vec::new();
+    if size.div_ceil(WIDTH) > export.len() as u64 || index >= size {
+        return Err(Fault::NoEntry { size });
+    }
+    let entries = entries(export, size, &mut faults);
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(fault);
+    }
+    let mut tree = Tree::new();
+    entries.iter().flatten().for_each(|entry| tree.push(leaf_hash(entry)));
+    let place = usize::try_from(index).ok();
+    let entry = place.and_then(|place| entries.get(place).copied().flatten());
+    let entry = entry.ok_or(Fault::NoEntry { size })?;
+    let checkpoint = checkpoint_text(checkpoint_bytes(export)?)?.to_owned();
+    let proof = LogProof { extra: None, index, path: tree.inclusion(index, size), checkpoint };
+    Ok((proof, entry))
+}
+
+/// Who of the policy's witnesses cosigned the checkpoint.
+fn witnesses(export: &Export, trust: &Trust) -> Result<Vec<(String, u64)>, Fault> {
+    let Some(policy) = &trust.policy else { return Ok(Vec::new()) };
+    let text = checkpoint_text(checkpoint_bytes(export)?)?;
+    Ok(policy.check(text, &trust.log).map_err(Fault::Policy)?.by)
+}
+
 fn checkpoint(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
+    open_checkpoint(checkpoint_bytes(export)?, trust)
+}
+
+fn checkpoint_bytes(export: &Export) -> Result<&[u8], Fault> {
     let path = "checkpoint";
-    let bytes = export.get(path).ok_or_else(|| Fault::Missing { path: path.to_owned() })?;
-    open_checkpoint(bytes, trust)
+    let bytes = export.get(path).map(Vec::as_slice);
+    bytes.ok_or_else(|| Fault::Missing { path: path.to_owned() })
+}
+
+fn checkpoint_text(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|_bytes| Fault::Checkpoint(RecordError::Note))
 }
 
 fn open_checkpoint(bytes: &[u8], trust: &Trust) -> Result<Checkpoint, Fault> {
-    let note = std::str::from_utf8(bytes).map_err(|_bytes| Fault::Checkpoint(RecordError::Note))?;
-    Checkpoint::open(note, &trust.log).map_err(Fault::Checkpoint)
+    Checkpoint::open(checkpoint_text(bytes)?, &trust.log).map_err(Fault::Checkpoint)
 }
 
 /// The entries by position; those of a bundle that cannot be read are absent.

@@ -104,7 +104,7 @@ fn the_bytes_of_version_1_are_these() {
     let root = Digest::of(b"a trust root");
     let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
     let approvers = BTreeMap::from([(root, ada)]);
-    let report = verify(&stored, &Trust { log, root, approvers });
+    let report = verify(&stored, &Trust { log, root, approvers, policy: None });
     assert_eq!(report.faults, []);
     assert_eq!(report.open_intent.as_deref(), Some("activation/1/intent"));
 }

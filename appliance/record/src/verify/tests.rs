@@ -10,7 +10,7 @@ use cloister_wire::record::{Entry, Subject};
 use serde_json::Map;
 
 use super::*;
-use crate::{Host, Place, Time, sign};
+use crate::{Host, Note, Place, Time, WitnessKey, sign, with_signatures};
 
 const ORIGIN: &str = "enclave/one";
 
@@ -23,6 +23,7 @@ fn trust() -> Trust {
         log: VerifierKey::new(ORIGIN, key(1).public()).expect("a name"),
         root: Digest::of(b"root"),
         approvers: BTreeMap::from([(Digest::of(b"root"), ada(&[&[key(9).public().into()]]))]),
+        policy: None,
     }
 }
 
@@ -284,4 +285,39 @@ fn a_size_beyond_the_files_ends_the_work() {
     let export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
     let faults = verify(&export, &trust()).faults;
     assert!(matches!(faults.as_slice(), [Fault::Missing { .. }]));
+}
+
+#[test]
+fn a_policy_is_asked_about_the_checkpoint() {
+    let witness = WitnessKey::new("w", key(3).public()).expect("a name");
+    let policy = format!("witness w {witness}\nquorum w\n");
+    let policy = Some(Policy::parse(policy.as_bytes()).expect("a policy"));
+    let trust = Trust { policy, ..trust() };
+    let mut export = good().export();
+    assert_eq!(verify(&export, &trust).faults, [Fault::Policy(RecordError::Quorum)]);
+    let note = String::from_utf8(export["checkpoint"].clone()).expect("text");
+    let text = Note::parse(&note).expect("a note").text();
+    let signature = key(3).sign(WitnessKey::message(text, 7).as_bytes());
+    let note = with_signatures(&note, &witness.line(7, &signature)).expect("a line");
+    export.insert("checkpoint".to_owned(), note.into_bytes());
+    let report = verify(&export, &trust);
+    assert_eq!((report.faults, report.witnesses), (vec![], vec![("w".to_owned(), 7)]));
+    // Of another log size the same witness said nothing.
+    let mut longer = good();
+    longer.add(Event::MediaSeen, "media/9");
+    assert_eq!(verify(&longer.export(), &trust).faults, [Fault::Policy(RecordError::Quorum)]);
+}
+
+#[test]
+fn each_entry_of_an_export_is_proved_alone() {
+    let (log, trust) = (good(), trust());
+    let export = log.export();
+    let none = Policy::parse(b"quorum none\n").expect("a policy");
+    for (index, text) in (0..).zip(&log.0) {
+        let (proof, entry) = prove(&export, &trust, index).expect("an entry");
+        assert_eq!(entry, text);
+        let proof = LogProof::parse(&proof.to_text()).expect("our own text");
+        assert_eq!(proof.check(text, &trust.log, &none).map(|good| good.checkpoint.size), Ok(6));
+    }
+    assert_eq!(prove(&export, &trust, 6), Err(Fault::NoEntry { size: 6 }));
 }

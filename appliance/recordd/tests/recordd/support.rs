@@ -193,7 +193,10 @@ impl Running {
     pub(crate) fn report(&self) -> Report {
         let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
         let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
-        verify(&self.export(), &Trust { log, root, approvers: BTreeMap::from([(root, ada)]) })
+        verify(
+            &self.export(),
+            &Trust { log, root, approvers: BTreeMap::from([(root, ada)]), policy: None },
+        )
     }
 
     /// Ends the daemon as a power cut would.
