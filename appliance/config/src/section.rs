@@ -240,6 +240,9 @@ sections! {
         /// credential `host-key` if there is one, else `record/host.key` in the state folder, made at
         /// the first start with mode 0600.
         key: Option<PathBuf> = "\"\"";
+        /// Verifier keys of the witnesses whose cosignatures the log keeps, as `cloister records
+        /// witness-key` prints them (C2SP tlog-cosignature, type 4). What others signed is refused.
+        witnesses: Vec<String> = "[]";
     }
 
     /// What the journal is told. Content of prompts, answers and documents is withheld at every level.

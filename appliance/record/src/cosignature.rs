@@ -29,10 +29,18 @@ impl WitnessKey {
     /// # Errors
     /// [`RecordError::Cosignature`] if one that is called by the witness's name and id does not fit.
     pub fn cosigned(&self, note: &Note<'_>) -> Result<Option<u64>, RecordError> {
+        Ok(self.latest(note)?.map(|(time_s, _line)| time_s))
+    }
+
+    /// As [`WitnessKey::cosigned`], with the signature line.
+    ///
+    /// # Errors
+    /// As [`WitnessKey::cosigned`].
+    pub fn latest(&self, note: &Note<'_>) -> Result<Option<(u64, String)>, RecordError> {
         let mut latest = None;
         for timed in note.signatures_by(self.name(), self.id()) {
             let time_s = self.check(note.text(), timed).ok_or(RecordError::Cosignature)?;
-            latest = latest.max(Some(time_s));
+            latest = latest.max(Some((time_s, signature_line(self.name(), self.id(), timed))));
         }
         Ok(latest)
     }

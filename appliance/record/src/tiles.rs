@@ -93,18 +93,20 @@ pub fn all(size: u64) -> impl Iterator<Item = Tile> {
     })
 }
 
-/// The files that appear when a log grows from `size - 1` to `size` entries, bundle first.
-pub fn grown(size: u64) -> impl Iterator<Item = Tile> {
-    kinds(size)
-        .filter(move |(kind, count)| match kind {
-            Kind::Entries => true,
-            Kind::Hashes { level } => (size - 1) >> (level * SPAN) != *count,
-        })
-        .map(|(kind, count)| Tile {
-            kind,
-            index: (count - 1) / WIDTH,
-            width: (count - 1) % WIDTH + 1,
-        })
+/// The files that appear when a log grows from `old` to `new` entries, bundles first.
+pub fn grown(old: u64, new: u64) -> impl Iterator<Item = Tile> {
+    kinds(new).flat_map(move |(kind, count)| {
+        let before = match kind {
+            Kind::Entries => old,
+            Kind::Hashes { level } => old >> (level * SPAN),
+        };
+        let tile = move |index: u64| {
+            let width = (count - index * WIDTH).min(WIDTH);
+            Tile { kind, index, width }
+        };
+        // Where nothing came up since, the last tile is the one that was there.
+        (before / WIDTH..count.div_ceil(WIDTH)).filter(move |_| before < count).map(tile)
+    })
 }
 
 /// The bytes of an entry bundle: each entry behind its length as a big-endian u16.
@@ -167,9 +169,14 @@ mod tests {
             }
             let now: BTreeSet<Tile> = all(size).collect();
             let new: BTreeSet<Tile> = now.difference(&size_before).copied().collect();
-            assert_eq!(grown(size).collect::<BTreeSet<Tile>>(), new, "size {size}");
-            assert_eq!(grown(size).next().map(|tile| tile.kind), Some(Kind::Entries));
+            assert_eq!(grown(size - 1, size).collect::<BTreeSet<Tile>>(), new, "size {size}");
+            assert_eq!(grown(size - 1, size).next().map(|tile| tile.kind), Some(Kind::Entries));
             size_before = now;
+        }
+        for (old, new) in [(0, 3), (3, 7), (200, 256), (250, 300), (256, 256), (65_000, 66_000)] {
+            let before: BTreeSet<Tile> = all(old).collect();
+            let more: BTreeSet<Tile> = all(new).filter(|tile| !before.contains(tile)).collect();
+            assert_eq!(grown(old, new).collect::<BTreeSet<Tile>>(), more, "{old} to {new}");
         }
     }
 

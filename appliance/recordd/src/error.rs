@@ -44,6 +44,26 @@ pub enum RecorddError {
     /// An intent follows one that has no outcome yet, or an outcome has no intent.
     #[error("an activation has one intent and after it one outcome; the last is not finished")]
     Activation,
+    /// A checkpoint that this log signed is not in it.
+    #[error(
+        "this log signed a checkpoint of {size} records that its {held} records do not contain: its \
+         state was restored from an old copy; import nothing, and see the runbook `audit`"
+    )]
+    RolledBack {
+        /// Records of the checkpoint.
+        size: u64,
+        /// Records of the log.
+        held: u64,
+    },
+    /// No witness that is configured cosigned what was brought, or has the name that was given.
+    #[error("none of the witnesses in record.witnesses is meant, or cosigned what was brought")]
+    UnknownWitness,
+    /// There are several witnesses and none was named.
+    #[error("there are several witnesses; name one with --witness")]
+    WhichWitness,
+    /// No witness has cosigned the log yet.
+    #[error("no witness has cosigned this log yet; `cloister records request` asks one")]
+    NeverWitnessed,
     /// An act's name was used for something else.
     #[error("this act is in the record already, about something else")]
     OtherAct,
@@ -55,11 +75,14 @@ impl Coded for RecorddError {
             Self::Key(error) => error.class(),
             Self::Entry(error) => error.class(),
             Self::Listen(_) | Self::Serve(_) | Self::Read(_) | Self::Disk(_) => Class::Fault,
-            Self::Damaged { .. } => Class::Corrupt,
+            Self::Damaged { .. } | Self::RolledBack { .. } => Class::Corrupt,
             Self::OtherLog
             | Self::Unenrolled
             | Self::Enrolled
             | Self::Activation
+            | Self::UnknownWitness
+            | Self::WhichWitness
+            | Self::NeverWitnessed
             | Self::OtherAct => Class::Refused,
         }
     }
@@ -77,6 +100,10 @@ impl Coded for RecorddError {
             Self::Unenrolled => "record.unenrolled",
             Self::Enrolled => "record.enrolled",
             Self::Activation => "record.activation",
+            Self::RolledBack { .. } => "record.rolled-back",
+            Self::UnknownWitness => "record.witness.unknown",
+            Self::WhichWitness => "record.witness.which",
+            Self::NeverWitnessed => "record.witness.never",
             Self::OtherAct => "record.other-act",
         }
     }

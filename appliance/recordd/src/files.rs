@@ -48,7 +48,7 @@ impl Files {
         self.read_if_there(tile)?.ok_or(Error::Damaged { what: "a missing tile" })
     }
 
-    pub(crate) fn read_if_there(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Error> {
+    fn read_if_there(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Error> {
         match read_limited(&self.path(tile), FILE_BYTES_MAX) {
             Err(error) if error.is_not_found() => Ok(None),
             other => other.map(Some).map_err(Error::Read),
@@ -70,13 +70,43 @@ impl Files {
         write_atomic(&path, bytes, MODE).map_err(Error::Disk)
     }
 
+    /// Removes a file, and makes that last.
+    pub(crate) fn remove(&self, tile: &Tile) -> Result<(), Error> {
+        remove_durably(&self.path(tile)).map_err(Error::Disk)
+    }
+
+    /// The bundle with entries beyond the first `size`, which a crash may have left.
+    pub(crate) fn bundle_beyond(&self, size: u64) -> Result<Option<Tile>, Error> {
+        let full = bundle_of(size, size / WIDTH * WIDTH + WIDTH);
+        let read = |source| Error::Read(FileError::System { act: "list", source });
+        let mut found = Vec::new();
+        if self.path(&full).exists() {
+            found.push(full);
+        }
+        let names = match fs::read_dir(self.partials(&full)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found.pop()),
+            names => names.map_err(read)?,
+        };
+        for name in names {
+            let name = name.map_err(read)?.file_name();
+            let width = name.to_str().and_then(|name| name.parse().ok());
+            found.extend(
+                width
+                    .filter(|width| (size % WIDTH + 1..WIDTH).contains(width))
+                    .map(|width| Tile { width, ..full }),
+            );
+        }
+        match found.as_slice() {
+            [] => Ok(None),
+            [bundle] => Ok(Some(*bundle)),
+            _ => Err(Error::Damaged { what: "two bundles beyond the checkpoint" }),
+        }
+    }
+
     /// Removes what a log of `size` entries no longer needs: partial files that a wider one replaces
     /// (c2sp.org/tlog-tiles, "partial tiles"). What stays behind harms nobody.
     pub(crate) fn sweep(&self, tile: &Tile) {
-        let full = Tile { width: WIDTH, ..*tile };
-        let mut partial = self.path(&full).into_os_string();
-        partial.push(".p");
-        let partial = PathBuf::from(partial);
+        let partial = self.partials(tile);
         let keep = tile.width.to_string();
         let removed = if tile.width == WIDTH {
             fs::remove_dir_all(&partial)
@@ -99,13 +129,39 @@ impl Files {
         }
     }
 
+    /// The folder beside the log's own files that holds what witnesses said.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     fn path(&self, tile: &Tile) -> PathBuf {
         self.0.join(tile.path())
+    }
+
+    /// The folder of the partial files of a tile.
+    fn partials(&self, tile: &Tile) -> PathBuf {
+        let mut path = self.path(&Tile { width: WIDTH, ..*tile }).into_os_string();
+        path.push(".p");
+        PathBuf::from(path)
+    }
+}
+
+/// Removes a file that may not be there, and makes that last.
+pub(crate) fn remove_durably(path: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError::System { act: "remove", source };
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    match path.parent().map_or(Ok(()), sync_folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
     }
 }
 
 /// Makes `folder` and those above it, syncing each folder that got a new name.
-fn make_durable_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_durable_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),

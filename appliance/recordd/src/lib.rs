@@ -4,15 +4,21 @@
 //! It is the only writer of `record/` and the only holder of the host key. It decides nothing about
 //! trust: who may approve is `cloister-verify`'s to say.
 
+mod cosigned;
 mod error;
 mod files;
+mod index;
 mod log;
+mod round;
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    mpsc::{self, Sender},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_daemon::{Connection, Daemon, FrameError, Limits};
-use cloister_domain::Coded;
+use cloister_domain::Coded as _;
 use cloister_wire::{
     Problem, Reply,
     record::{Answer, Request},
@@ -21,10 +27,11 @@ use cloister_wire::{
 pub use error::RecorddError;
 
 use files::Files;
-use log::Log;
+use log::{Log, Snapshot};
+use round::{Job, Wish};
 
-/// Connections at a time: the other daemons and a few operators.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections at a time: the other daemons with their threads, and a few operators.
+const CONNECTIONS_MAX: usize = 128;
 
 /// Keeps the log until told to stop.
 ///
@@ -37,69 +44,108 @@ pub fn run(daemon: &Daemon) -> Result<(), RecorddError> {
     let listener = daemon.listener().map_err(RecorddError::Listen)?;
     daemon.ready();
     let limits = Limits { connections_max: CONNECTIONS_MAX };
-    daemon
-        .serve(listener, limits, |connection| {
-            if let Err(error) = converse(&log, &files, &connection) {
-                tracing::debug!(code = error.code(), "a conversation ended early");
+    let (jobs, waiting) = mpsc::channel();
+    let log = &log;
+    std::thread::scope(|scope| {
+        // It ends with the last sender.
+        scope.spawn(move || round::keep(log, &waiting));
+        let desk = Desk { log, files, jobs };
+        daemon
+            .serve(listener, limits, |connection| {
+                if let Err(error) = desk.converse(&connection) {
+                    tracing::debug!(code = error.code(), "a conversation ended early");
+                }
+            })
+            .map_err(RecorddError::Serve)
+    })
+}
+
+/// Where every connection is served.
+struct Desk<'a> {
+    log: &'a Mutex<Log>,
+    files: Files,
+    jobs: Sender<Job>,
+}
+
+impl Desk<'_> {
+    fn converse(&self, connection: &Connection) -> Result<(), FrameError> {
+        loop {
+            let request = match connection.read::<Request>() {
+                Ok(Some(request)) => request,
+                Ok(None) => return Ok(()),
+                Err(error @ FrameError::Form { .. }) => {
+                    connection.write(&Reply::<Answer>::Err(Problem::of(&error)))?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let reply = match request {
+                Request::Export => {
+                    self.export(connection, Log::snapshot)?;
+                    continue;
+                }
+                Request::ExportWitnessed => {
+                    self.export(connection, Log::witnessed_snapshot)?;
+                    continue;
+                }
+                Request::Append(entry) => self.grow(Wish::Append(entry)),
+                Request::Deposit { event, act, envelope } => {
+                    self.grow(Wish::Deposit { event, act, envelope: envelope.into_bytes() })
+                }
+                Request::Head => Ok(self.log().head()),
+                Request::Read { from, count } => told(self.log().read(from, count)),
+                Request::Cosigning { witness } => told(self.log().cosigning(witness.as_deref())),
+                Request::Accept { checkpoint, signatures } => {
+                    told(self.log().accept(&checkpoint, &signatures))
+                }
+            };
+            if let Err(problem) = &reply {
+                tracing::warn!(code = problem.code, "a request was refused");
             }
-        })
-        .map_err(RecorddError::Serve)
-}
-
-fn converse(log: &Mutex<Log>, files: &Files, connection: &Connection) -> Result<(), FrameError> {
-    loop {
-        let request = match connection.read::<Request>() {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(()),
-            Err(error @ FrameError::Form { .. }) => {
-                connection.write(&Reply::<Answer>::Err(Problem::of(&error)))?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if matches!(request, Request::Export) {
-            export(log, files, connection)?;
-            continue;
+            connection.write(&reply)?;
         }
-        let reply = answer(log, request);
-        if let Err(error) = &reply {
-            tracing::warn!(code = error.code(), "a request was refused");
-        }
-        connection.write(&reply.map_err(|error| Problem::of(&error)))?;
     }
-}
 
-fn answer(log: &Mutex<Log>, request: Request) -> Result<Answer, RecorddError> {
-    let mut log = log.lock().expect("a panic ends the process");
-    match request {
-        Request::Append(entry) => log.append(&entry),
-        Request::Deposit { event, act, envelope } => log.deposit(event, &act, envelope.as_bytes()),
-        Request::Head => Ok(log.head()),
-        Request::Read { from, count } => log.read(from, count),
-        Request::Export => unreachable!("an export is streamed"),
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().expect("a panic ends the process")
     }
-}
 
-/// Sends checkpoint and files. Partial files and the checkpoint are taken at one moment; full files
-/// never change, so that no append waits for a slow reader.
-fn export(log: &Mutex<Log>, files: &Files, connection: &Connection) -> Result<(), FrameError> {
-    let snapshot = log.lock().expect("a panic ends the process").snapshot();
-    let snapshot = match snapshot {
-        Ok(snapshot) => snapshot,
-        Err(error) => return connection.write(&Reply::<Answer>::Err(Problem::of(&error))),
-    };
-    let send = |path: String, bytes: &[u8]| {
-        let base64 = BASE64_STANDARD.encode(bytes);
-        connection.write(&Reply::Ok(Answer::File { path, base64 }))
-    };
-    for (path, bytes) in snapshot.changing {
-        send(path, &bytes)?;
+    /// Waits for the round that takes the wish.
+    fn grow(&self, wish: Wish) -> Reply<Answer> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.jobs.send(Job { wish, answer }).expect("rounds are kept while anyone can ask");
+        answered.recv().expect("every job is answered")
     }
-    for tile in snapshot.full {
-        match files.read(&tile) {
-            Ok(bytes) => send(tile.path(), &bytes)?,
+
+    /// Sends checkpoint and files. Partial files and the checkpoint are taken at one moment; full files
+    /// never change, so that no append waits for a slow reader.
+    fn export(
+        &self,
+        connection: &Connection,
+        take: impl FnOnce(&Log) -> Result<Snapshot, RecorddError>,
+    ) -> Result<(), FrameError> {
+        let snapshot = take(&self.log());
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
             Err(error) => return connection.write(&Reply::<Answer>::Err(Problem::of(&error))),
+        };
+        let send = |path: String, bytes: &[u8]| {
+            let base64 = BASE64_STANDARD.encode(bytes);
+            connection.write(&Reply::Ok(Answer::File { path, base64 }))
+        };
+        for (path, bytes) in snapshot.changing {
+            send(path, &bytes)?;
         }
+        for tile in snapshot.full {
+            match self.files.read(&tile) {
+                Ok(bytes) => send(tile.path(), &bytes)?,
+                Err(error) => return connection.write(&Reply::<Answer>::Err(Problem::of(&error))),
+            }
+        }
+        connection.write(&Reply::Ok(Answer::Done))
     }
-    connection.write(&Reply::Ok(Answer::Done))
+}
+
+fn told(answer: Result<Answer, RecorddError>) -> Reply<Answer> {
+    answer.map_err(|error| Problem::of(&error))
 }

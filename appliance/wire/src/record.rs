@@ -97,6 +97,21 @@ pub enum Request {
     },
     /// Ask for every file of an export; answered by many [`Answer::File`] and one [`Answer::Done`].
     Export,
+    /// As `Export`, of the log as it was when a witness cosigned it last.
+    ExportWitnessed,
+    /// Ask for a request to a witness; answered with [`Answer::Cosigning`].
+    Cosigning {
+        /// The name of the witness's key; may be absent where there is one witness.
+        witness: Option<String>,
+    },
+    /// Hand in what a witness answered, or any checkpoint of this log that somebody kept; answered with
+    /// [`Answer::Cosigned`].
+    Accept {
+        /// A checkpoint that this log signed.
+        checkpoint: String,
+        /// Signature lines that belong below it; may be empty.
+        signatures: String,
+    },
 }
 
 /// An answer of recordd.
@@ -122,6 +137,22 @@ pub enum Answer {
         checkpoint: String,
         /// The verifier key of the log (C2SP signed-note text form).
         log_key: String,
+        /// A checkpoint that this log signed and no longer contains: the state was restored from an old
+        /// copy, and nothing that it lost may be taken for never done. Absent while there is none.
+        #[serde(default)]
+        rolled_back: Option<String>,
+    },
+    /// The body of an `add-checkpoint` request (C2SP tlog-witness).
+    Cosigning {
+        /// Its text.
+        text: String,
+    },
+    /// Cosignatures are kept.
+    Cosigned {
+        /// Number of entries of the checkpoint.
+        size: u64,
+        /// The names of the witnesses who cosigned it so far.
+        witnesses: Vec<String>,
     },
     /// Entries, oldest first.
     Entries(Vec<String>),

@@ -8,4 +8,6 @@
 
 mod audit;
 mod daemon;
+mod rounds;
 mod support;
+mod witness;

@@ -87,10 +87,15 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more keys of the section `record`.
+    pub(crate) fn with(more: &str) -> Self {
         let this = Self { folder: tempfile::tempdir().unwrap(), credentials: None };
         let at = |name: &str| this.folder.path().join(name).display().to_string();
         let text = format!(
-            "[paths]\nstate = \"{}\"\nruntime = \"{}\"\n[record]\norigin = \"{ORIGIN}\"\n",
+            "[paths]\nstate = \"{}\"\nruntime = \"{}\"\n[record]\norigin = \"{ORIGIN}\"\n{more}\n",
             at("state"),
             at("run")
         );
@@ -177,26 +182,34 @@ impl Running {
     }
 
     pub(crate) fn export(&self) -> Export {
-        self.connection.write(&Request::Export).unwrap();
+        self.export_by(&Request::Export).unwrap()
+    }
+
+    /// The export that `request` asks for, or the code of the refusal.
+    pub(crate) fn export_by(&self, request: &Request) -> Result<Export, String> {
+        self.connection.write(request).unwrap();
         let mut export = Export::new();
         loop {
-            match self.connection.expect::<Reply<Answer>>().unwrap().unwrap() {
-                Answer::File { path, base64 } => {
+            match self.connection.expect::<Reply<Answer>>().unwrap() {
+                Ok(Answer::File { path, base64 }) => {
                     export.insert(path, BASE64_STANDARD.decode(base64).unwrap());
                 }
-                Answer::Done => return export,
-                other => panic!("no file: {other:?}"),
+                Ok(Answer::Done) => return Ok(export),
+                Ok(other) => panic!("no file: {other:?}"),
+                Err(problem) => return Err(problem.code),
             }
         }
     }
 
     pub(crate) fn report(&self) -> Report {
+        verify(&self.export(), &self.trust())
+    }
+
+    /// What an auditor of this log brings along.
+    pub(crate) fn trust(&self) -> Trust {
         let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
         let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
-        verify(
-            &self.export(),
-            &Trust { log, root, approvers: BTreeMap::from([(root, ada)]), policy: None },
-        )
+        Trust { log, root, approvers: BTreeMap::from([(root, ada)]), policy: None }
     }
 
     /// Ends the daemon as a power cut would.

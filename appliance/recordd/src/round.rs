@@ -1,0 +1,226 @@
+//! How the log grows: in rounds, each of which makes the entries of many connections durable at once.
+//!
+//! A round's entries lie in one bundle. Order: the bundle with all of them, the tiles of hashes, the
+//! checkpoint; each durable before the next is written, all before the first answer. If the bundle
+//! cannot be written, none of the round's entries has happened, and what may lie on the disk of it is
+//! removed before the next round.
+
+use std::sync::{
+    Mutex,
+    mpsc::{Receiver, SyncSender},
+};
+
+use cloister_daemon::clock;
+use cloister_domain::Digest;
+use cloister_record::{
+    Checkpoint, Place, Record, RecordError, Time, intent_of, is_act, is_signed_by_a_person, sign,
+    tiles::{self, Kind, Tile, WIDTH},
+    tree::{check_consistency, leaf_hash},
+};
+use cloister_wire::{
+    Problem, Reply,
+    record::{Answer, Entry, Event},
+};
+
+use crate::{RecorddError as Error, files::bundle_of, log::Log};
+
+/// One wish to grow the log.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// An entry that the host signs.
+    Append(Entry),
+    /// A person's own envelope.
+    Deposit { event: Event, act: String, envelope: Vec<u8> },
+}
+
+/// A wish with the place that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) wish: Wish,
+    pub(crate) answer: SyncSender<Reply<Answer>>,
+}
+
+/// Does what comes, as much as fits a round at a time, until nobody can ask any more.
+pub(crate) fn keep(log: &Mutex<Log>, jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut waiting = vec![first];
+        waiting.extend(jobs.try_iter());
+        while !waiting.is_empty() {
+            let replies = {
+                let mut log = log.lock().expect("a panic ends the process");
+                log.round(waiting.iter().map(|job| &job.wish))
+            };
+            let done = replies.len();
+            for (job, reply) in waiting.drain(..done).zip(replies) {
+                // One who went away is not told; the entry is there.
+                job.answer.send(reply).unwrap_or_default();
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Fulfils the first of `wishes`, as many as one round takes and at least one, and answers them in
+    /// their order.
+    pub(crate) fn round<'wish>(
+        &mut self,
+        wishes: impl Iterator<Item = &'wish Wish>,
+    ) -> Vec<Reply<Answer>> {
+        if let Err(error) = self.settle() {
+            return wishes.map(|_wish| Err(Problem::of(&error))).collect();
+        }
+        let mark = self.index.mark(self.tree.size());
+        let (mut staged, mut places) = (Vec::new(), Vec::new());
+        for wish in wishes {
+            if (self.tail.len() + staged.len()) as u64 == WIDTH {
+                break;
+            }
+            places.push(match wish {
+                Wish::Append(entry) => self.append(entry, &mut staged),
+                Wish::Deposit { event, act, envelope } => {
+                    self.deposit(*event, act, envelope, &mut staged)
+                }
+            });
+        }
+        let durable = if staged.is_empty() { Ok(()) } else { self.make_durable(&staged) };
+        if durable.is_err() && self.tree.size() == mark.size() {
+            self.index.return_to(mark);
+        }
+        let covered = self.signed.size;
+        let reply = |place: Result<u64, Error>| match (place, &durable) {
+            (Ok(seq), Err(error)) if seq >= covered => Err(Problem::of(error)),
+            (Ok(seq), _) => Ok(self.appended(seq)),
+            (Err(error), _) => Err(Problem::of(&error)),
+        };
+        places.into_iter().map(reply).collect()
+    }
+
+    /// The place of an entry, which is signed and staged unless its act is in the log already.
+    fn append(&mut self, entry: &Entry, staged: &mut Vec<Vec<u8>>) -> Result<u64, Error> {
+        match self.index.acts.get(&entry.act) {
+            Some(act) if act.is_asked_again_by(entry) => return Ok(act.seq),
+            Some(_other) => return Err(Error::OtherAct),
+            None => {}
+        }
+        let seq = self.tree.size() + staged.len() as u64;
+        self.allowed(entry, seq)?;
+        let place = Place { seq, prev: self.index.last };
+        let time = Time { rtc_s: clock::unix_seconds(), boot_id: self.boot_id.clone() };
+        let text = sign(entry, place, &self.host, &time, &self.key).map_err(Error::Entry)?;
+        let record = Record::parse(&text).map_err(Error::Entry)?;
+        self.index.add(seq, &text, &record);
+        staged.push(text);
+        Ok(seq)
+    }
+
+    /// The rules between entries; `cloister_record::verify` checks the same ones.
+    fn allowed(&self, entry: &Entry, seq: u64) -> Result<(), Error> {
+        match (entry.event, seq) {
+            (Event::AnchorEnrolment, 0) => {}
+            (Event::AnchorEnrolment, _) => return Err(Error::Enrolled),
+            (_, 0) => return Err(Error::Unenrolled),
+            _ => {}
+        }
+        let open = &self.index.open_intent;
+        match entry.event {
+            Event::ActivationIntent if open.is_some() => Err(Error::Activation),
+            Event::ActivationOutcome if open.is_none() || *open != intent_of(&entry.act) => {
+                Err(Error::Activation)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The place of a person's own envelope, which is staged verbatim unless it is in the log already.
+    fn deposit(
+        &mut self,
+        event: Event,
+        act: &str,
+        text: &[u8],
+        staged: &mut Vec<Vec<u8>>,
+    ) -> Result<u64, Error> {
+        if !is_act(act) {
+            return Err(Error::Entry(RecordError::Act));
+        }
+        if !is_signed_by_a_person(event) {
+            return Err(Error::Entry(RecordError::Signer));
+        }
+        let record = Record::parse(text).map_err(Error::Entry)?;
+        if record.event != event || record.envelope.signatures.is_empty() {
+            return Err(Error::Entry(RecordError::Signer));
+        }
+        if let Some(seq) = self.index.deposits.get(&Digest::of(text)) {
+            return Ok(*seq);
+        }
+        let seq = self.tree.size() + staged.len() as u64;
+        if seq == 0 {
+            return Err(Error::Unenrolled);
+        }
+        self.index.add(seq, text, &record);
+        staged.push(text.to_vec());
+        Ok(seq)
+    }
+
+    /// Makes staged entries durable: first their bundle, then what follows from it.
+    fn make_durable(&mut self, staged: &[Vec<u8>]) -> Result<(), Error> {
+        if let Some(failed) = &self.failed {
+            self.files.remove(failed)?;
+            self.failed = None;
+        }
+        let size = self.tree.size() + staged.len() as u64;
+        let bundle = bundle_of(size - 1, size);
+        let entries: Vec<&[u8]> = self.tail.iter().chain(staged).map(Vec::as_slice).collect();
+        let bytes = tiles::bundle(&entries).map_err(Error::Entry)?;
+        if let Err(error) = self.files.write(&bundle, &bytes) {
+            // It may be there all the same, and the next round's may be narrower.
+            self.failed = Some(bundle);
+            return Err(error);
+        }
+        staged.iter().for_each(|text| self.hold(text));
+        self.settle()
+    }
+
+    /// Takes an entry whose bundle is durable into tree and tail.
+    pub(crate) fn hold(&mut self, text: &[u8]) {
+        self.tree.push(leaf_hash(text));
+        self.tail.push(text.to_vec());
+        if self.tail.len() as u64 == WIDTH {
+            self.tail.clear();
+        }
+    }
+
+    /// Brings entries whose bundle is durable under a signed checkpoint. Called again after a failure
+    /// it writes the same bytes.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        let size = self.tree.size();
+        if size == self.signed.size {
+            return Ok(());
+        }
+        let grown: Vec<Tile> = tiles::grown(self.signed.size, size).collect();
+        for tile in grown.iter().filter(|tile| tile.kind != Kind::Entries) {
+            self.files.write(tile, &tile.hashes(&self.tree))?;
+        }
+        let next = Checkpoint { origin: self.signed.origin.clone(), size, root: self.tree.root() };
+        self.check_grows(&next)?;
+        let note = next.sign(&self.key).map_err(Error::Entry)?;
+        self.files.write_checkpoint(&note)?;
+        self.signed = next;
+        self.note = note;
+        grown.iter().for_each(|tile| self.files.sweep(tile));
+        Ok(())
+    }
+
+    /// Sign once: what is signed next contains what was signed last.
+    fn check_grows(&self, next: &Checkpoint) -> Result<(), Error> {
+        let proof = match self.signed.size {
+            0 => Vec::new(),
+            old => self.tree.consistency(old, next.size),
+        };
+        let (old, new) = (&self.signed, next);
+        check_consistency((old.size, &old.root), (new.size, &new.root), &proof)
+            .map_err(|_kind| Error::Damaged { what: "the tree in memory" })
+    }
+}
+
+#[cfg(test)]
+mod tests;

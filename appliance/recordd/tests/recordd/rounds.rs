@@ -1,0 +1,259 @@
+//! Appends of many connections share durable rounds, and a round is cut short whole or not at all.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use cloister_daemon::Connection;
+use cloister_domain::Digest;
+use cloister_record::{
+    Checkpoint, Export, Host, Place, Time,
+    tiles::{self, Kind, WIDTH},
+    tree::{Tree, leaf_hash},
+};
+use cloister_wire::{
+    Reply,
+    record::{Answer, Event, Request},
+};
+
+use crate::support::{ORIGIN, Root, Running, appended, copy, entry, key};
+
+const WRITERS: u64 = 16;
+
+/// Lets every writer append `each` acts of its own; all of them with the places that were answered.
+fn append_together(root: &Root, round: &str, each: u64) -> Vec<(String, u64)> {
+    let socket = root.folder.path().join("run/recordd.sock");
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let socket = &socket;
+                scope.spawn(move || {
+                    let connection = Connection::connect(socket).unwrap();
+                    let append = |number: u64| {
+                        let act = format!("{round}/{writer}/{number}");
+                        let request = Request::Append(entry(Event::MediaSeen, &act));
+                        let reply: Reply<Answer> = connection.ask(&request).unwrap();
+                        (act, appended(reply))
+                    };
+                    (0..each).map(append).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn many_writers_get_a_place_each_and_share_rounds() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let acts = append_together(&root, "media", 40);
+    let places: BTreeSet<u64> = acts.iter().map(|(_, place)| *place).collect();
+    assert_eq!(places, (1..=WRITERS * 40).collect());
+    assert_eq!(running.report().faults, []);
+    for (act, place) in &acts {
+        assert_eq!(running.append(Event::MediaSeen, act), *place);
+    }
+}
+
+#[test]
+fn what_many_writers_were_told_survives_a_kill_at_any_moment() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    drop(running);
+    let mut acts = Vec::new();
+    for round in 0..6u64 {
+        let running = root.start();
+        let done = AtomicU64::new(0);
+        let socket = root.folder.path().join("run/recordd.sock");
+        let answered = std::thread::scope(|scope| {
+            let writer = |writer: u64| {
+                let (socket, done) = (&socket, &done);
+                move || {
+                    let connection = Connection::connect(socket).unwrap();
+                    let mut answered = Vec::new();
+                    for number in 0.. {
+                        let act = format!("media/{round}/{writer}/{number}");
+                        let request = Request::Append(entry(Event::MediaSeen, &act));
+                        match connection.ask::<_, Reply<Answer>>(&request) {
+                            Ok(reply) => answered.push((act, appended(reply))),
+                            Err(_killed) => return answered,
+                        }
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                    answered
+                }
+            };
+            let writers: Vec<_> = (0..WRITERS).map(|one| scope.spawn(writer(one))).collect();
+            while done.load(Ordering::SeqCst) < 40 + 97 * round {
+                std::thread::yield_now();
+            }
+            running.kill();
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+        });
+        acts.extend(answered);
+        let running = root.start();
+        let report = running.report();
+        assert_eq!(report.faults, []);
+        let most = acts.len() as u64 + 1 + WRITERS * (round + 1);
+        assert!(report.size <= most, "at most one of each writer more for a kill");
+        for (act, place) in acts.iter().rev().step_by(7) {
+            assert_eq!(running.append(Event::MediaSeen, act), *place);
+        }
+    }
+}
+
+/// A log of `size` entries by the host key of seed 9, as recordd writes it.
+fn log(size: u64) -> (Vec<Vec<u8>>, Export) {
+    let mut texts: Vec<Vec<u8>> = Vec::new();
+    for seq in 0..size {
+        let event = if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen };
+        let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
+        let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: false };
+        let time = Time { rtc_s: 1_800_000_000 + seq, boot_id: None };
+        let entry = entry(event, &format!("act/{seq}"));
+        texts.push(cloister_record::sign(&entry, place, &host, &time, &key(9)).unwrap());
+    }
+    let export = export(&texts);
+    (texts, export)
+}
+
+fn export(texts: &[Vec<u8>]) -> Export {
+    let mut tree = Tree::new();
+    texts.iter().for_each(|text| tree.push(leaf_hash(text)));
+    let (size, root) = (tree.size(), tree.root());
+    let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }.sign(&key(9)).unwrap();
+    let mut export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
+    for tile in tiles::all(size) {
+        let first = usize::try_from(tile.index * WIDTH).unwrap();
+        let width = usize::try_from(tile.width).unwrap();
+        let bytes = match tile.kind {
+            Kind::Entries => tiles::bundle(&texts[first..first + width]).unwrap(),
+            Kind::Hashes { .. } => tile.hashes(&tree),
+        };
+        export.insert(tile.path(), bytes);
+    }
+    export
+}
+
+/// A state folder whose log is `export`, with the host key of seed 9.
+fn stored(export: &Export) -> Root {
+    let root = Root::new();
+    fs::create_dir_all(root.record()).unwrap();
+    let key = root.record().join("host.key");
+    fs::write(&key, [9; 32]).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    write(&root, export);
+    root
+}
+
+fn write(root: &Root, files: &Export) {
+    for (path, bytes) in files {
+        let path = root.record().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn head(running: &Running) -> (u64, String) {
+    let (size, checkpoint, _) = running.head();
+    (size, checkpoint)
+}
+
+/// Every moment between a round's bundle and its checkpoint, as a power cut would leave it.
+#[test]
+fn every_entry_of_a_round_is_completed_byte_for_byte() {
+    for (before, after) in
+        [(1, 2), (1, 65), (3, 256), (192, 256), (255, 256), (256, 320), (511, 512)]
+    {
+        let (texts, new) = log(after);
+        let old = export(&texts[..usize::try_from(before).unwrap()]);
+        let mut grown: Vec<(&String, &Vec<u8>)> = new
+            .iter()
+            .filter(|(path, _)| *path != "checkpoint" && !old.contains_key(*path))
+            .collect();
+        grown.sort_by_key(|(path, _)| !path.starts_with("tile/entries/"));
+        for written in 1..=grown.len() {
+            let root = stored(&old);
+            let some = grown.iter().take(written);
+            write(&root, &some.map(|(path, bytes)| ((*path).clone(), (*bytes).clone())).collect());
+            let running = root.start();
+            let checkpoint = String::from_utf8(new["checkpoint"].clone()).unwrap();
+            assert_eq!(head(&running), (after, checkpoint), "{before} to {after}, {written} files");
+            assert_eq!(running.export(), new);
+            assert_eq!(running.append(Event::MediaSeen, "one/more"), after);
+            assert_eq!(running.append(Event::MediaSeen, &format!("act/{}", after - 1)), after - 1);
+        }
+    }
+}
+
+#[test]
+fn what_lies_beyond_the_checkpoint_and_is_not_this_logs_is_not_served() {
+    let (texts, _) = log(9);
+    let old = export(&texts[..4]);
+    let bundle = |texts: &[Vec<u8>]| tiles::bundle(texts).unwrap();
+    let (mut changed, mut moved, mut past) = (texts.clone(), texts.clone(), texts.clone());
+    let place = changed[7].len() - 12;
+    changed[7][place] ^= 1;
+    moved.swap(6, 7);
+    past[1] = past[2].clone();
+    for texts in [changed, moved, past] {
+        let root = stored(&old);
+        write(&root, &Export::from([("tile/entries/000.p/9".to_owned(), bundle(&texts))]));
+        assert_damaged(&root);
+    }
+    // One or the other is this log's; nobody can say which was meant.
+    let root = stored(&old);
+    write(&root, &Export::from([("tile/entries/000.p/9".to_owned(), bundle(&texts))]));
+    write(&root, &Export::from([("tile/entries/000.p/7".to_owned(), bundle(&texts[..7]))]));
+    assert_damaged(&root);
+}
+
+fn assert_damaged(root: &Root) {
+    let mut child = root.spawn();
+    assert!(!child.wait().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("record.damaged"), "{said}");
+}
+
+/// A round whose bundle cannot be written has not happened, and leaves nothing that a narrower one
+/// after it would lie beside.
+#[test]
+fn a_round_that_failed_leaves_nothing_behind() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let intent = Request::Append(entry(Event::ActivationIntent, "activation/1/intent"));
+    // The rename succeeds and the folder behind it cannot be synced: so it looks to the daemon.
+    let folder = root.record().join("tile/entries/000.p");
+    let obstacle = folder.join(".2.new");
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(folder.join("2"), b"\x00\x01x").unwrap();
+    assert_eq!(running.refusal(&intent), "record.disk");
+    fs::remove_dir(&obstacle).unwrap();
+    // Of the failed intent nothing is left, in memory or on the disk.
+    let other = Request::Append(entry(Event::ActivationIntent, "activation/2/intent"));
+    assert_eq!(appended(running.ask(&other)), 1);
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/2/outcome"), 2);
+    assert_eq!(running.report().faults, []);
+    // A bundle that failed is removed even where the next one has another width.
+    fs::create_dir(folder.join(".4.new")).unwrap();
+    let refused = running.refusal(&Request::Append(entry(Event::MediaSeen, "media/1")));
+    assert_eq!(refused, "record.disk");
+    fs::write(folder.join("4"), b"\x00\x01x").unwrap();
+    fs::remove_dir(folder.join(".4.new")).unwrap();
+    fs::create_dir(root.folder.path().join("kept")).unwrap();
+    assert_eq!(running.append(Event::MediaSeen, "media/2"), 3);
+    assert_eq!(running.report().faults, []);
+    copy(&root.record(), &root.folder.path().join("kept/record"));
+    let (size, checkpoint) = head(&running);
+    running.kill();
+    assert_eq!(head(&root.start()), (size, checkpoint));
+}
