@@ -14,9 +14,11 @@ mod inventory;
 mod keys;
 mod medium;
 mod mount;
+mod proof;
 mod records;
 mod shelf;
 mod supply;
+mod witness;
 
 use std::{io::Write, path::PathBuf};
 
@@ -29,6 +31,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use approve::Approve;
 pub use failure::Failure;
+pub use proof::{Prove, VerifyProof};
+pub use records::{RecordsVerb, Verify};
+pub use witness::{Accept, Witness, WitnessKeyOf};
 
 /// Run and keep current a private AI appliance.
 #[derive(Debug, Parser)]
@@ -219,39 +224,14 @@ pub enum CorpusVerb {
     Verify,
 }
 
-/// What to do with records.
-#[derive(Debug, Subcommand)]
-pub enum RecordsVerb {
-    /// Write the log, its checkpoint and the second verifier to a new folder.
-    Export {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Check an export: every signature, leaf, root and checkpoint.
-    Verify {
-        /// The folder of an export.
-        folder: PathBuf,
-        /// The log's verifier key, known from elsewhere.
-        #[arg(long, value_name = "KEY")]
-        log_key: String,
-        /// The enrolled root file, known from elsewhere; then each later root, in order.
-        #[arg(long, value_name = "FILE", required = true)]
-        root: Vec<PathBuf>,
-        /// The checkpoint of an earlier visit, which the log must contain.
-        #[arg(long, value_name = "FILE")]
-        since: Option<PathBuf>,
-    },
-}
-
 /// Does what the line says and prints to `out`.
 ///
 /// # Errors
 /// A [`Failure`] with the problem's code and the exit code.
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let json = arguments.json;
-    if let Verb::Records(RecordsVerb::Verify { folder, log_key, root, since }) = &arguments.verb {
-        let brought = records::Brought { log_key, roots: root, since: since.as_deref() };
-        return records::verify(folder, &brought, json, out);
+    if let Verb::Records(verb) = &arguments.verb {
+        return records::records(verb, &arguments.config, json, out);
     }
     let config = read_config(&arguments.config)?;
     match arguments.verb {
@@ -292,12 +272,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Ask { question, key, collection } => {
             ask::ask(&config, &question, key.as_deref(), &collection, json, out)
         }
-        Verb::Records(RecordsVerb::Export { folder }) => {
-            records::export(&config, &folder, json, out)
-        }
-        Verb::Records(RecordsVerb::Verify { .. }) => {
-            unreachable!("answered above, without a configuration")
-        }
+        Verb::Records(_) => unreachable!("answered above; most need no configuration"),
     }
 }
 

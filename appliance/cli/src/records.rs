@@ -1,4 +1,4 @@
-//! `records export` and `records verify`.
+//! The signed records: `records export`, `records verify`, and the way to the other verbs.
 
 use std::{
     error::Error as _,
@@ -8,21 +8,101 @@ use std::{
 };
 
 use base64::Engine as _;
+use clap::{Args, Subcommand};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
 use cloister_domain::counted;
-use cloister_record::{Export, Fault, Trust};
+use cloister_record::{Export, Fault, Policy, Trust, VerifierKey};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
 };
 
-use crate::{Failure, ask_daemon, print_json, say};
+use crate::{
+    Accept, Failure, Prove, VerifyProof, Witness, WitnessKeyOf, ask_daemon, print_json, proof,
+    read_config, say, witness,
+};
+
+/// What to do with records.
+#[derive(Debug, Subcommand)]
+pub enum RecordsVerb {
+    /// Write the log, its checkpoint and the second verifier to a new folder.
+    Export {
+        /// The folder.
+        folder: PathBuf,
+        /// The log as it was when a witness cosigned it last, with the cosignatures.
+        #[arg(long)]
+        witnessed: bool,
+    },
+    /// Check an export: every signature, leaf, root, checkpoint and cosignature.
+    Verify(Verify),
+    /// Write a request for a witness's cosignature to req/ in a folder, such as a stick's.
+    Request {
+        /// The folder.
+        folder: PathBuf,
+        /// The name of the witness's key; may be left out where there is one witness.
+        #[arg(long, value_name = "NAME")]
+        witness: Option<String>,
+    },
+    /// On the auditor's machine: cosign a request, unless the log shows another past than before.
+    Witness(Witness),
+    /// Print the verifier key of a witness, for the appliance's configuration and for policies.
+    WitnessKey(WitnessKeyOf),
+    /// Hand in what witnesses answered.
+    Accept(Accept),
+    /// Write a record of an export with its proof, which convinces without the rest of the log.
+    Prove(Prove),
+    /// Check a record and its proof with a policy.
+    VerifyProof(VerifyProof),
+}
+
+/// What an auditor brought along, by another way than the export.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The folder of an export.
+    folder: PathBuf,
+    /// The log's verifier key, known from elsewhere.
+    #[arg(long, value_name = "KEY")]
+    log_key: String,
+    /// The enrolled root file, known from elsewhere; then each later root, in order.
+    #[arg(long, value_name = "FILE", required = true)]
+    root: Vec<PathBuf>,
+    /// The checkpoint of an earlier visit, which the log must contain.
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// Which witnesses must have cosigned the checkpoint (C2SP tlog-policy).
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+pub(crate) fn records(
+    verb: &RecordsVerb,
+    config: &Path,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    match verb {
+        RecordsVerb::Export { folder, witnessed } => {
+            let request = if *witnessed { Request::ExportWitnessed } else { Request::Export };
+            export(&read_config(config)?, folder, &request, json, out)
+        }
+        RecordsVerb::Verify(brought) => verify(brought, json, out),
+        RecordsVerb::Request { folder, witness: name } => {
+            witness::request(&read_config(config)?, folder, name.as_deref(), json, out)
+        }
+        RecordsVerb::Witness(said) => witness::witness(said, json, out),
+        RecordsVerb::WitnessKey(said) => witness::key(said, json, out),
+        RecordsVerb::Accept(said) => witness::accept(&read_config(config)?, said, json, out),
+        RecordsVerb::Prove(said) => proof::prove(said, json, out),
+        RecordsVerb::VerifyProof(said) => proof::verify(said, json, out),
+    }
+}
 
 /// Asks recordd for everything and writes it to a folder that did not exist.
-pub(crate) fn export(
+fn export(
     config: &Config,
     folder: &Path,
+    request: &Request,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
@@ -31,7 +111,7 @@ pub(crate) fn export(
     fs::create_dir(folder).map_err(|_detail| {
         Failure::usage("the folder of an export must be new, inside one that exists")
     })?;
-    connection.write(&Request::Export).map_err(|error| Failure::of(&error))?;
+    connection.write(request).map_err(|error| Failure::of(&error))?;
     let mut files = 0u64;
     loop {
         let reply: Option<Reply<Answer>> =
@@ -42,7 +122,11 @@ pub(crate) fn export(
                 files += 1;
             }
             Answer::Done => break,
-            Answer::Appended { .. } | Answer::Head { .. } | Answer::Entries(_) => {
+            Answer::Appended { .. }
+            | Answer::Head { .. }
+            | Answer::Cosigning { .. }
+            | Answer::Cosigned { .. }
+            | Answer::Entries(_) => {
                 return Err(Failure::conversation("recordd"));
             }
         }
@@ -66,9 +150,12 @@ pub(crate) fn export(
 pub(crate) fn log_key(config: &Config) -> Result<String, Failure> {
     match ask_daemon(config, Role::Recordd, &Request::Head)? {
         Answer::Head { log_key, .. } => Ok(log_key),
-        Answer::Appended { .. } | Answer::Entries(_) | Answer::File { .. } | Answer::Done => {
-            Err(Failure::conversation("recordd"))
-        }
+        Answer::Appended { .. }
+        | Answer::Cosigning { .. }
+        | Answer::Cosigned { .. }
+        | Answer::Entries(_)
+        | Answer::File { .. }
+        | Answer::Done => Err(Failure::conversation("recordd")),
     }
 }
 
@@ -95,33 +182,23 @@ const ROOT_BYTES_MAX: u64 = 1 << 20;
 /// The largest checkpoint, with the signatures of many witnesses.
 const CHECKPOINT_BYTES_MAX: u64 = 1 << 20;
 
-/// What an auditor brought along, by another way than the export.
-pub(crate) struct Brought<'a> {
-    /// The log's verifier key.
-    pub(crate) log_key: &'a str,
-    /// The enrolled root file, then each later one.
-    pub(crate) roots: &'a [PathBuf],
-    /// The checkpoint of an earlier visit.
-    pub(crate) since: Option<&'a Path>,
-}
-
-impl Brought<'_> {
+impl Verify {
     fn trust(&self) -> Result<Trust, Failure> {
-        let log: Result<_, cloister_record::RecordError> = self.log_key.parse();
-        let log = log.map_err(|error| Failure::of(&error))?;
+        let log = verifier_key(&self.log_key)?;
         let read = |path: &PathBuf| {
             files::read_limited(path, ROOT_BYTES_MAX).map_err(|error| Failure::of(&error))
         };
-        let texts = self.roots.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let texts = self.root.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         let (root, approvers) =
             cloister_verify::auditors_view(&texts).map_err(|error| Failure::of(&error))?;
-        Ok(Trust { log, root, approvers })
+        let policy = self.policy.as_deref().map(policy).transpose()?;
+        Ok(Trust { log, root, approvers, policy })
     }
 
     /// Whether the log contains what it was at an earlier visit.
     fn check_past(&self, export: &Export, trust: &Trust) -> Result<Option<Fault>, Failure> {
-        let Some(path) = self.since else { return Ok(None) };
+        let Some(path) = &self.since else { return Ok(None) };
         let since = files::read_limited(path, CHECKPOINT_BYTES_MAX);
         let since = since.map_err(|error| Failure::of(&error))?;
         Ok(cloister_record::check_past(export, trust, &since).err())
@@ -129,15 +206,9 @@ impl Brought<'_> {
 }
 
 /// Checks an export against what came by another way.
-pub(crate) fn verify(
-    folder: &Path,
-    brought: &Brought<'_>,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let trust = brought.trust()?;
-    let mut export = Export::new();
-    read_export(folder, folder, &mut export)?;
+    let export = read_export(&brought.folder)?;
     let mut report = cloister_record::verify(&export, &trust);
     report.faults.extend(brought.check_past(&export, &trust)?);
     let faults: Vec<String> = report
@@ -152,6 +223,7 @@ pub(crate) fn verify(
         let body = serde_json::json!({
             "size": report.size,
             "root": report.root,
+            "witnesses": report.witnesses.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "open_intent": report.open_intent,
             "faults": faults,
         });
@@ -163,6 +235,9 @@ pub(crate) fn verify(
             counted(report.size, "record"),
             report.root.map_or_else(String::new, |root| root.short())
         );
+        for (name, time_s) in &report.witnesses {
+            say!(out, "witness     {name}, by its clock at {time_s} s since 1970");
+        }
         if let Some(intent) = &report.open_intent {
             say!(out, "open        {intent}");
         }
@@ -183,8 +258,28 @@ pub(crate) fn verify(
     }
 }
 
-/// Reads the log's files of an export: the checkpoint and everything below `tile/`.
-fn read_export(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Failure> {
+/// A verifier key of the line.
+pub(crate) fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
+    text.parse().map_err(|error: cloister_record::RecordError| Failure::of(&error))
+}
+
+/// The largest policy.
+const POLICY_BYTES_MAX: u64 = 2 << 20;
+
+/// The policy in a file.
+pub(crate) fn policy(path: &Path) -> Result<Policy, Failure> {
+    let text = crate::read(path, POLICY_BYTES_MAX, "the policy")?;
+    Policy::parse(&text).map_err(|error| Failure::of(&error))
+}
+
+/// The log's files of an export: the checkpoint and everything below `tile/`.
+pub(crate) fn read_export(folder: &Path) -> Result<Export, Failure> {
+    let mut export = Export::new();
+    read_files(folder, folder, &mut export)?;
+    Ok(export)
+}
+
+fn read_files(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Failure> {
     let failed = |_detail| Failure::usage("the export cannot be read");
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -192,7 +287,7 @@ fn read_export(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Fai
         let inside =
             path.strip_prefix(top).ok().and_then(Path::to_str).unwrap_or_default().to_owned();
         if kind.is_dir() {
-            read_export(top, &path, export)?;
+            read_files(top, &path, export)?;
         } else if inside == "checkpoint" || inside.starts_with("tile/") {
             let bytes = files::read_limited(&path, EXPORT_FILE_BYTES_MAX)
                 .map_err(|error| Failure::of(&error))?;

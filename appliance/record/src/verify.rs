@@ -234,7 +234,7 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
 /// # Errors
 /// [`Fault::Checkpoint`] for one that this log did not sign, [`Fault::Past`] for another past.
 pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), Fault> {
-    let earlier = open_checkpoint(earlier, trust)?;
+    let earlier = open_checkpoint(earlier, &trust.log)?;
     let now = checkpoint(export, trust)?;
     let past = Fault::Past { size: earlier.size };
     let short = now.size.div_ceil(WIDTH) > export.len() as u64;
@@ -256,10 +256,10 @@ pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), 
 /// [`Fault::NoEntry`], and what [`verify`] would say of the checkpoint and the bundles.
 pub fn prove<'export>(
     export: &'export Export,
-    trust: &Trust,
+    log: &VerifierKey,
     index: u64,
 ) -> Result<(LogProof, &'export [u8]), Fault> {
-    let Checkpoint { size, .. } = checkpoint(export, trust)?;
+    let Checkpoint { size, .. } = open_checkpoint(checkpoint_bytes(export)?, log)?;
     let mut faults = Vec::new();
     if size.div_ceil(WIDTH) > export.len() as u64 || index >= size {
         return Err(Fault::NoEntry { size });
@@ -286,7 +286,7 @@ fn witnesses(export: &Export, trust: &Trust) -> Result<Vec<(String, u64)>, Fault
 }
 
 fn checkpoint(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
-    open_checkpoint(checkpoint_bytes(export)?, trust)
+    open_checkpoint(checkpoint_bytes(export)?, &trust.log)
 }
 
 fn checkpoint_bytes(export: &Export) -> Result<&[u8], Fault> {
@@ -299,8 +299,8 @@ fn checkpoint_text(bytes: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(bytes).map_err(|_bytes| Fault::Checkpoint(RecordError::Note))
 }
 
-fn open_checkpoint(bytes: &[u8], trust: &Trust) -> Result<Checkpoint, Fault> {
-    Checkpoint::open(checkpoint_text(bytes)?, &trust.log).map_err(Fault::Checkpoint)
+fn open_checkpoint(bytes: &[u8], log: &VerifierKey) -> Result<Checkpoint, Fault> {
+    Checkpoint::open(checkpoint_text(bytes)?, log).map_err(Fault::Checkpoint)
 }
 
 /// The entries by position; those of a bundle that cannot be read are absent.

@@ -314,10 +314,10 @@ fn each_entry_of_an_export_is_proved_alone() {
     let export = log.export();
     let none = Policy::parse(b"quorum none\n").expect("a policy");
     for (index, text) in (0..).zip(&log.0) {
-        let (proof, entry) = prove(&export, &trust, index).expect("an entry");
+        let (proof, entry) = prove(&export, &trust.log, index).expect("an entry");
         assert_eq!(entry, text);
         let proof = LogProof::parse(&proof.to_text()).expect("our own text");
         assert_eq!(proof.check(text, &trust.log, &none).map(|good| good.checkpoint.size), Ok(6));
     }
-    assert_eq!(prove(&export, &trust, 6), Err(Fault::NoEntry { size: 6 }));
+    assert_eq!(prove(&export, &trust.log, 6), Err(Fault::NoEntry { size: 6 }));
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use cloister_record::Export;
+use cloister_record::{Export, Note, Policy, Trust, VerifierKey, WitnessKey, verify};
 use cloister_wire::record::Event;
 use serde_json::json;
 
@@ -101,7 +101,7 @@ fn the_auditor_takes_neither_key_nor_root_from_the_export() {
     let running = story(&root_folder);
     let audit = Audit::new(&running, &root());
     let origin = crate::support::ORIGIN;
-    let other = cloister_record::VerifierKey::new(origin, key(7).public()).unwrap().to_string();
+    let other = VerifierKey::new(origin, key(7).public()).unwrap().to_string();
     let (status, said) = audit.run(&other, &audit.root(), &[]);
     assert_eq!((status, said.contains("no signature by the log")), (Some(1), true), "{said}");
     let (status, said) = audit.run(&audit.log_key, &"0".repeat(64), &[]);
@@ -188,5 +188,90 @@ fn the_auditor_judges_an_approval_by_the_root_in_force() {
         // Without the newer root nobody can say.
         let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
         assert_eq!((status, said.contains("a trust root that was not given")), (Some(1), true));
+    }
+}
+
+/// One policy, two verifiers: cosignatures count, are missed, and spoil what they do not fit.
+#[test]
+fn the_auditor_asks_a_policy_as_the_first_verifier_does() {
+    let root_folder = Root::new();
+    let running = root_folder.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let audit = Audit::new(&running, &root());
+    let export = running.export();
+    let own = String::from_utf8(export["checkpoint"].clone()).unwrap();
+    let witness = |seed: u8| WitnessKey::new(&format!("w{seed}"), key(seed).public()).unwrap();
+    let line = |seed: u8, time_s: u64, text: &str| {
+        let signature = key(seed).sign(WitnessKey::message(text, time_s).as_bytes());
+        witness(seed).line(time_s, &signature)
+    };
+    let text = Note::parse(&own).unwrap().text().to_owned();
+    let good = |seeds: &[u8]| {
+        let lines: String = seeds.iter().map(|seed| line(*seed, 7, &text)).collect();
+        format!("{own}{lines}")
+    };
+    let log = &audit.log_key;
+    let keys: String =
+        (20..24).map(|seed| format!("witness w{seed} {}\n", witness(seed))).collect();
+    let groups = "group a 2 w20 w21 w22\ngroup both all a w23\nquorum both\n";
+    let asks = format!("# ours\nlog {log} https://x\n{keys}{groups}");
+    let policies = [
+        asks.clone(),
+        "quorum none\n".to_owned(),
+        asks.replace(log, &VerifierKey::new("other", key(1).public()).unwrap().to_string()),
+        asks.replace("2 w20", "4 w20"),
+        asks.replace("quorum both", "quorum c"),
+        asks.replace("all a w23", "all a w20"),
+        asks.replace("\nquorum", "\r\nquorum"),
+        asks.replace("quorum both\n", "quorum both"),
+        asks.replace("quorum both\n", ""),
+        format!("{asks}quorum both\n"),
+        asks.replace("witness w21", "witness w20"),
+        asks.replace(&witness(21).to_string(), &witness(20).to_string()),
+        asks.replace("witness w21", "witness none"),
+        asks.replace("group a 2", "group a any"),
+        asks.replace("+BA", "+AQ"),
+        "witness x x+00000001+Bg==\nquorum x\n".to_owned(),
+        "witness x x+00000001+BgAA\nquorum x\n".to_owned(),
+        "witness x x+00000001+BgAA\ngroup g any x\nquorum none\n".to_owned(),
+    ];
+    let notes = [
+        own.clone(),
+        good(&[20, 21, 23]),
+        good(&[20, 23]),
+        good(&[20, 20, 23]),
+        good(&[20, 21, 22]),
+        good(&[20, 21, 23, 99]),
+        format!("{}{}", good(&[20, 21, 23]), line(22, 7, "x\n")),
+        format!("{}{}", good(&[21, 23]), line(20, 0, &text)),
+        format!("{}{}", good(&[20, 21, 23]), line(99, 7, "x\n")),
+    ];
+    let mut verdicts = Vec::new();
+    for policy in &policies {
+        let path = audit.folder.path().join("policy");
+        fs::write(&path, policy).unwrap();
+        let parsed = Policy::parse(policy.as_bytes());
+        // What is no policy is none for every note.
+        let asked = if parsed.is_ok() { notes.as_slice() } else { &notes[..1] };
+        for note in asked {
+            let mut changed = export.clone();
+            changed.insert("checkpoint".to_owned(), note.clone().into_bytes());
+            audit.write(&changed);
+            let path = path.display().to_string();
+            let (status, said) =
+                audit.run_words(log, &audit.root(), &[], &["--policy", path.as_str()]);
+            let ours = match &parsed {
+                Err(_refused) => 2,
+                Ok(policy) => {
+                    let trust = Trust { policy: Some(policy.clone()), ..running.trust() };
+                    i32::from(!verify(&changed, &trust).faults.is_empty())
+                }
+            };
+            assert_eq!(status, Some(ours), "{policy}{note}{said}");
+            verdicts.push(ours);
+        }
+    }
+    for verdict in 0..=2 {
+        assert!(verdicts.iter().filter(|one| **one == verdict).count() > 3, "{verdicts:?}");
     }
 }

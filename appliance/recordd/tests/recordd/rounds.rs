@@ -217,7 +217,14 @@ fn what_lies_beyond_the_checkpoint_and_is_not_this_logs_is_not_served() {
 
 fn assert_damaged(root: &Root) {
     let mut child = root.spawn();
-    assert!(!child.wait().unwrap().success());
+    let socket = root.folder.path().join("run/recordd.sock");
+    while child.try_wait().unwrap().is_none() {
+        if Connection::connect(&socket).is_ok() {
+            child.kill().unwrap();
+            panic!("a damaged log is served");
+        }
+        std::thread::yield_now();
+    }
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("record.damaged"), "{said}");

@@ -1,0 +1,309 @@
+//! Witnessing by files on a stick: `records request` on the appliance writes `req/LOG.request`,
+//! `records witness` on the auditor's machine answers with `resp/LOG.response`, and `records accept`
+//! hands that in.
+//!
+//! A request is the body of an `add-checkpoint` (C2SP tlog-witness), an answer its signature lines, so
+//! that any witness can take part. Ours answers a request that it cannot sign with the checkpoint that
+//! it saw last: that tells the appliance where to begin, or convicts it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use cloister_attest::{AnyKey, Signer, sign_checked};
+use cloister_config::{Config, Role};
+use cloister_daemon::{clock, files};
+use cloister_domain::counted;
+use cloister_record::{
+    AddCheckpoint, Checkpoint, Note, Seen, VerifierKey, WitnessError, WitnessKey,
+};
+use cloister_signer::{Passphrases, Spec};
+use cloister_wire::record::{Answer, Request};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::{Failure, ask_daemon, print_json, records, say};
+
+/// The largest request or answer.
+const EXCHANGE_BYTES_MAX: u64 = 256 << 10;
+/// The largest state of a witness: thousands of logs.
+const STATE_BYTES_MAX: u64 = 64 << 20;
+
+/// A witness's key.
+#[derive(Debug, Args)]
+pub struct WitnessKeyOf {
+    /// The key: PATH, tpm:PATH, credential:NAME or pkcs11:…; of Ed25519.
+    #[arg(long, value_name = "KEY")]
+    key: Spec,
+    /// The name under which it cosigns; default: the name of its holder.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// A file with one passphrase or PIN a line, instead of the terminal.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// A request, and what the witness knows.
+#[derive(Debug, Args)]
+pub struct Witness {
+    #[command(flatten)]
+    key: WitnessKeyOf,
+    /// Where the witness keeps what it signed last of each log.
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+    /// The log's verifier key, noted at enrolment; needed once for each log.
+    #[arg(long, value_name = "KEY")]
+    log: Option<String>,
+    /// The request.
+    request: PathBuf,
+    /// Where the answer goes.
+    response: PathBuf,
+}
+
+/// Answers of witnesses.
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// The answers; a checkpoint of this log that somebody kept is one too.
+    #[arg(required = true)]
+    responses: Vec<PathBuf>,
+    /// The request that was answered; default: ../req/NAME.request beside resp/NAME.response.
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+}
+
+/// Writes a request for a cosignature of the log as it is now.
+pub(crate) fn request(
+    config: &Config,
+    folder: &Path,
+    witness: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let asked = Request::Cosigning { witness: witness.map(str::to_owned) };
+    let Answer::Cosigning { text } = ask_daemon(config, Role::Recordd, &asked)? else {
+        return Err(Failure::conversation("recordd"));
+    };
+    // A log's name holds no plus sign, so two logs never meet.
+    let name = config.record.origin.replace('/', "+");
+    let file = folder.join("req").join(format!("{name}.request"));
+    write(&file, &text)?;
+    if json {
+        return print_json(&serde_json::json!({ "request": file }), out);
+    }
+    say!(out, "wrote       {}", file.display());
+    Ok(())
+}
+
+/// Prints the verifier key of a witness.
+pub(crate) fn key(said: &WitnessKeyOf, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let (key, _signer) = said.open()?;
+    if json {
+        return print_json(&serde_json::json!({ "witness_key": key.to_string() }), out);
+    }
+    say!(out, "{key}");
+    Ok(())
+}
+
+impl WitnessKeyOf {
+    fn open(&self) -> Result<(WitnessKey, Box<dyn Signer>), Failure> {
+        let mut ask = Passphrases::from_file_or_terminal(self.passphrase_file.as_deref())
+            .map_err(|error| Failure::of(&error))?;
+        let opened =
+            cloister_signer::open(&self.key, &mut ask).map_err(|error| Failure::of(&error))?;
+        let AnyKey::Ed25519(public) = opened.signer.public() else {
+            return Err(Failure::usage("a witness cosigns with a key of Ed25519"));
+        };
+        let person = opened.person.to_string();
+        let name = self.name.as_deref().unwrap_or(&person);
+        let key = WitnessKey::new(name, public).map_err(|error| Failure::of(&error))?;
+        Ok((key, opened.signer))
+    }
+}
+
+/// What a witness remembers. Without it a witness is worth nothing: it would sign any past.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    /// The logs by their names.
+    logs: BTreeMap<String, Known>,
+}
+
+/// A log that a witness knows.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    /// Its verifier key.
+    key: String,
+    /// The checkpoint that was cosigned last, as the log signed it.
+    checkpoint: Option<String>,
+}
+
+impl State {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let bytes = match files::read_limited(path, STATE_BYTES_MAX) {
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            bytes => bytes.map_err(|error| Failure::of(&error))?,
+        };
+        serde_json::from_slice(&bytes).map_err(|_detail| {
+            Failure::usage("the state is not one of a witness; do not begin a new one")
+        })
+    }
+
+    fn write(&self, path: &Path) -> Result<(), Failure> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(|_detail| Failure::output())?;
+        files::write_atomic(path, &bytes, 0o600).map_err(|error| Failure::of(&error))
+    }
+}
+
+/// Cosigns a request, if the log shows the past that it showed before.
+pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let (key, signer) = said.key.open()?;
+    let text = text(&said.request, "the request")?;
+    let request = AddCheckpoint::parse(&text).map_err(|error| Failure::of(&error))?;
+    let origin = request.origin().map_err(|error| Failure::of(&error))?;
+    // From reading what was signed to writing what will be, nobody else may.
+    let _held = lock(&said.state)?;
+    let mut state = State::read(&said.state)?;
+    let log = known_log(state.logs.get(origin), said.log.as_deref(), origin)?;
+    let last = state.logs.get(origin).and_then(|known| known.checkpoint.clone());
+    let seen = match &last {
+        None => Seen::nothing(),
+        Some(note) => {
+            let seen = Checkpoint::open(note, &log).map_err(|error| Failure::of(&error))?;
+            Seen { size: seen.size, root: seen.root }
+        }
+    };
+    let next = match request.judge(&log, seen) {
+        Ok(next) => next,
+        Err(error) => {
+            let shown = matches!(
+                error,
+                WitnessError::Conflict { .. }
+                    | WitnessError::Smaller { .. }
+                    | WitnessError::Past { .. }
+            );
+            if let (true, Some(note)) = (shown, &last) {
+                let line = cosign(&key, &*signer, note)?;
+                write(&said.response, &format!("{note}{line}"))?;
+            }
+            return Err(Failure::of(&error));
+        }
+    };
+    // Durable before there is a signature: a witness that forgets could sign two pasts.
+    let note = request.checkpoint.clone();
+    let known = Known { key: log.to_string(), checkpoint: Some(note) };
+    state.logs.insert(origin.to_owned(), known);
+    state.write(&said.state)?;
+    write(&said.response, &cosign(&key, &*signer, &request.checkpoint)?)?;
+    if json {
+        let body = serde_json::json!({ "log": origin, "from": seen.size, "size": next.size });
+        return print_json(&body, out);
+    }
+    say!(out, "cosigned    {} of {origin}, {} before", counted(next.size, "record"), seen.size);
+    say!(out, "wrote       {}", said.response.display());
+    Ok(())
+}
+
+/// The key of the log: the one that is remembered, or the one on the line.
+fn known_log(
+    known: Option<&Known>,
+    said: Option<&str>,
+    origin: &str,
+) -> Result<VerifierKey, Failure> {
+    let said = said.map(records::verifier_key).transpose()?;
+    let known = known.map(|known| records::verifier_key(&known.key)).transpose()?;
+    match (known, said) {
+        (Some(known), Some(said)) if known != said => {
+            Err(Failure::usage("this witness knows the log by another key; nothing was signed"))
+        }
+        (None, None) => {
+            Err(Failure::usage("the log is new to this witness; give its key with --log"))
+        }
+        (Some(log), _) | (None, Some(log)) if log.name() == origin => Ok(log),
+        _ => Err(Failure::usage("the request is of another log than the one of that key")),
+    }
+}
+
+/// The signature line below `note`.
+fn cosign(key: &WitnessKey, signer: &dyn Signer, note: &str) -> Result<String, Failure> {
+    let text = Note::parse(note).map_err(|error| Failure::of(&error))?.text();
+    let time_s = clock::unix_seconds();
+    let message = WitnessKey::message(text, time_s);
+    let signature =
+        sign_checked(signer, message.as_bytes()).map_err(|error| Failure::of(&error))?;
+    Ok(key.line(time_s, &signature))
+}
+
+fn lock(state: &Path) -> Result<Flock<fs::File>, Failure> {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".lock");
+    let file = fs::File::create(name).map_err(|_detail| Failure::output())?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_file, _errno)| Failure::output())
+}
+
+/// Hands in what witnesses answered.
+pub(crate) fn accept(
+    config: &Config,
+    said: &Accept,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    for path in &said.responses {
+        let answer = text(path, "the answer")?;
+        let (checkpoint, signatures) = if answer.contains("\n\n") {
+            (answer, String::new())
+        } else {
+            let request = text(&said.request_of(path)?, "the request that was answered")?;
+            let request = AddCheckpoint::parse(&request).map_err(|error| Failure::of(&error))?;
+            (request.checkpoint, answer)
+        };
+        let request = Request::Accept { checkpoint, signatures };
+        let Answer::Cosigned { size, witnesses } = ask_daemon(config, Role::Recordd, &request)?
+        else {
+            return Err(Failure::conversation("recordd"));
+        };
+        if json {
+            print_json(&serde_json::json!({ "size": size, "witnesses": witnesses }), out)?;
+        } else {
+            say!(
+                out,
+                "kept        {}, cosigned by {}",
+                counted(size, "record"),
+                witnesses.join(", ")
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Accept {
+    fn request_of(&self, response: &Path) -> Result<PathBuf, Failure> {
+        if let Some(request) = &self.request {
+            return Ok(request.clone());
+        }
+        let beside = || {
+            let folder = response.parent()?.parent()?;
+            let mut name = response.file_stem()?.to_owned();
+            name.push(".request");
+            Some(folder.join("req").join(name))
+        };
+        beside().ok_or_else(|| Failure::usage("name the request that was answered: --request"))
+    }
+}
+
+fn text(path: &Path, what: &str) -> Result<String, Failure> {
+    let bytes = crate::read(path, EXCHANGE_BYTES_MAX, what)?;
+    String::from_utf8(bytes).map_err(|_content| Failure::usage(&format!("{what} is not text")))
+}
+
+/// Writes a file whole, and the folder above it where there is none.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|_detail| Failure::output())?;
+    }
+    files::write_atomic(path, text.as_bytes(), 0o644).map_err(|error| Failure::of(&error))
+}
