@@ -291,6 +291,25 @@ mod tests {
         assert_eq!(open_note(&other, &verifier), Err(RecordError::NoteSignature));
     }
 
+    /// What note_test.go of golang.org/x/mod refuses: every part of the key, every byte one higher, a key
+    /// that is too long, and one of another type, both with an id that fits.
+    #[test]
+    fn the_manglings_of_go_are_refused() {
+        let refused = |text: &str| assert!(text.parse::<VerifierKey>().is_err(), "{text}");
+        for from in 0..GO_KEY.len() {
+            for to in from..=GO_KEY.len() {
+                if to - from < GO_KEY.len() {
+                    refused(GO_KEY.get(from..to).expect("plain text"));
+                }
+            }
+            let mut bytes = GO_KEY.as_bytes().to_vec();
+            bytes[from] += 1;
+            refused(std::str::from_utf8(&bytes).expect("plain text"));
+        }
+        refused("PeterNeumann+cc469956+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TWBADKEY==");
+        refused("PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW");
+    }
+
     #[test]
     fn keys_and_notes_of_other_forms_are_refused() {
         let good = VerifierKey::new("a", key(1).public()).expect("a name").to_string();

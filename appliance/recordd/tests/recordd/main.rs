@@ -8,6 +8,7 @@
 
 mod audit;
 mod daemon;
+mod foreign;
 mod rounds;
 mod support;
 mod witness;
