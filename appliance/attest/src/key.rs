@@ -85,17 +85,53 @@ impl PublicKey {
     /// # Errors
     /// [`AttestError::SignatureEncoding`] and [`AttestError::SignatureWrong`].
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
-        let bytes: &[u8; 64] =
-            signature.try_into().map_err(|_cause| AttestError::SignatureEncoding)?;
-        let (r, s) = bytes.split_first_chunk::<32>().expect("64 bytes hold 32");
-        let s: &[u8; 32] = s.try_into().expect("the other 32");
-        if !point::is_canonical(r) || point::is_small_order(r) || !point::is_reduced(s) {
-            return Err(AttestError::SignatureEncoding);
-        }
-        let key = VerifyingKey::from_bytes(&self.0).expect("checked when the key was made");
-        key.verify_strict(message, &Signature::from_bytes(bytes))
-            .map_err(|_cause| AttestError::SignatureWrong)
+        verify(&self.point(), message, signature)
     }
+
+    /// The key made ready for many signatures.
+    #[must_use]
+    pub fn checker(&self) -> Checker {
+        Checker { point: self.point(), key_id: self.key_id() }
+    }
+
+    fn point(&self) -> VerifyingKey {
+        VerifyingKey::from_bytes(&self.0).expect("checked when the key was made")
+    }
+}
+
+/// A public key whose point is decoded and whose id is written, once for many signatures. It checks each
+/// alone and accepts what [`PublicKey::verify`] does.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    point: VerifyingKey,
+    key_id: String,
+}
+
+impl Checker {
+    /// As [`PublicKey::key_id`].
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// As [`PublicKey::verify`].
+    ///
+    /// # Errors
+    /// As [`PublicKey::verify`].
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
+        verify(&self.point, message, signature)
+    }
+}
+
+fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
+    let bytes: &[u8; 64] = signature.try_into().map_err(|_cause| AttestError::SignatureEncoding)?;
+    let (r, s) = bytes.split_first_chunk::<32>().expect("64 bytes hold 32");
+    let s: &[u8; 32] = s.try_into().expect("the other 32");
+    if !point::is_canonical(r) || point::is_small_order(r) || !point::is_reduced(s) {
+        return Err(AttestError::SignatureEncoding);
+    }
+    key.verify_strict(message, &Signature::from_bytes(bytes))
+        .map_err(|_cause| AttestError::SignatureWrong)
 }
 
 impl fmt::Debug for PublicKey {
@@ -188,6 +224,9 @@ mod tests {
             assert_eq!(key.public(), PublicKey::from_hex(public).expect("a good key"));
             assert_eq!(key.sign(&bytes(message)).to_vec(), bytes(signature));
             assert_eq!(key.public().verify(&bytes(message), &bytes(signature)), Ok(()));
+            let checker = key.public().checker();
+            assert_eq!(checker.verify(&bytes(message), &bytes(signature)), Ok(()));
+            assert_eq!(checker.key_id(), key.public().key_id());
         }
     }
 

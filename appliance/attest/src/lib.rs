@@ -19,5 +19,5 @@ pub mod statement;
 
 pub use any::{Algorithm, AnyKey};
 pub use error::AttestError;
-pub use key::{PublicKey, SigningKey};
+pub use key::{Checker, PublicKey, SigningKey};
 pub use sign::{SignError, Signer, sign_checked};

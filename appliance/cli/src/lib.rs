@@ -153,7 +153,7 @@ pub enum Verb {
     },
     /// The signed records.
     #[command(subcommand)]
-    Records(RecordsVerb),
+    Records(Box<RecordsVerb>),
 }
 
 /// What to do with a stick's file system.

@@ -4,7 +4,9 @@ use std::{
     error::Error as _,
     fs::{self, OpenOptions},
     io::Write,
+    num::NonZero,
     path::{Component, Path, PathBuf},
+    thread,
 };
 
 use base64::Engine as _;
@@ -12,7 +14,7 @@ use clap::{Args, Subcommand};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
 use cloister_domain::counted;
-use cloister_record::{Export, Fault, Policy, Trust, VerifierKey};
+use cloister_record::{Checked, Export, Fault, Policy, Trust, VerifierKey};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
@@ -209,7 +211,7 @@ impl Verify {
 fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let trust = brought.trust()?;
     let export = read_export(&brought.folder)?;
-    let mut report = cloister_record::verify(&export, &trust);
+    let mut report = cloister_record::verify_spread(&export, &trust, in_threads);
     report.faults.extend(brought.check_past(&export, &trust)?);
     let faults: Vec<String> = report
         .faults
@@ -256,6 +258,21 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
             Err(Failure::verification(format!("the export has {faults}; do not trust it")))
         }
     }
+}
+
+/// Checks `entries` with a thread for each processor.
+fn in_threads(entries: &[&[u8]], check: &(dyn Fn(&[u8]) -> Checked + Sync)) -> Vec<Checked> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let each = entries.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let checks: Vec<_> = entries
+            .chunks(each)
+            .map(|some| {
+                scope.spawn(move || some.iter().map(|entry| check(entry)).collect::<Vec<_>>())
+            })
+            .collect();
+        checks.into_iter().flat_map(|done| done.join().expect("a check does not panic")).collect()
+    })
 }
 
 /// A verifier key of the line.

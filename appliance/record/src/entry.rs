@@ -2,7 +2,7 @@
 //! for an approval, by a person.
 
 use cloister_attest::{
-    AttestError, PublicKey, SigningKey,
+    AttestError, Checker, PublicKey, SigningKey,
     approval::{Approval, Decision},
     dsse::Envelope,
     statement::{Statement, Subject, predicate_type},
@@ -264,6 +264,14 @@ impl Record {
     /// # Errors
     /// [`RecordError::Envelope`].
     pub fn check_signed_by(&self, key: &PublicKey) -> Result<(), RecordError> {
+        self.check_by(&key.checker())
+    }
+
+    /// As [`Record::check_signed_by`], with a key that is ready for many.
+    ///
+    /// # Errors
+    /// [`RecordError::Envelope`].
+    pub fn check_by(&self, key: &Checker) -> Result<(), RecordError> {
         let [signature] = self.envelope.signatures.as_slice() else {
             return Err(RecordError::Envelope(AttestError::Envelope));
         };

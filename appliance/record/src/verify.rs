@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{AnyKey, dsse::Envelope};
+use cloister_attest::{AnyKey, Checker, dsse::Envelope};
 use cloister_domain::{Class, Coded, Digest, Principal};
 use cloister_wire::record::Event;
 
@@ -176,9 +176,35 @@ pub struct Report {
     pub faults: Vec<Fault>,
 }
 
+/// What an entry says alone, before it is compared with those around it.
+#[derive(Debug)]
+pub struct Checked {
+    leaf: Digest,
+    digest: Digest,
+    record: Result<Record, RecordError>,
+    /// Whether the host signed it; of no meaning for a person's.
+    by_host: Result<(), RecordError>,
+}
+
 /// Verifies a whole export and names every fault.
 #[must_use]
 pub fn verify(export: &Export, trust: &Trust) -> Report {
+    verify_spread(export, trust, |entries, check| {
+        entries.iter().map(|entry| check(entry)).collect()
+    })
+}
+
+/// As [`verify`]; `spread` calls its function for each entry and returns the results in the entries'
+/// order, so that a program can do it in several threads. Each signature is checked alone all the same.
+///
+/// # Panics
+/// If `spread` returns another number of results.
+#[must_use]
+pub fn verify_spread(
+    export: &Export,
+    trust: &Trust,
+    spread: impl FnOnce(&[&[u8]], &(dyn Fn(&[u8]) -> Checked + Sync)) -> Vec<Checked>,
+) -> Report {
     let mut report = Report {
         size: 0,
         root: None,
@@ -207,25 +233,41 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
         return report;
     }
     let entries = entries(export, checkpoint.size, &mut report.faults);
-    files(export, &checkpoint, &entries, &mut report.faults);
+    let readable: Vec<&[u8]> = entries.iter().flatten().copied().collect();
+    let host = trust.log.key().checker();
+    let checked = spread(&readable, &|entry| check(entry, &host));
+    assert_eq!(checked.len(), readable.len(), "a result for each entry");
+    files(export, &checkpoint, &checked, &mut report.faults);
     let mut rules =
         Rules { trust, root: trust.root, prev: None, acts: BTreeSet::new(), open: None };
+    let mut checked = checked.into_iter();
     for (seq, entry) in (0..).zip(&entries) {
-        let Some(entry) = entry else {
-            rules.prev = None;
-            continue;
-        };
-        match Record::parse(entry) {
-            Ok(record) => {
-                rules.check(seq, &record, &mut report.faults);
-                report.records.push((seq, record));
+        rules.prev = match entry.and_then(|_readable| checked.next()) {
+            None => None,
+            Some(Checked { digest, record, by_host, .. }) => {
+                match record {
+                    Ok(record) => {
+                        rules.check(seq, &record, by_host, &mut report.faults);
+                        report.records.push((seq, record));
+                    }
+                    Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
+                }
+                Some(digest)
             }
-            Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
-        }
-        rules.prev = Some(Digest::of(entry));
+        };
     }
     report.open_intent = rules.open;
     report
+}
+
+/// What can be said of an entry alone.
+fn check(entry: &[u8], host: &Checker) -> Checked {
+    let record = Record::parse(entry);
+    let by_host = match &record {
+        Ok(record) if matches!(record.signer, Signer::Host { .. }) => record.check_by(host),
+        _ => Ok(()),
+    };
+    Checked { leaf: leaf_hash(entry), digest: Digest::of(entry), record, by_host }
 }
 
 /// Whether the log of `export`, which [`verify`] found to be whole, begins with the entries of
@@ -330,16 +372,9 @@ fn entries<'export>(
 }
 
 /// Root and tiles against the entries, and the set of files against the size.
-fn files(
-    export: &Export,
-    checkpoint: &Checkpoint,
-    entries: &[Option<&[u8]>],
-    faults: &mut Vec<Fault>,
-) {
+fn files(export: &Export, checkpoint: &Checkpoint, entries: &[Checked], faults: &mut Vec<Fault>) {
     let mut tree = Tree::new();
-    for entry in entries.iter().flatten() {
-        tree.push(leaf_hash(entry));
-    }
+    entries.iter().for_each(|entry| tree.push(entry.leaf));
     let whole = tree.size() == checkpoint.size;
     if whole && tree.root() != checkpoint.root {
         faults.push(Fault::Root);
@@ -375,7 +410,13 @@ struct Rules<'trust> {
 }
 
 impl Rules<'_> {
-    fn check(&mut self, seq: u64, record: &Record, faults: &mut Vec<Fault>) {
+    fn check(
+        &mut self,
+        seq: u64,
+        record: &Record,
+        by_host: Result<(), RecordError>,
+        faults: &mut Vec<Fault>,
+    ) {
         match &record.signer {
             Signer::Person { person, .. } => {
                 if !self.trust.approves(self.root, person, &record.envelope) {
@@ -383,7 +424,7 @@ impl Rules<'_> {
                 }
             }
             Signer::Host { act, place, host, .. } => {
-                if let Err(cause) = record.check_signed_by(self.trust.log.key()) {
+                if let Err(cause) = by_host {
                     faults.push(Fault::Entry { seq, cause });
                 }
                 let here = place.seq == seq && place.prev == self.prev;

@@ -191,34 +191,21 @@ fn the_auditor_judges_an_approval_by_the_root_in_force() {
     }
 }
 
-/// One policy, two verifiers: cosignatures count, are missed, and spoil what they do not fit.
-#[test]
-fn the_auditor_asks_a_policy_as_the_first_verifier_does() {
-    let root_folder = Root::new();
-    let running = root_folder.start();
-    running.append(Event::AnchorEnrolment, "anchor");
-    let audit = Audit::new(&running, &root());
-    let export = running.export();
-    let own = String::from_utf8(export["checkpoint"].clone()).unwrap();
-    let witness = |seed: u8| WitnessKey::new(&format!("w{seed}"), key(seed).public()).unwrap();
-    let line = |seed: u8, time_s: u64, text: &str| {
-        let signature = key(seed).sign(WitnessKey::message(text, time_s).as_bytes());
-        witness(seed).line(time_s, &signature)
-    };
-    let text = Note::parse(&own).unwrap().text().to_owned();
-    let good = |seeds: &[u8]| {
-        let lines: String = seeds.iter().map(|seed| line(*seed, 7, &text)).collect();
-        format!("{own}{lines}")
-    };
-    let log = &audit.log_key;
+fn witness(seed: u8) -> WitnessKey {
+    WitnessKey::new(&format!("w{seed}"), key(seed).public()).unwrap()
+}
+
+/// A policy that asks for two of three and one more, and what becomes of it by a slip.
+fn policies(log: &str) -> Vec<String> {
     let keys: String =
         (20..24).map(|seed| format!("witness w{seed} {}\n", witness(seed))).collect();
     let groups = "group a 2 w20 w21 w22\ngroup both all a w23\nquorum both\n";
     let asks = format!("# ours\nlog {log} https://x\n{keys}{groups}");
-    let policies = [
+    let other = VerifierKey::new("other", key(1).public()).unwrap().to_string();
+    vec![
         asks.clone(),
         "quorum none\n".to_owned(),
-        asks.replace(log, &VerifierKey::new("other", key(1).public()).unwrap().to_string()),
+        asks.replace(log, &other),
         asks.replace("2 w20", "4 w20"),
         asks.replace("quorum both", "quorum c"),
         asks.replace("all a w23", "all a w20"),
@@ -234,22 +221,45 @@ fn the_auditor_asks_a_policy_as_the_first_verifier_does() {
         "witness x x+00000001+Bg==\nquorum x\n".to_owned(),
         "witness x x+00000001+BgAA\nquorum x\n".to_owned(),
         "witness x x+00000001+BgAA\ngroup g any x\nquorum none\n".to_owned(),
-    ];
-    let notes = [
-        own.clone(),
+    ]
+}
+
+/// The checkpoint `own` with cosignatures: none, enough, too few, and wrong ones.
+fn notes(own: &str) -> Vec<String> {
+    let text = Note::parse(own).unwrap().text();
+    let line = |seed: u8, time_s: u64, text: &str| {
+        let signature = key(seed).sign(WitnessKey::message(text, time_s).as_bytes());
+        witness(seed).line(time_s, &signature)
+    };
+    let good = |seeds: &[u8]| {
+        let lines: String = seeds.iter().map(|seed| line(*seed, 7, text)).collect();
+        format!("{own}{lines}")
+    };
+    vec![
+        own.to_owned(),
         good(&[20, 21, 23]),
-        good(&[20, 23]),
         good(&[20, 20, 23]),
         good(&[20, 21, 22]),
         good(&[20, 21, 23, 99]),
-        format!("{}{}", good(&[20, 21, 23]), line(22, 7, "x\n")),
-        format!("{}{}", good(&[21, 23]), line(20, 0, &text)),
-        format!("{}{}", good(&[20, 21, 23]), line(99, 7, "x\n")),
-    ];
+        good(&[20, 21, 23]) + &line(22, 7, "x\n"),
+        good(&[21, 23]) + &line(20, 0, text),
+        good(&[20, 21, 23]) + &line(99, 7, "x\n"),
+    ]
+}
+
+/// One policy, two verifiers: cosignatures count, are missed, and spoil what they do not fit.
+#[test]
+fn the_auditor_asks_a_policy_as_the_first_verifier_does() {
+    let root_folder = Root::new();
+    let running = root_folder.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let audit = Audit::new(&running, &root());
+    let export = running.export();
+    let notes = notes(std::str::from_utf8(&export["checkpoint"]).unwrap());
+    let path = audit.folder.path().join("policy").display().to_string();
     let mut verdicts = Vec::new();
-    for policy in &policies {
-        let path = audit.folder.path().join("policy");
-        fs::write(&path, policy).unwrap();
+    for policy in policies(&audit.log_key) {
+        fs::write(&path, &policy).unwrap();
         let parsed = Policy::parse(policy.as_bytes());
         // What is no policy is none for every note.
         let asked = if parsed.is_ok() { notes.as_slice() } else { &notes[..1] };
@@ -257,9 +267,8 @@ fn the_auditor_asks_a_policy_as_the_first_verifier_does() {
             let mut changed = export.clone();
             changed.insert("checkpoint".to_owned(), note.clone().into_bytes());
             audit.write(&changed);
-            let path = path.display().to_string();
             let (status, said) =
-                audit.run_words(log, &audit.root(), &[], &["--policy", path.as_str()]);
+                audit.run_words(&audit.log_key, &audit.root(), &[], &["--policy", path.as_str()]);
             let ours = match &parsed {
                 Err(_refused) => 2,
                 Ok(policy) => {

@@ -8,6 +8,7 @@
 
 mod audit;
 mod daemon;
+mod flips;
 mod foreign;
 mod rounds;
 mod support;

@@ -112,16 +112,20 @@ fn what_many_writers_were_told_survives_a_kill_at_any_moment() {
 /// A log of `size` entries by the host key of seed 9, as recordd writes it.
 fn log(size: u64) -> (Vec<Vec<u8>>, Export) {
     let mut texts: Vec<Vec<u8>> = Vec::new();
-    for seq in 0..size {
-        let event = if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen };
-        let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
-        let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: false };
-        let time = Time { rtc_s: 1_800_000_000 + seq, boot_id: None };
-        let entry = entry(event, &format!("act/{seq}"));
-        texts.push(cloister_record::sign(&entry, place, &host, &time, &key(9)).unwrap());
-    }
+    (0..size).for_each(|_| add(&mut texts, 9));
     let export = export(&texts);
     (texts, export)
+}
+
+/// One more entry, by the key of this seed.
+fn add(texts: &mut Vec<Vec<u8>>, seed: u8) {
+    let seq = texts.len() as u64;
+    let event = if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen };
+    let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
+    let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: false };
+    let time = Time { rtc_s: 1_800_000_000 + seq, boot_id: None };
+    let entry = entry(event, &format!("act/{seq}"));
+    texts.push(cloister_record::sign(&entry, place, &host, &time, &key(seed)).unwrap());
 }
 
 fn export(texts: &[Vec<u8>]) -> Export {
@@ -203,7 +207,9 @@ fn what_lies_beyond_the_checkpoint_and_is_not_this_logs_is_not_served() {
     changed[7][place] ^= 1;
     moved.swap(6, 7);
     past[1] = past[2].clone();
-    for texts in [changed, moved, past] {
+    let mut forged = texts[..8].to_vec();
+    add(&mut forged, 8);
+    for texts in [changed, moved, past, forged] {
         let root = stored(&old);
         write(&root, &Export::from([("tile/entries/000.p/9".to_owned(), bundle(&texts))]));
         assert_damaged(&root);

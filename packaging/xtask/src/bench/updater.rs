@@ -10,6 +10,7 @@ mod hostile;
 mod interactive;
 mod mint;
 mod peers;
+mod record;
 mod refuse;
 mod usage;
 
@@ -99,7 +100,8 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
     let facility = Facility::found(&scratch.join("facility"), &Options::no_evaluation_asked())?;
     let mut room = Room { scratch, facility };
     let small = interactive::release(&room)?;
-    let mut figures = Vec::new();
+    room.fresh()?;
+    let mut figures = record::measure(scratch, &room.facility, log)?;
     for (payload, counter) in PAYLOADS.iter().zip(2..) {
         writeln!(log, "{}: making a release of 1 GiB", payload.name)?;
         let (tree, weights) = room.tree(payload)?;
