@@ -33,7 +33,7 @@ WIDTH, ENTRY_BYTES_MAX, FILE_BYTES_MAX = 256, 48 << 10, 256 * (64 << 10)
 STATEMENT, PAYLOAD = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 EVENTS = """anchor-enrolment media-seen import-accepted import-refused inspection evaluation
  approval activation-intent activation-outcome rollback act-refused trust-update key-change
- document-deleted inventory evaluation-asked policy-change pin sweep""".split()
+ document-deleted inventory evaluation-asked policy-change pin sweep scrub damage""".split()
 
 class Fault(Exception):
     """Something in the export is not what it must be."""

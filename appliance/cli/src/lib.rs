@@ -122,6 +122,8 @@ pub enum Verb {
         /// The release.
         generation: GenerationId,
     },
+    /// Read every file of the shelf again, and take off what is damaged; it takes as long as reading does.
+    Scrub,
     /// Remove releases from the shelf for which nothing speaks; `status` shows what speaks for each.
     Sweep {
         /// Only say what would go.
@@ -265,6 +267,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
         Verb::Pin { generation } => shelf::pin(&config, generation, true, json, out),
         Verb::Unpin { generation } => shelf::pin(&config, generation, false, json, out),
+        Verb::Scrub => shelf::scrub(&config, json, out),
         Verb::Sweep { dry_run } => shelf::sweep(&config, dry_run, json, out),
         Verb::Rollback { to } => supply::rollback(&config, to, json, out),
         Verb::Key(verb) => keys::keys(&config, verb, json, out),

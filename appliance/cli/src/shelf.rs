@@ -1,10 +1,13 @@
-//! `pin`, `unpin` and `sweep`: what stays on the shelf.
+//! `pin`, `unpin`, `sweep` and `scrub`: what stays on the shelf, and whether it is whole.
 
 use std::io::Write;
 
 use cloister_config::Config;
-use cloister_domain::{GenerationId, counted};
-use cloister_wire::supply::{Answer, Request};
+use cloister_domain::{Class, GenerationId, counted};
+use cloister_wire::{
+    Problem,
+    supply::{Answer, Request},
+};
 
 use crate::{Failure, print_json, say, supply};
 
@@ -53,4 +56,31 @@ pub(crate) fn sweep(
         say!(out, "freed       {bytes} in {}", counted(*objects, "file"));
     }
     Ok(())
+}
+
+pub(crate) fn scrub(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let answer = supply::ask(config, &Request::Scrub)?;
+    let Answer::Scrubbed { objects, bytes, damaged } = &answer else {
+        return Err(Failure::conversation("updaterd"));
+    };
+    if json {
+        print_json(&answer, out)?;
+    } else {
+        say!(out, "read        {} in {}", bytes, counted(*objects, "file"));
+        for digest in damaged {
+            say!(out, "damaged     {digest}: off the shelf, with what held it");
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let files = counted(u64::try_from(damaged.len()).unwrap_or(u64::MAX), "file");
+    Err(Failure::from(Problem::new(
+        Class::Corrupt,
+        "shelf.damaged",
+        format!(
+            "{files} of the shelf did not hold what was written; `cloister status` shows what is left, \
+             and importing a bundle again repairs it"
+        ),
+    )))
 }

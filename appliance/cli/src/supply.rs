@@ -72,6 +72,7 @@ pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
         Answer::Status(status) => Ok(status),
         Answer::Enrolled { .. }
         | Answer::Import(_)
+        | Answer::Scrubbed { .. }
         | Answer::Swept { .. }
         | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
     }
@@ -83,6 +84,7 @@ pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Fa
         Answer::Import(import) => Ok(*import),
         Answer::Enrolled { .. }
         | Answer::Status(_)
+        | Answer::Scrubbed { .. }
         | Answer::Swept { .. }
         | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
     }

@@ -177,6 +177,11 @@ sections! {
         /// Former releases that stay on the shelf to be returned to, the last ones that were active. What is
         /// pinned stays beside them.
         retained_max: u32 = "4" in (1, 1000);
+        /// Hours of uptime after which every object of the shelf is read again: a week. 0 turns that off;
+        /// `cloister scrub` does it at once.
+        scrub_hours: u32 = "168" in (0, 100_000);
+        /// Pace of that reading in bytes a second: 64 MiB, so that a slow disk has room for others.
+        scrub_bytes_per_s: ByteCount = "67108864" in (1_048_576, MOST);
         /// The persons behind the users of this machine, `USER=PERSON`. Who operated the import of a
         /// release does not count as its approver. A user who is not listed counts as the person of the
         /// same name.

@@ -46,6 +46,8 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::Rollback => "rollback",
         Event::Pin => "pin",
         Event::Sweep => "sweep",
+        Event::Scrub => "scrub",
+        Event::Damage => "damage",
         Event::ActRefused => "act-refused",
         Event::TrustUpdate => "trust-update",
         Event::KeyChange => "key-change",
@@ -55,7 +57,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 19] = [
+const EVENTS: [Event; 21] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -70,6 +72,8 @@ const EVENTS: [Event; 19] = [
     Event::Rollback,
     Event::Pin,
     Event::Sweep,
+    Event::Scrub,
+    Event::Damage,
     Event::ActRefused,
     Event::TrustUpdate,
     Event::KeyChange,

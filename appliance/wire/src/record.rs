@@ -36,6 +36,10 @@ pub enum Event {
     Pin,
     /// Generations for which nothing speaks are removed from the shelf.
     Sweep,
+    /// Every object of the shelf was read again.
+    Scrub,
+    /// An object of the shelf was damaged at rest; it and what held it are taken off.
+    Damage,
     /// An act was asked for and not allowed (one approver alone, an unknown signer, …).
     ActRefused,
     /// Keys or versions of the trust metadata changed.

@@ -288,6 +288,8 @@ pub enum Request {
         /// Whether it is to stay.
         pinned: bool,
     },
+    /// Read the whole shelf again; answered when that is done.
+    Scrub,
     /// Remove from the shelf what nothing speaks for.
     Sweep {
         /// Only say what would go.
@@ -315,6 +317,15 @@ pub enum Answer {
     Status(Status),
     /// One import.
     Import(Box<Import>),
+    /// The shelf was read again.
+    Scrubbed {
+        /// Objects that were read.
+        objects: u64,
+        /// Their size.
+        bytes: ByteCount,
+        /// Those that were damaged; they and what held them are off the shelf.
+        damaged: Vec<Digest>,
+    },
     /// What a sweep removed, or would.
     Swept {
         /// Releases.

@@ -314,6 +314,34 @@ impl State {
         Ok(pinned.into_iter().collect())
     }
 
+    /// Adds to the seconds of uptime since the shelf was read again; how many they are.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn add_uptime(&mut self, seconds: u64) -> Result<u64, StateError> {
+        let total: i64 = self
+            .connection
+            .query_row(
+                "INSERT INTO scrub (one, uptime_s) VALUES (1, ?1)
+                 ON CONFLICT (one) DO UPDATE SET uptime_s = uptime_s + ?1 RETURNING uptime_s",
+                [signed(seconds)?],
+                |row| row.get(0),
+            )
+            .map_err(StateError::sqlite("count the uptime"))?;
+        unsigned(total)
+    }
+
+    /// The shelf was read again: the uptime counts from here.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn forget_uptime(&mut self) -> Result<(), StateError> {
+        self.connection
+            .execute("DELETE FROM scrub", [])
+            .map_err(StateError::sqlite("count the uptime"))?;
+        Ok(())
+    }
+
     /// Pins a generation by a record, or, without one, no longer.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ CREATE TABLE importers (
   operator TEXT NOT NULL,
   PRIMARY KEY (import, operator)
 ) STRICT;
+CREATE TABLE scrub (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  uptime_s INTEGER NOT NULL
+) STRICT;
 CREATE TABLE pins (
   generation TEXT PRIMARY KEY,
   record INTEGER NOT NULL

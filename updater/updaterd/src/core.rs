@@ -40,6 +40,8 @@ pub(crate) struct Core {
     acts: Mutex<()>,
     /// Taken before the right to act, by whoever brings a release from quarantine to the shelf.
     adoptions: Mutex<()>,
+    /// Held by the one pass over the shelf.
+    pub(crate) reading: Mutex<()>,
     /// Whether the log may hold an intent that the database does not.
     pub(crate) intents_unsure: AtomicBool,
     pub(crate) holders: Holders,
@@ -83,6 +85,7 @@ impl Core {
             turns: Turns::default(),
             acts: Mutex::new(()),
             adoptions: Mutex::new(()),
+            reading: Mutex::new(()),
             intents_unsure: AtomicBool::new(true),
             holders: Holders::default(),
             wake,

@@ -164,6 +164,9 @@ pub(crate) enum ActError {
          what it shows"
     )]
     OtherAppliance,
+    /// The shelf is being read again already.
+    #[error("the shelf is being read again already; ask again when that has ended")]
+    Scrubbing,
     /// There is nothing to return to.
     #[error("there is no generation to return to")]
     NoPrevious,
@@ -209,7 +212,7 @@ impl Coded for ActError {
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
             Self::Promotion(cause) => cause.class(),
-            Self::Receiving { .. } | Self::Stopping => Class::Busy,
+            Self::Receiving { .. } | Self::Scrubbing | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
             | Self::NotWaiting { .. }
@@ -249,6 +252,7 @@ impl Coded for ActError {
             Self::Quarantine { .. } => "import.quarantine",
             Self::Promotion(cause) => cause.code(),
             Self::OtherAppliance => "approval.appliance",
+            Self::Scrubbing => "shelf.scrubbing",
             Self::NoPrevious => "rollback.no-previous",
             Self::NotHeld => "activation.not-held",
             Self::Stopping => "daemon.stopping",

@@ -143,6 +143,8 @@ pub(crate) fn offer<'a>(
     if let Some(discarded) = standing.take_if(|import| parked::is_discarded(import)) {
         parked::finish_discard(core, &discarded)?;
     }
+    // One that was activated has come to its end: its release left the shelf, and comes again.
+    standing.take_if(|import| import.state == ImportState::Activated);
     let import = match standing {
         Some(unfinished) => {
             // The publishers may have signed the same release anew, and the first signatures count no more.
@@ -206,6 +208,8 @@ fn judge(core: &Core, offer: &Offer, supposed: Option<&TrustState>) -> Result<He
     if offer.purpose != Purpose::Inspect
         && let Some(there) = state.import_of(generation)?
         && !may_go_on(there.state)
+        // What left the shelf, swept or damaged, may come again.
+        && (there.state != ImportState::Activated || core.shelf.shelved(generation)?.is_some())
     {
         return Err(ActError::AlreadyHeld { import: there.import, state: there.state });
     }

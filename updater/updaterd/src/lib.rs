@@ -24,6 +24,7 @@ mod parked;
 mod peers;
 mod preflight;
 mod quarantine;
+mod scrub;
 mod serve;
 mod slots;
 mod status;
@@ -56,6 +57,10 @@ pub fn run(daemon: &Daemon) -> Result<(), UpdaterdError> {
         let spawned = thread::Builder::new().name(String::from("worker"));
         spawned
             .spawn_scoped(scope, move || worker::work(core, &woken))
+            .map_err(UpdaterdError::Folder)?;
+        let spawned = thread::Builder::new().name(String::from("scrub"));
+        spawned
+            .spawn_scoped(scope, move || scrub::keep_reading(core))
             .map_err(UpdaterdError::Folder)?;
         daemon.ready();
         let limits = Limits { connections_max: CONNECTIONS_MAX };

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Talk},
-    parked, status, sweep, switch, trusted,
+    parked, scrub, status, sweep, switch, trusted,
     turn::Turn,
 };
 
@@ -115,6 +115,7 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             sweep::pin(core, *generation, *pinned)?;
             Ok(Answer::Status(status::status(core)?))
         }
+        supply::Request::Scrub => scrub::by_word(core),
         supply::Request::Sweep { pretend } => sweep::by_word(core, *pretend),
         supply::Request::Rollback { to } => switch::rollback(core, *to),
     }

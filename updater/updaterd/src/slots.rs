@@ -83,6 +83,22 @@ pub(crate) fn give_up(core: &Core, candidate: GenerationId) -> Result<(), ActErr
     Ok(())
 }
 
+/// Takes a generation out of every slot, because it leaves the shelf.
+pub(crate) fn empty(core: &Core, generation: GenerationId) -> Result<(), ActError> {
+    for slot in Slot::ALL {
+        if core.shelf.slot(slot)?.is_some_and(|held| held.id() == generation) {
+            core.shelf.set_slot(slot, None)?;
+            if let Err(error) = core.engine(slot).unload() {
+                tracing::warn!(code = error.problem().code, "an engine keeps what left the shelf");
+            }
+        }
+    }
+    if let Err(error) = core.corpusd.forget(generation) {
+        tracing::warn!(code = error.problem().code, "corpusd keeps what left the shelf");
+    }
+    Ok(())
+}
+
 /// The generation that was active before the one that is, if it is still on the shelf.
 pub(crate) fn previous(core: &Core) -> Result<Option<Shelved>, ActError> {
     let Some(active) = core.shelf.active()? else { return Ok(None) };

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cloister_domain::{ByteCount, Digest, GenerationId, Slot};
 use cloister_promotion::{Holdings, marks};
 use cloister_shelf::{ShelfError, Swept};
+use cloister_state::Import;
 use cloister_wire::{
     record::Event,
     supply::{Answer, ImportState, Reason},
@@ -51,24 +52,29 @@ pub(crate) fn kept(core: &Core) -> Result<BTreeMap<GenerationId, BTreeSet<Reason
             holdings.revoked.insert(shelved.id());
         }
     }
-    for state in UNDER_WAY {
-        for import in core.state().imports_in(state)? {
-            holdings.imports.extend(import.generation.map(|id| (import.import, id)));
-        }
+    for import in under_way(core)? {
+        holdings.imports.extend(import.generation.map(|id| (import.import, id)));
     }
     Ok(marks(&holdings))
+}
+
+/// The imports that have not come to their end.
+pub(crate) fn under_way(core: &Core) -> Result<Vec<Import>, ActError> {
+    let mut imports = Vec::new();
+    for state in UNDER_WAY {
+        imports.extend(core.state().imports_in(state)?);
+    }
+    Ok(imports)
 }
 
 /// The objects that imports under way count on.
 fn counted_on(core: &Core) -> Result<BTreeSet<Digest>, ActError> {
     let mut objects = BTreeSet::new();
-    for state in UNDER_WAY {
-        for import in core.state().imports_in(state)? {
-            if let Some(text) = import.manifest {
-                let release = crate::intake::manifest(&text)?;
-                objects.extend(release.release().files.iter().map(|file| file.sha256));
-                objects.extend(release.release().attestations.iter().map(|file| file.sha256));
-            }
+    for import in under_way(core)? {
+        if let Some(text) = import.manifest {
+            let release = crate::intake::manifest(&text)?;
+            objects.extend(release.release().files.iter().map(|file| file.sha256));
+            objects.extend(release.release().attestations.iter().map(|file| file.sha256));
         }
     }
     Ok(objects)

@@ -7,6 +7,7 @@ mod kill;
 mod parked;
 mod preflight;
 mod retention;
+mod scrub;
 mod support;
 mod turns;
 mod weight;

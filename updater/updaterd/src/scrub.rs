@@ -1,0 +1,193 @@
+//! Reading the shelf again: a bit that changed at rest is found before it is served.
+//!
+//! A pass reads every object at idle weight and at a bounded pace. What holds a damaged one is taken off
+//! the shelf, recorded first; if that is what is active, the generation before takes over.
+
+use std::{io, sync::TryLockError, thread, time::Duration};
+
+use cloister_daemon::{at_idle_weight, clock::Stopwatch};
+use cloister_domain::{ByteCount, Class, Digest, GenerationId};
+use cloister_shelf::Found;
+use cloister_wire::{Problem, record::Event, supply::Answer};
+use serde_json::json;
+
+use crate::{
+    core::{Core, UNPOISONED},
+    error::ActError,
+    slots, sweep, switch,
+};
+
+/// How long the reading rests at a time.
+const REST: Duration = Duration::from_millis(20);
+/// How often the thread that waits for the next pass looks whether the daemon is to stop.
+const TICK: Duration = Duration::from_secs(1);
+/// Uptime is kept in steps of so many seconds, so that a machine that is switched off each night comes to
+/// its passes too.
+const STEP_S: u64 = 600;
+
+/// What a pass came to.
+#[derive(Debug, Default)]
+struct Pass {
+    objects: u64,
+    bytes: ByteCount,
+    damaged: Vec<Digest>,
+}
+
+/// Reads the shelf again whenever the machine was up for so long since the last pass.
+pub(crate) fn keep_reading(core: &Core) {
+    let period_s = u64::from(core.config.update.scrub_hours) * 3600;
+    if period_s == 0 {
+        return;
+    }
+    let mut since = Stopwatch::start();
+    while !core.stop.is_set() {
+        thread::park_timeout(TICK);
+        if since.elapsed() < Duration::from_secs(STEP_S) {
+            continue;
+        }
+        since = Stopwatch::start();
+        let due = core.state().add_uptime(STEP_S).map(|uptime_s| uptime_s >= period_s);
+        let passed = match due {
+            Ok(false) => Ok(()),
+            Ok(true) => at_pace(core).and_then(|pass| conclude(core, &pass)),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = passed {
+            tracing::warn!(
+                code = error.problem().code,
+                "the shelf was not read again; tried later"
+            );
+        }
+    }
+}
+
+/// One pass by an operator's word.
+pub(crate) fn by_word(core: &Core) -> Result<Answer, ActError> {
+    core.trust()?;
+    let pass = at_pace(core)?;
+    conclude(core, &pass)?;
+    let Pass { objects, bytes, damaged } = pass;
+    Ok(Answer::Scrubbed { objects, bytes, damaged })
+}
+
+/// Reads every object once, and deals with each that is damaged as it is found.
+fn at_pace(core: &Core) -> Result<Pass, ActError> {
+    let _one_at_a_time = match core.reading.try_lock() {
+        Ok(right) => right,
+        Err(TryLockError::WouldBlock) => return Err(ActError::Scrubbing),
+        Err(TryLockError::Poisoned(_)) => panic!("{UNPOISONED}"),
+    };
+    let mut pass = Pass::default();
+    for digest in core.shelf.objects()? {
+        match at_idle_weight(|| read(core, digest))? {
+            Found::Whole(bytes) => {
+                pass.objects += 1;
+                pass.bytes.0 += bytes.0;
+            }
+            Found::Damaged => {
+                pass.objects += 1;
+                found(core, digest)?;
+                pass.damaged.push(digest);
+            }
+            Found::Gone => {}
+        }
+    }
+    Ok(pass)
+}
+
+/// Reads one object; rests so that the pace is kept, and ends when the daemon is to stop.
+fn read(core: &Core, digest: Digest) -> Result<Found, ActError> {
+    let bytes_per_s = core.config.update.scrub_bytes_per_s.0.max(1);
+    let since = Stopwatch::start();
+    let mut read = 0u64;
+    let found = core.shelf.read_again(digest, |bytes| {
+        read += bytes as u64;
+        while since.elapsed() < Duration::from_micros(read * 1_000_000 / bytes_per_s) {
+            if core.stop.is_set() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            thread::park_timeout(REST);
+        }
+        Ok(())
+    });
+    if core.stop.is_set() { Err(ActError::Stopping) } else { Ok(found?) }
+}
+
+fn conclude(core: &Core, pass: &Pass) -> Result<(), ActError> {
+    let _act = core.act();
+    let size = core.recordd.size()?;
+    core.recordd.append(&Core::entry(
+        Event::Scrub,
+        format!("scrub/{size}"),
+        &[],
+        json!({ "objects": pass.objects, "bytes": pass.bytes, "damaged": pass.damaged.len() }),
+    ))?;
+    core.state().forget_uptime()?;
+    tracing::info!(objects = pass.objects, damaged = pass.damaged.len(), "shelf read again");
+    Ok(())
+}
+
+/// Takes what is damaged off the shelf with all that holds it: the record first.
+fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
+    // What an adoption has just brought, no tree names yet.
+    let _nobody_adopts = core.adopting();
+    let _act = core.act();
+    switch::settle(core)?;
+    let holders = core.shelf.holders(digest)?;
+    let active = core.shelf.active()?.map(|active| active.id());
+    let serving = active.filter(|active| holders.contains(active));
+    let size = core.recordd.size()?;
+    core.recordd.append(&Core::entry(
+        Event::Damage,
+        format!("damage/{size}/{digest}"),
+        &[("object", digest)],
+        json!({ "releases": holders, "active": serving.is_some() }),
+    ))?;
+    tracing::error!(releases = holders.len(), "an object of the shelf was damaged at rest");
+    core.shelf.isolate(digest)?;
+    give_up_imports(core, digest)?;
+    for generation in holders.iter().filter(|id| Some(**id) != active) {
+        take_down(core, *generation)?;
+    }
+    let Some(serving) = serving else { return Ok(()) };
+    match switch::roll_back(core, None, "damage", Stopwatch::start()) {
+        Ok(_switched) => take_down(core, serving),
+        Err(error) => {
+            tracing::error!(
+                code = error.problem().code,
+                "the active release is damaged, and there is none to return to; import it again"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Refuses the imports under way that count on the object.
+fn give_up_imports(core: &Core, digest: Digest) -> Result<(), ActError> {
+    let problem = Problem::new(
+        Class::Corrupt,
+        "shelf.damaged",
+        "a file of the release was damaged on the disk of this machine; import its bundle again",
+    );
+    for import in sweep::under_way(core)? {
+        let (Some(generation), Some(envelope)) = (import.generation, import.manifest) else {
+            continue;
+        };
+        let manifest = crate::intake::manifest(&envelope)?;
+        let release = manifest.release();
+        let files = release.files.iter().map(|file| file.sha256);
+        let evidence = release.attestations.iter().map(|file| file.sha256);
+        if files.chain(evidence).any(|named| named == digest) {
+            core.refuse_import(import.import, generation, &problem)?;
+        }
+    }
+    Ok(())
+}
+
+fn take_down(core: &Core, generation: GenerationId) -> Result<(), ActError> {
+    slots::empty(core, generation)?;
+    if let Some(shelved) = core.shelf.shelved(generation)? {
+        core.shelf.take_down(&shelved)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! A bit that changes on the disk is found, and what holds it is served no more.
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use cloister_domain::Digest;
+use cloister_wire::supply::{Answer, ImportState, Request};
+
+use crate::{
+    refused, status,
+    support::{World, bundle::Bundle, wait_until},
+};
+
+/// Changes a byte of the file `path` of a bundle where it lies on the shelf.
+fn damage(world: &World, bundle: &Bundle, path: &str) -> Digest {
+    let (_, bytes) = bundle.files.iter().find(|(name, _)| name == path).unwrap();
+    let digest = Digest::of(bytes);
+    let name = digest.to_string();
+    let object = world.config.paths.shelf().join("objects").join(name.split_at(2).0).join(&name);
+    fs::set_permissions(&object, Permissions::from_mode(0o644)).unwrap();
+    let mut file = OpenOptions::new().write(true).open(&object).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.write_all(b"\xff").unwrap();
+    file.sync_all().unwrap();
+    digest
+}
+
+fn scrub(world: &World) -> Vec<Digest> {
+    match world.ask(&Request::Scrub).unwrap() {
+        Answer::Scrubbed { objects, damaged, .. } => {
+            assert!(objects > 0);
+            damaged
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn on_shelf(world: &World) -> Vec<u64> {
+    let mut counters: Vec<u64> =
+        status(world).generations.iter().map(|generation| generation.counter).collect();
+    counters.sort_unstable();
+    counters
+}
+
+fn records(world: &World, event: &str) -> usize {
+    world.records().iter().filter(|(found, _)| found == event).count()
+}
+
+#[test]
+fn a_damaged_former_release_leaves_the_shelf() {
+    let world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
+    world.promoted(&one, 1);
+    world.promoted(&two, 2);
+    assert_eq!(scrub(&world), []);
+    let digest = damage(&world, &one, "documents/handbook/pump.md");
+    assert_eq!(scrub(&world), [digest]);
+    assert_eq!(on_shelf(&world), [2]);
+    assert_eq!(world.active(), Some(two.generation()));
+    assert_eq!((records(&world, "damage"), records(&world, "scrub")), (1, 2));
+    assert!(world.config.paths.shelf().join("isolated").join(digest.to_string()).exists());
+    refused(world.ask(&Request::Rollback { to: Some(one.generation()) }), "shelf.absent");
+    refused(world.ask(&Request::Rollback { to: None }), "rollback.no-previous");
+    assert_eq!(scrub(&world), [], "what was found is not found again");
+}
+
+#[test]
+fn a_damaged_active_release_is_left_for_the_one_before_and_repaired_by_its_bundle() {
+    let world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
+    world.promoted(&one, 1);
+    world.promoted(&two, 2);
+    let digest = damage(&world, &two, "model/weights.txt");
+    assert_eq!(scrub(&world), [digest]);
+    assert_eq!(world.active(), Some(one.generation()));
+    assert_eq!(on_shelf(&world), [1]);
+    assert_eq!(world.count("rollback", "reason", "damage"), 1);
+    // The same bundle again: everything that a first import does, and then the release as it was.
+    let import = world.approved(&two, 3);
+    world.activate(import).unwrap();
+    assert_eq!(world.active(), Some(two.generation()));
+    assert_eq!(scrub(&world), []);
+}
+
+#[test]
+fn an_import_that_counts_on_a_damaged_file_ends() {
+    let world = World::enrolled();
+    let one = Bundle::new(1, "0.5");
+    let import = world.import(&one, 1).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    damage(&world, &one, "evaluation/heldout.txt");
+    assert_eq!(scrub(&world).len(), 1);
+    let shown = world.review(import);
+    assert_eq!(shown.state, ImportState::Refused);
+    assert_eq!(shown.problem.unwrap().code, "shelf.damaged");
+    assert_eq!(on_shelf(&world), Vec::<u64>::new());
+    let again = world.approved(&one, 2);
+    world.activate(again).unwrap();
+}
+
+#[test]
+fn the_only_release_goes_on_although_it_is_damaged_and_the_record_says_so() {
+    let world = World::enrolled();
+    let one = Bundle::new(1, "0.5");
+    world.promoted(&one, 1);
+    damage(&world, &one, "evaluation/heldout.txt");
+    assert_eq!(scrub(&world).len(), 1);
+    assert_eq!(world.active(), Some(one.generation()), "nothing else could serve");
+    assert_eq!(records(&world, "damage"), 1);
+    let two = Bundle::new(2, "0.4");
+    world.promoted(&two, 2);
+    wait_until(|| scrub(&world).is_empty()).unwrap();
+}
