@@ -1,6 +1,6 @@
 //! Which acts may change what is served.
 //!
-//! [`step`] takes the books of the supply flow as they stand and one act that somebody asks for. It
+//! [`step()`] takes the books of the supply flow as they stand and one act that somebody asks for. It
 //! answers with the one [`Change`] that the act makes, or with the [`Refusal`] that says why not. The
 //! updater asks it before every decision, activation, canary and rollback, and does what it answers.
 //!

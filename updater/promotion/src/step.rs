@@ -18,11 +18,11 @@ pub fn step(world: &World, act: &Act) -> Result<Change, Refusal> {
     step_enforcing(&Rule::ALL, world, act)
 }
 
-/// As [`step`], with only the rules of `enforced`. An appliance enforces [`Rule::ALL`]; the search
+/// As [`step()`], with only the rules of `enforced`. An appliance enforces [`Rule::ALL`]; the search
 /// leaves one out at a time.
 ///
 /// # Errors
-/// As [`step`].
+/// As [`step()`].
 pub fn step_enforcing(enforced: &[Rule], world: &World, act: &Act) -> Result<Change, Refusal> {
     let judge = Judge { enforced, world };
     match act {
