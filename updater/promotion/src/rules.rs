@@ -145,8 +145,7 @@ pub enum Refusal {
     Revoked,
     /// Below the floor, and without a leave.
     #[error(
-        "the release is older than what its successors allow; return to it with a signed downgrade \
-         (`cloister downgrade`)"
+        "the release is older than what its successors allow; only one at or above their floor is served"
     )]
     Floor,
     /// It was never active.
@@ -177,7 +176,7 @@ pub enum Refusal {
     )]
     LeaveOnce,
     /// A canary is there already.
-    #[error("a canary is under way; end it first (`cloister canary end`)")]
+    #[error("a canary is under way; end it first")]
     CanaryUnderWay,
     /// No canary is there.
     #[error("no canary is under way")]
@@ -203,7 +202,7 @@ impl Coded for Refusal {
             Self::Rejected => "approval.rejected",
             Self::Threshold { .. } => "approval.threshold",
             Self::Revoked => "bundle.revoked",
-            Self::Floor => "activation.floor",
+            Self::Floor => "bundle.rollback",
             Self::NeverPromoted { .. } => "rollback.never-promoted",
             Self::NotRetained { .. } => "shelf.absent",
             Self::AlreadyActive { .. } => "activation.already-active",
