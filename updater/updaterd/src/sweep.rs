@@ -92,7 +92,7 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
     // What an adoption has just brought there no tree names yet.
     let Some(_nobody_adopts) = core.try_adopting() else { return Ok(Swept::default()) };
     let mut kept = kept(core)?;
-    let go: Vec<GenerationId> =
+    let mut go: Vec<GenerationId> =
         kept.iter().filter(|(_, why)| why.is_empty()).map(|(id, _)| *id).take(NAMED_MAX).collect();
     if !go.is_empty() {
         let size = core.recordd.size()?;
@@ -103,6 +103,14 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
             json!({ "releases": go, "retained_max": core.config.update.retained_max }),
         ))?;
     }
+    // Its documents first: what stays on the shelf is tried again, what left it is not.
+    go.retain(|id| match core.corpusd.forget(*id) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(code = error.problem().code, "corpusd keeps what is to go; tried later");
+            false
+        }
+    });
     kept.retain(|id, _why| !go.contains(id));
     let keep: BTreeSet<GenerationId> = kept.into_keys().collect();
     crate::inventory::prune(core, &keep);

@@ -57,6 +57,7 @@ fn former_releases_go_when_nothing_speaks_for_them_and_the_record_says_so_first(
     world.promoted(&bundles[3], 4);
     wait_until(|| counters(&world) == [1, 3, 4]).expect("the second has nothing left");
     assert_eq!(swept(&world), 1);
+    assert_eq!(*world.dropped.lock().unwrap(), [of(2)], "its documents go with it");
     refused(world.ask(&Request::Rollback { to: Some(of(2)) }), "shelf.absent");
     refused(world.ask(&Request::Pin { generation: of(2), pinned: true }), "shelf.absent");
     // What is pinned can be returned to, and then the latest two are others.

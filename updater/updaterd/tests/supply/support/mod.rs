@@ -109,6 +109,8 @@ impl Receiving {
 /// The whole appliance, as far as supply goes.
 pub(crate) struct World {
     pub(crate) config: Config,
+    /// The releases whose documents corpusd was told to forget.
+    pub(crate) dropped: Arc<Mutex<Vec<GenerationId>>>,
     pub(crate) engines: [Arc<Script>; 2],
     pub(crate) inspector: Arc<inspector::Faults>,
     updaterd: Option<Running>,
@@ -134,7 +136,8 @@ impl World {
             place.path().join("run"),
         );
         let config = Config::parse(&text).unwrap();
-        let corpusd = start_corpusd(&config);
+        let dropped = Arc::default();
+        let corpusd = start_corpusd(&config, &dropped);
         let inspector = Arc::new(inspector::Faults::default());
         let inspectd = inspector::start(&config, &inspector);
         let scand = inspector::start_scanner(&config, &inspector);
@@ -150,6 +153,7 @@ impl World {
             _corpusd: corpusd,
             _place: place,
             config,
+            dropped,
         };
         world.start_recordd();
         world.start_engine(Slot::A);
@@ -465,13 +469,17 @@ impl Script {
     }
 }
 
-fn start_corpusd(config: &Config) -> Running {
+fn start_corpusd(config: &Config, dropped: &Arc<Mutex<Vec<GenerationId>>>) -> Running {
+    let dropped = Arc::clone(dropped);
     let daemon = Daemon::embedded(Role::Corpusd, None, config.clone()).unwrap();
-    let running = Running::start(daemon, |daemon| {
+    let running = Running::start(daemon, move |daemon| {
         let listener = daemon.listener().unwrap();
         let limits = Limits { connections_max: 16 };
         let serve = |connection: Connection| {
             while let Ok(Some(request)) = connection.read::<corpus::Request>() {
+                if let corpus::Request::Drop { generation } = &request {
+                    dropped.lock().unwrap().push(*generation);
+                }
                 let reply: Reply<corpus::Answer> = Ok(corpus_answer(&request));
                 if connection.write(&reply).is_err() {
                     return;
