@@ -33,7 +33,8 @@ WIDTH, ENTRY_BYTES_MAX, FILE_BYTES_MAX = 256, 48 << 10, 256 * (64 << 10)
 STATEMENT, PAYLOAD = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 EVENTS = """anchor-enrolment media-seen import-accepted import-refused inspection evaluation
  approval activation-intent activation-outcome rollback act-refused trust-update key-change
- document-deleted inventory evaluation-asked policy-change pin sweep scrub damage""".split()
+ document-deleted inventory evaluation-asked policy-change pin sweep scrub damage downgrade
+ acknowledgement shadow-started trial-ended""".split()
 
 class Fault(Exception):
     """Something in the export is not what it must be."""
@@ -350,8 +351,6 @@ def merkle_levels(entries):
     return levels
 
 def merkle_root(levels, size):
-    if size == 0:
-        return hashlib.sha256(b"").digest()
     root, first = None, size
     for level, row in enumerate(levels):
         # From the smallest complete subtree at the right edge to the largest at the left.
@@ -359,7 +358,7 @@ def merkle_root(levels, size):
             first -= 1 << level
             left = row[first >> level]
             root = hashlib.sha256(b"\1" + left + root).digest() if root else left
-    return root
+    return root or hashlib.sha256(b"").digest()
 
 class Rules:
     """The rules between entries, as far as they were read."""
@@ -388,7 +387,7 @@ class Rules:
         about = take(statement, "subject", list)
         subjects = {(take(one, "name", str), take(one, "digest.sha256", str)) for one in about}
         predicate = take(statement, "predicate", dict)
-        if event == "approval":
+        if event in ("approval", "downgrade", "acknowledgement"):
             who = self.person(predicate, message, signatures)
         else:
             who = self.host(seq, prev, event, predicate, message, signatures)

@@ -7,6 +7,7 @@
 
 mod any;
 pub mod approval;
+pub mod consent;
 pub mod dsse;
 mod error;
 pub mod json;

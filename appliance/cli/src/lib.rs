@@ -5,6 +5,7 @@
 
 mod approve;
 mod ask;
+mod consent;
 mod corpus;
 mod failure;
 mod fit;
@@ -17,7 +18,9 @@ mod mount;
 mod proof;
 mod records;
 mod shelf;
+mod sign;
 mod supply;
+mod trial;
 mod witness;
 
 use std::{io::Write, path::PathBuf};
@@ -30,9 +33,12 @@ use cloister_wire::Reply;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use approve::Approve;
+pub use consent::{Acknowledge, Authorise};
 pub use failure::Failure;
 pub use proof::{Prove, VerifyProof};
 pub use records::{RecordsVerb, Verify};
+pub use sign::Signing;
+pub use trial::{Start, TrialVerb};
 pub use witness::{Accept, Witness, WitnessKeyOf};
 
 /// Run and keep current a private AI appliance.
@@ -107,6 +113,14 @@ pub enum Verb {
     },
     /// Sign an approval with your own key, which stays with you.
     Approve(Approve),
+    /// Try a release out on some people, or beside them.
+    #[command(subcommand)]
+    Trial(TrialVerb),
+    /// Sign a leave to return to a release below its floor, once; so many approvers as a release needs
+    /// must.
+    Authorise(Authorise),
+    /// Sign that the appliance may go on although its log was restored from an old copy.
+    Acknowledge(Acknowledge),
     /// Switch to an approved release.
     Activate {
         /// The import.
@@ -264,6 +278,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Evaluate { id } => supply::evaluate(&config, ImportId(id), json, out),
         Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
         Verb::Approve(said) => approve::approve(&config, &said, json, out),
+        Verb::Trial(verb) => trial::trial(&config, verb, json, out),
+        Verb::Authorise(said) => consent::authorise(&config, &said, json, out),
+        Verb::Acknowledge(said) => consent::acknowledge(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
         Verb::Pin { generation } => shelf::pin(&config, generation, true, json, out),
         Verb::Unpin { generation } => shelf::pin(&config, generation, false, json, out),

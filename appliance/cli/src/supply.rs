@@ -10,7 +10,7 @@ use cloister_wire::supply::{
     Answer, Figure, Generation, Import, ImportState, Request, Scan, Status,
 };
 
-use crate::{Failure, ask_daemon, fit, print_json, records, say};
+use crate::{Failure, ask_daemon, fit, print_json, records, say, trial};
 
 /// Words of a digest that officers compare aloud when they enrol a root: 128 bits.
 const ROOT_WORDS: usize = 16;
@@ -69,12 +69,8 @@ pub(crate) fn enrol(
 /// The state of everything.
 pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
     match ask(config, &Request::Status)? {
-        Answer::Status(status) => Ok(status),
-        Answer::Enrolled { .. }
-        | Answer::Import(_)
-        | Answer::Scrubbed { .. }
-        | Answer::Swept { .. }
-        | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
+        Answer::Status(status) => Ok(*status),
+        _ => Err(Failure::conversation("updaterd")),
     }
 }
 
@@ -82,11 +78,7 @@ pub(crate) fn ask_status(config: &Config) -> Result<Status, Failure> {
 pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Failure> {
     match ask(config, &Request::Review { import })? {
         Answer::Import(import) => Ok(*import),
-        Answer::Enrolled { .. }
-        | Answer::Status(_)
-        | Answer::Scrubbed { .. }
-        | Answer::Swept { .. }
-        | Answer::Switched { .. } => Err(Failure::conversation("updaterd")),
+        _ => Err(Failure::conversation("updaterd")),
     }
 }
 
@@ -108,6 +100,28 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
             trust.root_version,
             trust.targets_version,
             time.unwrap_or_default()
+        );
+    }
+    if let Some(restored) = &status.restored_log {
+        let count = restored.acknowledged_by.len();
+        say!(out, "THE LOG LACKS RECORDS that it had: it was restored from an old copy.");
+        say!(out, "  checkpoint  {}", restored.checkpoint);
+        say!(
+            out,
+            "  {count} of {} approvers allow to go on (`cloister acknowledge`)",
+            restored.needed
+        );
+    }
+    if let Some(trial) = &status.trial {
+        say!(
+            out,
+            "trial {:>4}  {} of import {}, {}, {} of {} s",
+            trial.trial,
+            trial.kind,
+            trial.import,
+            trial.scope,
+            trial.lasted_s,
+            trial.seconds
         );
     }
     for generation in &status.generations {
@@ -236,7 +250,8 @@ pub(crate) fn review(
     if !import.approved_by.is_empty() {
         say!(out, "approved by {}", import.approved_by.join(", "));
     }
-    show_figures(&import.figures, out)
+    show_figures(&import.figures, out)?;
+    import.trials.iter().try_for_each(|trial| trial::show(trial, out))
 }
 
 /// Signers, versions and sizes of a volume.

@@ -70,6 +70,12 @@ impl Paths {
         self.state.join("corpus")
     }
 
+    /// What a trial came to so far, in counts; gatewayd writes, updaterd reads.
+    #[must_use]
+    pub fn trial_counts(&self) -> PathBuf {
+        self.runtime.join("gatewayd").join("trial.json")
+    }
+
     /// API keys (hashed); gatewayd's alone.
     #[must_use]
     pub fn gateway(&self) -> PathBuf {

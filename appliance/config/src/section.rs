@@ -214,6 +214,11 @@ sections! {
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);
+        /// Seconds that a canary or a shadow lasts at most: a week.
+        trial_s_max: u32 = "604800" in (1, 31_536_000);
+        /// Answers of a release on trial that may fail through the appliance's own fault; one more ends the
+        /// trial.
+        trial_failures_max: u32 = "2" in (0, 1_000_000);
         /// Whether a release without an evaluation set is refused. Off, it is judged by whether it loads,
         /// scores with finite numbers and completes a sentence, and the record says so.
         evaluation_required: bool = "true";

@@ -1,9 +1,10 @@
 //! What one entry of the log says: an in-toto statement in a DSSE envelope, signed by the host or,
-//! for an approval, by a person.
+//! for an approval and what else persons allow, by a person.
 
 use cloister_attest::{
     AttestError, Checker, PublicKey, SigningKey,
     approval::{Approval, Decision},
+    consent::{Consent, Matter},
     dsse::Envelope,
     statement::{Statement, Subject, predicate_type},
 };
@@ -41,8 +42,12 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::EvaluationAsked => "evaluation-asked",
         Event::PolicyChange => "policy-change",
         Event::Approval => "approval",
+        Event::Downgrade => "downgrade",
+        Event::Acknowledgement => "acknowledgement",
         Event::ActivationIntent => "activation-intent",
         Event::ActivationOutcome => "activation-outcome",
+        Event::ShadowStarted => "shadow-started",
+        Event::TrialEnded => "trial-ended",
         Event::Rollback => "rollback",
         Event::Pin => "pin",
         Event::Sweep => "sweep",
@@ -57,7 +62,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 21] = [
+const EVENTS: [Event; 25] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -67,8 +72,12 @@ const EVENTS: [Event; 21] = [
     Event::EvaluationAsked,
     Event::PolicyChange,
     Event::Approval,
+    Event::Downgrade,
+    Event::Acknowledgement,
     Event::ActivationIntent,
     Event::ActivationOutcome,
+    Event::ShadowStarted,
+    Event::TrialEnded,
     Event::Rollback,
     Event::Pin,
     Event::Sweep,
@@ -84,7 +93,7 @@ const EVENTS: [Event; 21] = [
 /// Whether entries of this event are a person's own envelope; all others are the host's.
 #[must_use]
 pub fn is_signed_by_a_person(event: Event) -> bool {
-    event == Event::Approval
+    matches!(event, Event::Approval | Event::Downgrade | Event::Acknowledgement)
 }
 
 /// Whether `act` can name an act: 1 to 200 characters of `a-z 0-9 . _ - /`.
@@ -216,13 +225,22 @@ pub enum Signer {
         /// The facts.
         facts: Map<String, Value>,
     },
-    /// A person, for an approval or rejection.
+    /// A person.
     Person {
         /// The person, by the name that the statement gives.
         person: Principal,
-        /// What the person decided.
-        decision: Decision,
+        /// What the person said.
+        said: Said,
     },
+}
+
+/// What a person said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// That a release may be served, or must not.
+    Decision(Decision),
+    /// That something else may happen.
+    Consent(Matter),
 }
 
 /// An entry as read from the log. Whether its signature holds is [`Record::envelope`]'s to say.
@@ -254,8 +272,7 @@ impl Record {
             .find(|event| statement.predicate_type == predicate_type(event_name(*event)))
             .ok_or(RecordError::Statement)?;
         let signer = if is_signed_by_a_person(event) {
-            let approval = Approval::of(&envelope).map_err(RecordError::Envelope)?;
-            Signer::Person { person: approval.person, decision: approval.decision }
+            person_signer(event, &envelope).map_err(RecordError::Envelope)?
         } else {
             host_signer(event, &statement.predicate).ok_or(RecordError::Statement)?
         };
@@ -287,6 +304,16 @@ impl Record {
             Err(kind) => Err(RecordError::Envelope(kind)),
         }
     }
+}
+
+/// The person of an entry that a person signed.
+fn person_signer(event: Event, envelope: &Envelope) -> Result<Signer, AttestError> {
+    if event == Event::Approval {
+        let Approval { person, decision, .. } = Approval::of(envelope)?;
+        return Ok(Signer::Person { person, said: Said::Decision(decision) });
+    }
+    let Consent { person, matter, .. } = Consent::of(envelope)?;
+    Ok(Signer::Person { person, said: Said::Consent(matter) })
 }
 
 /// The predicate of a host's entry; absent if a field is missing, unknown or of another kind.

@@ -23,7 +23,7 @@ mod witness;
 pub use checkpoint::Checkpoint;
 pub use cosignature::with_signatures;
 pub use entry::{
-    ENVELOPE_BYTES_MAX, Host, Place, Record, Signer, Time, event_name, intent_of, is_act,
+    ENVELOPE_BYTES_MAX, Host, Place, Record, Said, Signer, Time, event_name, intent_of, is_act,
     is_signed_by_a_person, sign,
 };
 pub use error::RecordError;

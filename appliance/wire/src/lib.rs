@@ -18,6 +18,7 @@ pub mod inventory;
 mod problem;
 pub mod record;
 pub mod supply;
+pub mod trial;
 
 pub use problem::{Problem, Reply};
 

@@ -25,11 +25,20 @@ pub enum Event {
     PolicyChange,
     /// A person approved or rejected a candidate (the person's own envelope).
     Approval,
+    /// A person allowed a return below the floor (the person's own envelope).
+    Downgrade,
+    /// A person allowed to go on with a log that was restored from an old copy (the person's own
+    /// envelope).
+    Acknowledgement,
     /// An activation is about to happen; always before the switch. Its act ends with `/intent`.
     ActivationIntent,
     /// How an activation ended; exactly one for each intent. Its act is the intent's with `/outcome`
     /// for `/intent`.
     ActivationOutcome,
+    /// A candidate begins to answer what others are asked too; nobody sees its answers.
+    ShadowStarted,
+    /// A canary or a shadow ended, and what it came to.
+    TrialEnded,
     /// An operator's wish to return to a retained generation; the switch itself is an activation.
     Rollback,
     /// A generation was pinned to the shelf, or no longer is.

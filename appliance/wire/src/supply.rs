@@ -5,7 +5,7 @@ use std::fmt;
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, LogHead, RecordIndex, Slot};
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, intake::Summary};
+use crate::{Problem, intake::Summary, trial};
 
 /// Where an import stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -155,6 +155,8 @@ pub struct Import {
     pub approvals_needed: u32,
     /// What an approval must name, once there is an evaluation.
     pub package: Option<Package>,
+    /// The shadows and canaries that it had, oldest first.
+    pub trials: Vec<trial::Shown>,
     /// Why it was refused.
     pub problem: Option<Problem>,
 }
@@ -236,11 +238,26 @@ pub struct Status {
     pub trust_root: Option<Digest>,
     /// What it vouches for, if one is enrolled.
     pub trust: Option<Trust>,
+    /// The trial under way.
+    pub trial: Option<trial::Shown>,
+    /// Whether the log was restored from an old copy, and who allows to go on.
+    pub restored_log: Option<RestoredLog>,
     /// Generations on the shelf, newest first.
     pub generations: Vec<Generation>,
     /// Imports, newest first: the last 50, and each that is not over. Their files are left out, which
     /// `Review` lists.
     pub imports: Vec<Import>,
+}
+
+/// A log that lacks records which it had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredLog {
+    /// SHA-256 of the checkpoint that proves it.
+    pub checkpoint: Digest,
+    /// Persons who allow to go on.
+    pub acknowledged_by: Vec<String>,
+    /// Persons who must, before anything is imported, approved or switched to.
+    pub needed: u32,
 }
 
 /// A request to updaterd. Each has one answer, a [`crate::Reply`] of [`Answer`].
@@ -276,6 +293,25 @@ pub enum Request {
         /// The envelope's JSON text.
         envelope: String,
     },
+    /// A person's signed consent: to a return below the floor (DSSE, in-toto statement `downgrade/v1`)
+    /// or to going on with a restored log (`acknowledgement/v1`).
+    Consent {
+        /// The envelope's JSON text.
+        envelope: String,
+    },
+    /// Try a release out: a canary if it is approved, a shadow while it waits for approvals.
+    StartTrial {
+        /// What kind.
+        kind: trial::Kind,
+        /// The import that brought it.
+        import: ImportId,
+        /// Whose questions.
+        scope: trial::Scope,
+        /// How long at most.
+        seconds: u32,
+    },
+    /// End the trial under way.
+    EndTrial,
     /// Switch to an approved generation.
     Activate {
         /// The import that brought it.
@@ -314,7 +350,7 @@ pub enum Answer {
         record: RecordIndex,
     },
     /// The state of everything.
-    Status(Status),
+    Status(Box<Status>),
     /// One import.
     Import(Box<Import>),
     /// The shelf was read again.
@@ -335,6 +371,15 @@ pub enum Answer {
         /// Their size.
         bytes: ByteCount,
     },
+    /// A consent counts.
+    Consented {
+        /// Persons who consent to the same by now.
+        persons: Vec<String>,
+        /// Persons who must.
+        needed: u32,
+    },
+    /// The trial, as it stands or ended.
+    Trial(Box<trial::Shown>),
     /// The switch is done.
     Switched {
         /// What is active now.

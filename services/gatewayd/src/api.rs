@@ -22,6 +22,7 @@ use crate::{
     request::EmbeddingRequest,
     routes::Asked,
     shared::Shared,
+    trial::Part,
 };
 
 /// The name under which whatever is active can always be asked.
@@ -54,24 +55,28 @@ pub(crate) async fn ready(shared: Arc<Shared>) -> Response<Body> {
     }
 }
 
-/// Name of the active model, if its engine answers.
-fn active_name(shared: &Shared) -> Option<String> {
-    let generation = engine::active(shared)?;
-    engine::status(shared, generation)?.model
+/// Name of the model that answers the caller, if an engine holds it.
+fn model_name(shared: &Shared, part: Option<&Part>) -> Option<String> {
+    let serving = engine::serving(shared, part);
+    serving.into_iter().find_map(|generation| engine::status(shared, generation)?.model)
 }
 
-/// Refuses a model name that is neither `default` nor that of the active model.
-pub(crate) fn known_model(shared: &Shared, name: &Sensitive<String>) -> Result<(), HttpProblem> {
+/// Refuses a model name that is neither `default` nor that of the model that answers the caller.
+pub(crate) fn known_model(
+    shared: &Shared,
+    part: Option<&Part>,
+    name: &Sensitive<String>,
+) -> Result<(), HttpProblem> {
     let name = name.expose();
-    if name == DEFAULT_MODEL || active_name(shared).as_deref() == Some(name) {
+    if name == DEFAULT_MODEL || model_name(shared, part).as_deref() == Some(name) {
         return Ok(());
     }
     let message = "no such model; `GET /v1/models` lists what is active";
     Err(HttpProblem::not_found("model_not_found", message).about("model"))
 }
 
-fn model_entry(id: &str, shared: &Shared) -> Value {
-    let generation = engine::active(shared);
+fn model_entry(id: &str, shared: &Shared, part: Option<&Part>) -> Value {
+    let generation = engine::serving(shared, part).into_iter().next();
     json!({
         "id": id,
         "object": "model",
@@ -85,8 +90,11 @@ fn model_entry(id: &str, shared: &Shared) -> Value {
 pub(crate) async fn models(asked: Asked) -> Answered {
     let shared = asked.shared;
     blocking(move || {
-        let names = std::iter::once(DEFAULT_MODEL.to_owned()).chain(active_name(&shared));
-        let data: Vec<Value> = names.map(|name| model_entry(&name, &shared)).collect();
+        let part = Part::of(&shared.trials, &asked.caller.principal);
+        let name = model_name(&shared, part.as_ref());
+        let names = std::iter::once(DEFAULT_MODEL.to_owned()).chain(name);
+        let data: Vec<Value> =
+            names.map(|name| model_entry(&name, &shared, part.as_ref())).collect();
         Ok(axum::Json(json!({ "object": "list", "data": data })).into_response())
     })
     .await
@@ -96,8 +104,9 @@ pub(crate) async fn models(asked: Asked) -> Answered {
 pub(crate) async fn model(asked: Asked) -> Answered {
     let (shared, name) = (asked.shared, Sensitive::new(asked.tail));
     blocking(move || {
-        known_model(&shared, &name)?;
-        Ok(axum::Json(model_entry(name.expose(), &shared)).into_response())
+        let part = Part::of(&shared.trials, &asked.caller.principal);
+        known_model(&shared, part.as_ref(), &name)?;
+        Ok(axum::Json(model_entry(name.expose(), &shared, part.as_ref())).into_response())
     })
     .await
 }
@@ -111,8 +120,10 @@ pub(crate) async fn embeddings(asked: Asked) -> Answered {
     let _cancels = EndsWithCaller(Arc::clone(&hold));
     blocking(move || {
         let _place = ticket;
-        known_model(&shared, &request.model)?;
-        let (generation, event) = engine::with_active(&shared, &hold, |generation| {
+        let part = Part::of(&shared.trials, &asked.caller.principal);
+        let part = part.as_ref();
+        known_model(&shared, part, &request.model)?;
+        let (generation, event) = engine::with_serving(&shared, &hold, part, |generation| {
             let embed = Request::Embed { generation, texts: request.texts.clone() };
             let begun = engine::begin(&shared, &hold, &embed)?;
             Ok(begun.map(|begun| (generation, begun.first)))
@@ -159,14 +170,26 @@ pub(crate) async fn citation(asked: Asked) -> Answered {
     let id = asked.tail.replace("%3A", ":").replace("%3a", ":");
     blocking(move || {
         let citation = id.parse().map_err(|_text| absent())?;
-        let generation = engine::active(&shared).ok_or_else(HttpProblem::loading)?;
-        let open = corpus::Request::Open { citation, generation, labels };
-        let hit = match ask_corpus(&shared, &open) {
-            Ok(Answer::Passage(hit)) => hit,
-            Ok(_) => return Err(HttpProblem::internal()),
-            Err(problem) if problem.status.is_client_error() => return Err(absent()),
-            Err(problem) => return Err(problem),
-        };
+        let part = Part::of(&shared.trials, &asked.caller.principal);
+        let serving = engine::serving(&shared, part.as_ref());
+        if serving.is_empty() {
+            return Err(HttpProblem::loading());
+        }
+        // A canary's answer cites its release, and the answers of before cite the active one.
+        let mut found = Err(absent());
+        for generation in serving {
+            let open = corpus::Request::Open { citation, generation, labels: labels.clone() };
+            found = match ask_corpus(&shared, &open) {
+                Ok(Answer::Passage(hit)) => Ok(hit),
+                Ok(_) => return Err(HttpProblem::internal()),
+                Err(problem) if problem.status.is_client_error() => Err(absent()),
+                Err(problem) => return Err(problem),
+            };
+            if found.is_ok() {
+                break;
+            }
+        }
+        let hit = found?;
         let body = json!({
             "object": "cloister.citation",
             "id": hit.citation,

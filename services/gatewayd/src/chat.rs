@@ -15,10 +15,11 @@ use axum::{
     http::{HeaderValue, Response, header},
     response::IntoResponse as _,
 };
+use cloister_daemon::clock::Stopwatch;
 use cloister_domain::{GenerationId, TokenCount};
 use cloister_wire::{
-    corpus::Hit,
-    engine::{Chat, Event, FinishReason, Message, Request},
+    engine::{Event, FinishReason},
+    trial::Tally,
 };
 use futures_core::Stream;
 use serde_json::Value;
@@ -30,18 +31,17 @@ use tokio::{
 
 use crate::{
     answer::{Closing, Frame},
-    engine::{self, Begun, Hold},
+    engine::{self, Hold},
     grounding,
     http_problem::HttpProblem,
+    question::{self, Ended, Found, Question, Taken},
     request::ChatRequest,
     routes::Asked,
+    shadow::Shadow,
     shared::{ANSWER_LIMIT, Ticket},
+    trial::Part,
 };
 
-/// Tokens of an answer when the caller names none; fewer are tried when they do not fit.
-const ANSWER_TOKENS: u32 = 256;
-/// The fewest that are tried.
-const ANSWER_TOKENS_MIN: u32 = 48;
 /// Pieces that may wait for a slow reader.
 const PIECES_WAITING_MAX: usize = 64;
 
@@ -124,30 +124,15 @@ fn fresh_seed() -> u64 {
 }
 
 /// One conversation on its blocking thread.
-struct Work {
-    asked: Asked,
-    request: ChatRequest,
+pub(crate) struct Work {
+    pub(crate) asked: Asked,
+    pub(crate) request: ChatRequest,
     sender: mpsc::Sender<Piece>,
     hold: Arc<Hold>,
     deadline: Instant,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     /// Tells the watch that the work is over, by being dropped.
     _working: oneshot::Sender<()>,
-}
-
-/// A conversation that an engine took.
-struct Taken {
-    begun: Begun,
-    generation: GenerationId,
-    hits: Vec<Hit>,
-    evidence: Option<bool>,
-}
-
-/// What came of finding evidence and an engine.
-enum Found {
-    Taken(Box<Taken>),
-    /// Nothing was found, so no model is asked.
-    NoEvidence(GenerationId),
 }
 
 impl Work {
@@ -175,144 +160,102 @@ impl Work {
         }
     }
 
-    fn converse(&self) -> Result<(), HttpProblem> {
-        let (shared, request) = (&self.asked.shared, &self.request);
-        crate::api::known_model(shared, &request.model)?;
-        let mut evidence = None;
-        let found = engine::with_active(shared, &self.hold, |generation| {
-            self.find(generation, &mut evidence)
-        })?;
-        match found {
-            Found::NoEvidence(generation) => {
-                let closing = Closing {
-                    reason: FinishReason::Stop,
-                    prompt_tokens: TokenCount(0),
-                    completion_tokens: TokenCount(0),
-                    evidence: Some(false),
-                    citations: Value::Array(Vec::new()),
-                    ignored: request.ignored.clone(),
-                };
-                // When the caller is gone there is nothing left to do.
-                let _heard = self.say(Piece::Opened(self.frame(generation)))
-                    && self.say(Piece::Text(grounding::NO_EVIDENCE.to_owned()))
-                    && self.say(Piece::Closed(closing));
-                Ok(())
-            }
-            Found::Taken(taken) => self.relay(&taken),
+    fn question(&self) -> Question<'_> {
+        Question {
+            shared: &self.asked.shared,
+            caller: &self.asked.caller,
+            request: &self.request,
+            hold: &self.hold,
         }
     }
 
-    /// Passes the engine's events on until the answer is complete or nobody listens.
-    fn relay(&self, taken: &Taken) -> Result<(), HttpProblem> {
+    fn converse(&self) -> Result<(), HttpProblem> {
+        let clock = Stopwatch::start();
+        let (shared, request) = (&self.asked.shared, &self.request);
+        let part = Part::of(&shared.trials, &self.asked.caller.principal);
+        crate::api::known_model(shared, part.as_ref(), &request.model)?;
+        let mut evidence = None;
+        let found = engine::with_serving(shared, &self.hold, part.as_ref(), |generation| {
+            self.question().find(generation, &mut evidence)
+        })?;
+        let taken = match found {
+            Found::NoEvidence(generation) => {
+                self.say_nothing_found(generation);
+                return Ok(());
+            }
+            Found::Taken(taken) => taken,
+        };
+        let told = self.relay(&taken, &clock);
+        match (&told, &part) {
+            (Ok(Some((_, tally))), Some(part)) => {
+                part.count(&shared.trials, taken.generation, *tally);
+            }
+            (Err(problem), Some(part)) => {
+                part.count_failure(&shared.trials, taken.generation, problem);
+            }
+            _ => {}
+        }
+        let Some((answer, tally)) = told? else { return Ok(()) };
+        if let Some(part) = part {
+            Shadow::begin(self, &part, answer, tally);
+        }
+        Ok(())
+    }
+
+    fn say_nothing_found(&self, generation: GenerationId) {
+        let closing = Closing {
+            reason: FinishReason::Stop,
+            prompt_tokens: TokenCount(0),
+            completion_tokens: TokenCount(0),
+            evidence: Some(false),
+            citations: Value::Array(Vec::new()),
+            ignored: self.request.ignored.clone(),
+        };
+        // When the caller is gone there is nothing left to do.
+        let _heard = self.say(Piece::Opened(self.frame(generation)))
+            && self.say(Piece::Text(grounding::NO_EVIDENCE.to_owned()))
+            && self.say(Piece::Closed(closing));
+    }
+
+    /// Passes the engine's events on until the answer is complete, which it then yields with its figures,
+    /// or nobody listens.
+    fn relay(
+        &self,
+        taken: &Taken,
+        clock: &Stopwatch,
+    ) -> Result<Option<(String, Tally)>, HttpProblem> {
         let Event::Started { prompt_tokens } = taken.begun.first else {
             return Err(HttpProblem::internal());
         };
         if !self.say(Piece::Opened(self.frame(taken.generation))) {
-            return Ok(());
+            return Ok(None);
         }
         let mut answer = String::new();
-        loop {
-            match taken.begun.connection.read::<Event>() {
-                Ok(Some(Event::Delta { text })) => {
-                    answer.push_str(text.expose());
-                    if !self.say(Piece::Text(text.expose().clone())) {
-                        return Ok(());
-                    }
-                }
-                Ok(Some(Event::Finished { reason, completion_tokens, .. })) => {
-                    let closing = Closing {
-                        reason,
-                        prompt_tokens,
-                        completion_tokens,
-                        evidence: taken.evidence,
-                        citations: grounding::citations(&taken.hits, &answer),
-                        ignored: self.request.ignored.clone(),
-                    };
-                    self.say(Piece::Closed(closing));
-                    return Ok(());
-                }
-                Ok(Some(Event::Problem(problem))) => return Err(HttpProblem::of(&problem)),
-                Ok(_) | Err(_) if self.hold.is_ended() => return Err(HttpProblem::out_of_time()),
-                Ok(Some(_) | None) | Err(_) => {
-                    tracing::error!(
-                        code = "gateway.engine.gone",
-                        "an engine ended an answer early"
-                    );
-                    return Err(HttpProblem::internal());
-                }
-            }
-        }
-    }
-
-    /// Evidence and engine for one generation; `None` when no engine holds it. What was found for a
-    /// generation is kept in `evidence`, so that waiting for its engine does not search again.
-    fn find(
-        &self,
-        generation: GenerationId,
-        evidence: &mut Option<(GenerationId, Vec<Hit>)>,
-    ) -> Result<Option<Found>, HttpProblem> {
-        let (shared, caller, request) = (&self.asked.shared, &self.asked.caller, &self.request);
-        let taken = |begun, hits, evidence| {
-            Found::Taken(Box::new(Taken { begun, generation, hits, evidence }))
+        let mut first_piece_microseconds = None;
+        let ended = question::hear(&taken.begun, &self.hold, |text| {
+            first_piece_microseconds.get_or_insert_with(|| clock.microseconds());
+            answer.push_str(text);
+            self.say(Piece::Text(text.to_owned()))
+        })?;
+        let Some(Ended { reason, tokens }) = ended else { return Ok(None) };
+        let answer_microseconds = clock.microseconds();
+        let closing = Closing {
+            reason,
+            prompt_tokens,
+            completion_tokens: tokens,
+            evidence: taken.evidence,
+            citations: grounding::citations(&taken.hits, &answer),
+            ignored: self.request.ignored.clone(),
         };
-        let Some(grounding) = &request.grounding else {
-            let begun = self.fit(generation, &mut Vec::new())?;
-            return Ok(begun.map(|begun| taken(begun, Vec::new(), None)));
+        self.say(Piece::Closed(closing));
+        let tally = Tally {
+            answered: 1,
+            tokens: tokens.0.into(),
+            first_piece_microseconds: first_piece_microseconds.unwrap_or(answer_microseconds),
+            answer_microseconds,
+            ..Tally::default()
         };
-        let mut hits = match evidence {
-            Some((of, hits)) if *of == generation => hits.clone(),
-            _ => {
-                let hits =
-                    grounding::evidence(shared, caller, generation, &request.messages, grounding)?;
-                *evidence = Some((generation, hits.clone()));
-                hits
-            }
-        };
-        if hits.is_empty() {
-            return Ok(Some(Found::NoEvidence(generation)));
-        }
-        let begun = self.fit(generation, &mut hits)?;
-        Ok(begun.map(|begun| taken(begun, hits, Some(true))))
-    }
-
-    /// Begins the conversation, with a shorter answer or fewer passages when the context is too
-    /// small.
-    ///
-    /// What the caller asked for by number is never shortened.
-    fn fit(
-        &self,
-        generation: GenerationId,
-        hits: &mut Vec<Hit>,
-    ) -> Result<Option<Begun>, HttpProblem> {
-        let request = &self.request;
-        let mut answer_tokens = request.max_tokens.map_or(ANSWER_TOKENS, |tokens| tokens.0);
-        loop {
-            let messages: Vec<Message> = if hits.is_empty() {
-                request.messages.clone()
-            } else {
-                grounding::grounded(&request.messages, hits)
-            };
-            let chat = Chat {
-                generation,
-                principal: self.asked.caller.principal.clone(),
-                messages,
-                max_tokens: TokenCount(answer_tokens),
-                sampling: request.sampling.clone(),
-                stop: request.stop.clone(),
-            };
-            match engine::begin(&self.asked.shared, &self.hold, &Request::Chat(chat)) {
-                Err(problem) if problem.is_context_exceeded() => {
-                    if request.max_tokens.is_none() && answer_tokens > ANSWER_TOKENS_MIN {
-                        answer_tokens = (answer_tokens / 2).max(ANSWER_TOKENS_MIN);
-                    } else if hits.len() > 1 {
-                        hits.pop();
-                    } else {
-                        return Err(problem);
-                    }
-                }
-                other => return other,
-            }
-        }
+        Ok(Some((answer, tally)))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Asking the engine that holds the active generation.
+//! Asking the engine that holds the generation which answers a caller.
 //!
-//! The pointer `active` says which generation serves; each engine refuses at once what is meant for
-//! another. During a switch the pointer may move between reading it and asking, so both are tried
-//! again for a bounded time.
+//! The pointer `active` says which generation serves, and a canary which one serves some callers before
+//! it; each engine refuses at once what is meant for another. During a switch the pointer may move
+//! between reading it and asking, so both are tried again for a bounded time.
 
 use std::{
     fs,
@@ -18,6 +18,7 @@ use cloister_wire::engine::{Event, Request, Status};
 use crate::{
     http_problem::HttpProblem,
     shared::{ANSWER_LIMIT, Shared},
+    trial::Part,
 };
 
 /// How long an engine may be away (starting, switching) before the caller is told.
@@ -101,21 +102,36 @@ pub(crate) struct Begun {
     pub(crate) first: Event,
 }
 
-/// Runs `attempt` with the active generation until an engine takes it, for a bounded time.
+/// The generations that may answer a caller, the first that can before the others.
+pub(crate) fn serving(shared: &Shared, part: Option<&Part>) -> Vec<GenerationId> {
+    part.and_then(Part::canary).into_iter().chain(active(shared)).collect()
+}
+
+/// Runs `attempt` with a generation that may answer the caller until an engine takes it, for a bounded
+/// time.
 ///
 /// `attempt` is given the generation and makes the whole request for it, so that evidence and
-/// answer come from one generation. It must not be called on the event loop.
-pub(crate) fn with_active<T>(
+/// answer come from one generation. It must not be called on the event loop. What a canary cannot
+/// answer, the active generation does.
+pub(crate) fn with_serving<T>(
     shared: &Shared,
     hold: &Hold,
+    part: Option<&Part>,
     mut attempt: impl FnMut(GenerationId) -> Result<Option<T>, HttpProblem>,
 ) -> Result<T, HttpProblem> {
     let begun = Stopwatch::start();
     while !hold.is_ended() {
-        if let Some(generation) = active(shared)
-            && let Some(done) = attempt(generation)?
-        {
-            return Ok(done);
+        for generation in serving(shared, part) {
+            match attempt(generation) {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
+                Err(problem) => match part {
+                    Some(part) if part.canary() == Some(generation) && problem.is_fault() => {
+                        part.count_failure(&shared.trials, generation, &problem);
+                    }
+                    _ => return Err(problem),
+                },
+            }
         }
         if begun.elapsed() > PATIENCE {
             return Err(HttpProblem::loading());

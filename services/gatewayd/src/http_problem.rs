@@ -98,6 +98,11 @@ impl HttpProblem {
         Self::new(status, "api_error", "internal", message)
     }
 
+    /// Whether the appliance is at fault, and not what was asked or how many ask.
+    pub(crate) fn is_fault(&self) -> bool {
+        self.status == StatusCode::INTERNAL_SERVER_ERROR || self.code == "model_loading"
+    }
+
     /// Whether prompt and answer together were too long for the model.
     pub(crate) fn is_context_exceeded(&self) -> bool {
         self.code == "context_length_exceeded"

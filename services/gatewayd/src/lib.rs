@@ -12,9 +12,12 @@ mod engine;
 mod grounding;
 mod http_problem;
 mod keys;
+mod question;
 mod request;
 mod routes;
+mod shadow;
 mod shared;
+mod trial;
 
 use std::{io, sync::Arc};
 

@@ -13,7 +13,7 @@ use std::{
 use cloister_config::{Config, Role};
 use cloister_domain::{Principal, Slot};
 
-use crate::{http_problem::HttpProblem, keys::Keys};
+use crate::{http_problem::HttpProblem, keys::Keys, trial::Trials};
 
 /// Answers that one principal may have in progress, so that one cannot take all places.
 const PER_PRINCIPAL_MAX: u32 = 8;
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     engines: [PathBuf; 2],
     pub(crate) corpusd: PathBuf,
     pub(crate) recordd: PathBuf,
+    pub(crate) trials: Arc<Trials>,
     /// Largest request body.
     pub(crate) body_bytes_max: usize,
     /// Fewest characters of a key that somebody chose.
@@ -57,6 +58,7 @@ impl Shared {
             engines: Slot::ALL.map(|slot| config.paths.engine_socket(slot)),
             corpusd: config.paths.socket(Role::Corpusd),
             recordd: config.paths.socket(Role::Recordd),
+            trials: Arc::new(Trials::new(&config.paths)),
             body_bytes_max: usize::try_from(config.gateway.body_bytes_max.0).unwrap_or(usize::MAX),
             key_characters_min: usize::try_from(config.gateway.key_characters_min)
                 .unwrap_or(usize::MAX),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cloister_domain::{GenerationId, ImportId, Principal};
 use cloister_wire::supply::ImportState;
 
-use crate::{Authorisation, Canary, Candidate, Decision, Scope, World, world::Package};
+use crate::{Canary, Candidate, Decision, Leave, Scope, World, world::Package};
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +40,8 @@ pub enum Act {
     Rollback {
         /// The release.
         to: GenerationId,
-        /// The leave to go below the floor, if one was brought.
-        authorisation: Option<Authorisation>,
+        /// The leaves to go below the floor that were signed.
+        leaves: Vec<Leave>,
     },
 }
 
@@ -122,6 +122,7 @@ impl World {
             Change::CanaryStarted { canary, .. } => self.canary = Some(canary.clone()),
             Change::CanaryEnded => self.canary = None,
             Change::Switched { import, to, .. } => {
+                self.last_switch = self.log_size;
                 self.active = Some(*to);
                 self.canary = None;
                 if let Some(generation) = self.generations.get_mut(to) {

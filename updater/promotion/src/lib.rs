@@ -6,7 +6,7 @@
 //!
 //! [`marks`] says what stays on the shelf, and why.
 //!
-//! It never checks a signature: what is in a [`Decision`] or an [`Authorisation`] was verified by
+//! It never checks a signature: what is in a [`Decision`] or a [`Leave`] was verified by
 //! `cloister-verify` under the trust root of this moment. It never reads a clock: an approval ages by
 //! the records that were written since.
 //!
@@ -21,10 +21,10 @@ mod step;
 mod world;
 
 pub use act::{Act, Change, Kind};
+pub use cloister_wire::trial::Scope;
 pub use keep::{Holdings, marks};
 pub use rules::{Refusal, Rule};
 pub use step::{step, step_enforcing};
 pub use world::{
-    Authorisation, Canary, Candidate, Decision, Facility, Generation, Package, Scope, Verdict,
-    World,
+    Canary, Candidate, Decision, Facility, Generation, Leave, Package, Verdict, World,
 };

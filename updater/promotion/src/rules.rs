@@ -14,7 +14,7 @@ pub enum Rule {
     Package,
     /// The policy that judged is the one in force.
     Policy,
-    /// A decision counts for so many records, and none is from the future.
+    /// A decision or a leave counts for so many records, and none is from the future.
     Fresh,
     /// Who operated the import does not count as an approver.
     Importer,
@@ -34,7 +34,7 @@ pub enum Rule {
     Retained,
     /// A leave is for these two releases.
     LeaveBound,
-    /// A leave is for the log as it is, so it serves once.
+    /// A leave is of after the last switch, so it serves once.
     LeaveOnce,
 }
 
@@ -99,10 +99,10 @@ pub enum Refusal {
         /// The import.
         import: ImportId,
     },
-    /// A decision that is too old.
+    /// A decision or a leave that is too old.
     #[error(
-        "the approval was signed for a log of {signed} records, which now has {now}; it expired \
-         after {max} more: run `cloister review` again and sign what it shows"
+        "it was signed for a log of {signed} records, which now has {now}; it expired after {max} \
+         more: look again at what this appliance shows, and sign that"
     )]
     Expired {
         /// The size that was signed.
@@ -112,10 +112,10 @@ pub enum Refusal {
         /// How many may come between.
         max: u64,
     },
-    /// A decision for a log that this one is not yet.
+    /// A decision or a leave for a log that this one is not yet.
     #[error(
-        "the approval was signed for a log of {signed} records, and this one has {now}; sign what \
-         this appliance shows"
+        "it was signed for a log of {signed} records, and this one has {now}; sign what this \
+         appliance shows"
     )]
     Future {
         /// The size that was signed.
@@ -167,12 +167,12 @@ pub enum Refusal {
         generation: GenerationId,
     },
     /// A leave for other releases.
-    #[error("the downgrade was signed for other releases; have the officers sign this one")]
+    #[error("the downgrade was signed for other releases; have the approvers authorise this one")]
     LeaveBound,
-    /// A leave for another moment.
+    /// A leave that was used.
     #[error(
-        "the downgrade was signed for another state of the log, or was used; have the officers sign \
-         it anew"
+        "the downgrade was signed before the last switch, which used it up; have the approvers \
+         authorise it anew"
     )]
     LeaveOnce,
     /// A canary is there already.

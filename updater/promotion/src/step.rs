@@ -6,8 +6,8 @@ use cloister_domain::{GenerationId, ImportId, Principal};
 use cloister_wire::supply::ImportState;
 
 use crate::{
-    Act, Authorisation, Canary, Candidate, Change, Decision, Kind, Package, Refusal, Rule, Scope,
-    Verdict, World,
+    Act, Canary, Candidate, Change, Decision, Kind, Leave, Package, Refusal, Rule, Scope, Verdict,
+    World,
 };
 
 /// What `act` changes in `world`, or why it does not happen.
@@ -32,7 +32,7 @@ pub fn step_enforcing(enforced: &[Rule], world: &World, act: &Act) -> Result<Cha
         Act::EndCanary if world.canary.is_none() => Err(Refusal::NoCanary),
         Act::EndCanary => Ok(Change::CanaryEnded),
         Act::Activate { import } => judge.activate(*import),
-        Act::Rollback { to, authorisation } => judge.roll_back(*to, authorisation.as_ref()),
+        Act::Rollback { to, leaves } => judge.roll_back(*to, leaves),
     }
 }
 
@@ -135,29 +135,41 @@ impl Judge<'_> {
         Ok((generation, counted.iter().map(|held| held.person.clone()).collect()))
     }
 
-    fn roll_back(
-        &self,
-        to: GenerationId,
-        authorisation: Option<&Authorisation>,
-    ) -> Result<Change, Refusal> {
+    fn roll_back(&self, to: GenerationId, leaves: &[Leave]) -> Result<Change, Refusal> {
         let promoted = self.is(to, |found| found.promoted);
         self.ask(Rule::Promoted, promoted, Refusal::NeverPromoted { generation: to })?;
         self.servable(to)?;
-        if !self.is(to, |found| found.below_floor) {
-            let persons = BTreeSet::new();
-            return Ok(Change::Switched { kind: Kind::Rollback, import: None, to, persons });
-        }
-        let Some(leave) = authorisation else {
+        let (kind, persons) = if !self.is(to, |found| found.below_floor) {
+            (Kind::Rollback, BTreeSet::new())
+        } else if leaves.is_empty() {
             self.ask(Rule::Floor, false, Refusal::Floor)?;
-            let persons = BTreeSet::new();
-            return Ok(Change::Switched { kind: Kind::Rollback, import: None, to, persons });
+            (Kind::Rollback, BTreeSet::new())
+        } else {
+            (Kind::Downgrade, self.let_down(to, leaves)?)
         };
+        Ok(Change::Switched { kind, import: None, to, persons })
+    }
+
+    /// The persons whose leaves let the facility go below the floor, if they are enough.
+    fn let_down(&self, to: GenerationId, leaves: &[Leave]) -> Result<BTreeSet<Principal>, Refusal> {
+        let counted: Vec<&Leave> =
+            leaves.iter().filter(|leave| self.allows(leave, to).is_ok()).collect();
+        let persons: BTreeSet<Principal> =
+            counted.iter().map(|leave| leave.person.clone()).collect();
+        let have = if self.enforces(Rule::Once) { persons.len() } else { counted.len() };
+        self.threshold(have).map_err(|few| {
+            // Who brings a leave that does not count is told why.
+            leaves.iter().find_map(|leave| self.allows(leave, to).err()).unwrap_or(few)
+        })?;
+        Ok(persons)
+    }
+
+    fn allows(&self, leave: &Leave, to: GenerationId) -> Result<(), Refusal> {
         let these = leave.to == to && Some(leave.from) == self.world.active;
         self.ask(Rule::LeaveBound, these, Refusal::LeaveBound)?;
-        self.ask(Rule::LeaveOnce, leave.log_size == self.world.log_size, Refusal::LeaveOnce)?;
-        self.threshold(leave.officers.len())?;
-        let persons = leave.officers.clone();
-        Ok(Change::Switched { kind: Kind::Downgrade, import: None, to, persons })
+        let unused = leave.log_size >= self.world.last_switch;
+        self.ask(Rule::LeaveOnce, unused, Refusal::LeaveOnce)?;
+        self.in_time(leave.log_size)
     }
 
     /// What holds for everything that is to be served.
@@ -184,7 +196,12 @@ impl Judge<'_> {
     }
 
     fn fresh(&self, decision: &Decision) -> Result<(), Refusal> {
-        let (signed, now) = (decision.log_size, self.world.log_size);
+        self.in_time(decision.log_size)
+    }
+
+    /// Whether what was signed for a log of `signed` records still counts.
+    fn in_time(&self, signed: u64) -> Result<(), Refusal> {
+        let now = self.world.log_size;
         let max = self.world.facility.approval_records_max;
         let age = now.checked_sub(signed);
         self.ask(Rule::Fresh, age.is_some(), Refusal::Future { signed, now })?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_domain::{Digest, GenerationId, ImportId, Principal};
-use cloister_wire::supply::ImportState;
+use cloister_wire::{supply::ImportState, trial::Scope};
 
 /// Everything that decides over an act. The caller reads it in one piece, so that no other act
 /// happens between reading and doing.
@@ -13,6 +13,8 @@ pub struct World {
     pub facility: Facility,
     /// Records in the log.
     pub log_size: u64,
+    /// How many it had when a switch was written into it last; a leave of before is used up.
+    pub last_switch: u64,
     /// What `active` names.
     pub active: Option<GenerationId>,
     /// What some people are answered by instead.
@@ -26,7 +28,7 @@ pub struct World {
 /// What root and configuration ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Facility {
-    /// Persons who must approve, and officers who must sign a downgrade.
+    /// Persons who must approve, and who must sign a downgrade.
     pub approvals_needed: u64,
     /// Records after which an approval has expired.
     pub approval_records_max: u64,
@@ -98,18 +100,6 @@ pub struct Generation {
     pub below_floor: bool,
 }
 
-/// Who is answered by a canary.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// These principals.
-    Principals(BTreeSet<Principal>),
-    /// So many of a thousand principals, chosen by a digest of their names.
-    Share {
-        /// 1 to 1000.
-        permille: u16,
-    },
-}
-
 /// An approved release that answers some people before all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Canary {
@@ -121,15 +111,16 @@ pub struct Canary {
     pub scope: Scope,
 }
 
-/// A signed leave to go below the floor, once.
+/// A person's signed leave to go below the floor, once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Authorisation {
+pub struct Leave {
+    /// Who.
+    pub person: Principal,
     /// The release to return to.
     pub to: GenerationId,
     /// The release that is active.
     pub from: GenerationId,
-    /// The size of the log that it was written for; with one more record it is used up.
+    /// How many records the log had when the person signed; a leave ages as an approval does, and the
+    /// next switch uses it up.
     pub log_size: u64,
-    /// Rollback officers who signed.
-    pub officers: BTreeSet<Principal>,
 }

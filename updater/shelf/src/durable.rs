@@ -1,8 +1,8 @@
 //! The few file operations that must survive a power cut, each in one place.
 
 use std::{
-    fs::{self, File, Permissions},
-    io,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write as _},
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
 };
@@ -38,6 +38,18 @@ pub(crate) fn switch_link(folder: &Path, name: &str, target: &Path) -> io::Resul
     let prepared = folder.join(format!(".{name}.new"));
     remove_if_there(&prepared)?;
     symlink(target, &prepared)?;
+    fs::rename(&prepared, folder.join(name))?;
+    sync_folder(folder)
+}
+
+/// Gives `folder/name` the content `bytes`, readable by everybody on the appliance, by one rename(2).
+pub(crate) fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let prepared = folder.join(format!(".{name}.new"));
+    remove_if_there(&prepared)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&prepared)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(0o444))?;
+    file.sync_all()?;
     fs::rename(&prepared, folder.join(name))?;
     sync_folder(folder)
 }

@@ -230,7 +230,7 @@ fn write_manifest(path: &Path, manifest: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn read_limited(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {

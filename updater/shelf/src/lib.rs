@@ -8,6 +8,7 @@
 //! generations/<id>/attest/<sha256>   the evidence that came with it
 //! active -> generations/<id>         changed by exactly one rename(2)
 //! slots/{a,b} -> ../generations/<id> what each engine holds or is about to hold
+//! trial                              which release is tried out on whom, if one is
 //! isolated/<sha256>                  objects that were damaged at rest
 //! ```
 //!

@@ -9,8 +9,12 @@ use cloister_domain::{GenerationId, Slot};
 
 use crate::{
     Shelf, ShelfError, Shelved,
-    durable::{remove_if_there, switch_link, sync_folder},
+    durable::{remove_if_there, replace_file, switch_link, sync_folder},
+    generations::read_limited,
 };
+
+/// The file that says what the trial under way is.
+const TRIAL: &str = "trial";
 
 /// The generation that `active` names. Having one proves that the pointer was read or switched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +87,30 @@ impl Shelf {
             None => remove_if_there(&folder.join(slot.name())).and_then(|()| sync_folder(&folder)),
         };
         outcome.map_err(ShelfError::io("name what a slot holds"))
+    }
+
+    /// What is written about the trial under way, at most `bytes_max`; none if there is none.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails, also when it is larger.
+    pub fn trial(&self, bytes_max: u64) -> Result<Option<Vec<u8>>, ShelfError> {
+        match read_limited(&self.root.join(TRIAL), bytes_max) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ShelfError::Io { act: "read what the trial is", source }),
+        }
+    }
+
+    /// Says what the trial under way is, in the place of another; `None`: there is none.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails; what is said is then the old or the new.
+    pub fn set_trial(&self, text: Option<&[u8]>) -> Result<(), ShelfError> {
+        let outcome = match text {
+            Some(text) => replace_file(&self.root, TRIAL, text),
+            None => remove_if_there(&self.root.join(TRIAL)).and_then(|()| sync_folder(&self.root)),
+        };
+        outcome.map_err(ShelfError::io("say what the trial is"))
     }
 
     fn pointed(&self, link: &Path, name: &'static str) -> Result<Option<Shelved>, ShelfError> {

@@ -2,7 +2,7 @@
 
 use cloister_domain::{GenerationId, ImportId, RecordIndex};
 use cloister_wire::supply::ImportState;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{State, StateError, digest, imports, index, signed, state_of, unsigned};
 
@@ -13,6 +13,10 @@ pub enum Kind {
     Activate,
     /// Back to a retained one.
     Rollback,
+    /// Back to one below the floor, by a signed leave.
+    Downgrade,
+    /// To an approved generation, for some.
+    Canary,
 }
 
 /// How an activation ended.
@@ -24,11 +28,13 @@ pub enum Outcome {
     Returned,
     /// The pointer was never switched.
     Aborted,
+    /// The canary answers whom it is to answer.
+    Begun,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 3] = [Self::Promoted, Self::Returned, Self::Aborted];
+    pub const ALL: [Self; 4] = [Self::Promoted, Self::Returned, Self::Aborted, Self::Begun];
 
     /// Its name in records and in the database.
     #[must_use]
@@ -37,17 +43,23 @@ impl Outcome {
             Self::Promoted => "promoted",
             Self::Returned => "returned",
             Self::Aborted => "aborted",
+            Self::Begun => "begun",
         }
     }
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Activate, Self::Rollback, Self::Downgrade, Self::Canary];
+
     /// Its name in records and in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Activate => "activate",
             Self::Rollback => "rollback",
+            Self::Downgrade => "downgrade",
+            Self::Canary => "canary",
         }
     }
 }
@@ -96,21 +108,7 @@ impl State {
     /// # Errors
     /// [`StateError::Database`], also when another is under way.
     pub fn intend(&mut self, new: &NewActivation) -> Result<(), StateError> {
-        self.connection
-            .execute(
-                "INSERT INTO activations (activation, kind, generation, came_from, tries_left, intent)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    signed(new.activation)?,
-                    new.kind.name(),
-                    new.generation.to_string(),
-                    new.from.map(|id| id.to_string()),
-                    new.tries,
-                    signed(new.intent.0)?
-                ],
-            )
-            .map_err(StateError::sqlite("store an intent"))?;
-        Ok(())
+        insert(&self.connection, new)
     }
 
     /// Uses up one try, durably, before it is made; returns how many are left after it.
@@ -214,6 +212,30 @@ impl State {
         self.activation_where("WHERE outcome IS NULL", params![])
     }
 
+    /// How an activation ended; `None` while it is under way, or if there was none.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn outcome(&self, activation: u64) -> Result<Option<Outcome>, StateError> {
+        let number = signed(activation)?;
+        let found = self.activation_where("WHERE activation = ?1", params![number])?;
+        Ok(found.and_then(|found| found.outcome).map(|(outcome, _record)| outcome))
+    }
+
+    /// How many records the log had when a switch was written into it last; canaries switch nothing.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn last_switch(&self) -> Result<u64, StateError> {
+        let last: Option<i64> = self
+            .connection
+            .query_row("SELECT max(intent) FROM activations WHERE kind <> 'canary'", [], |row| {
+                row.get(0)
+            })
+            .map_err(StateError::sqlite("look for the last switch"))?;
+        last.map_or(Ok(0), |intent| unsigned(intent.saturating_add(1)))
+    }
+
     /// The last activation that made `generation` active, if there is one; its `from` is the
     /// generation before.
     ///
@@ -261,6 +283,25 @@ impl State {
     }
 }
 
+/// Stores an intent.
+pub(crate) fn insert(connection: &Connection, new: &NewActivation) -> Result<(), StateError> {
+    connection
+        .execute(
+            "INSERT INTO activations (activation, kind, generation, came_from, tries_left, intent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                signed(new.activation)?,
+                new.kind.name(),
+                new.generation.to_string(),
+                new.from.map(|id| id.to_string()),
+                new.tries,
+                signed(new.intent.0)?
+            ],
+        )
+        .map_err(StateError::sqlite("store an intent"))?;
+    Ok(())
+}
+
 /// A row before its texts are read.
 struct Raw {
     activation: i64,
@@ -288,10 +329,7 @@ impl Raw {
         };
         Ok(Activation {
             activation: unsigned(self.activation)?,
-            kind: [Kind::Activate, Kind::Rollback]
-                .into_iter()
-                .find(|known| known.name() == self.kind)
-                .ok_or_else(bad)?,
+            kind: Kind::ALL.into_iter().find(|known| known.name() == self.kind).ok_or_else(bad)?,
             generation: GenerationId(digest(&self.generation, TABLE)?),
             from: self.from.map(|text| digest(&text, TABLE).map(GenerationId)).transpose()?,
             tries_left: self.tries_left,

@@ -8,11 +8,13 @@
 //! what is active.
 
 mod activations;
+mod consents;
 mod error;
 mod evaluations;
 mod imports;
 mod inspections;
 mod schema;
+mod trials;
 mod trust;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ pub use activations::{Activation, Kind, NewActivation, Outcome};
 pub use error::StateError;
 pub use evaluations::{Approval, Decision, Evaluation, Judgement};
 pub use imports::{Import, NewImport, Promotable};
+pub use trials::NewTrial;
 pub use trust::{Trust, TrustFile};
 
 /// The open database.
@@ -39,7 +42,7 @@ pub struct State {
 pub enum Series {
     /// Imports.
     Import,
-    /// Activations and rollbacks.
+    /// Activations, rollbacks and trials.
     Activation,
     /// Acts that were asked for and not allowed.
     Refusal,

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::StateError;
 
 /// The version of the tables below; `PRAGMA user_version` holds it.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// Readers and the writer are threads of one process; a wait longer than this is a fault.
 const BUSY: Duration = Duration::from_secs(5);
@@ -122,6 +122,34 @@ ALTER TABLE evaluations RENAME COLUMN evaluation TO evidence;
 UPDATE imports SET state = 'evaluating' WHERE state IN ('awaiting-approval', 'approved');
 ";
 
+/// What version 4 added.
+const TRIALS: &str = "
+CREATE TABLE trials (
+  trial INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  import INTEGER NOT NULL REFERENCES imports,
+  generation TEXT NOT NULL,
+  scope TEXT NOT NULL,
+  seconds INTEGER NOT NULL,
+  record INTEGER NOT NULL,
+  lasted_s INTEGER NOT NULL DEFAULT 0,
+  run TEXT,
+  before TEXT,
+  counted TEXT,
+  ended TEXT,
+  end_record INTEGER
+) STRICT;
+CREATE UNIQUE INDEX one_trial_under_way ON trials ((1)) WHERE ended IS NULL;
+CREATE TABLE consents (
+  matter TEXT NOT NULL,
+  about TEXT NOT NULL,
+  person TEXT NOT NULL,
+  envelope BLOB NOT NULL,
+  record INTEGER NOT NULL,
+  PRIMARY KEY (matter, about, person)
+) STRICT;
+";
+
 /// Opens the database at `path` and makes its tables when there are none.
 pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     let failed = StateError::sqlite("open");
@@ -138,7 +166,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
         VERSION => {}
         0..VERSION => {
             let failed = StateError::sqlite("make its tables");
-            for (version, added) in [(1, TABLES), (2, INSPECTIONS), (3, PACKAGES)] {
+            for (version, added) in [(1, TABLES), (2, INSPECTIONS), (3, PACKAGES), (4, TRIALS)] {
                 if found < version {
                     made.execute_batch(added).map_err(&failed)?;
                 }

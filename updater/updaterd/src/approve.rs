@@ -3,9 +3,14 @@
 use cloister_domain::{Class, Digest, ImportId};
 use cloister_promotion::{Act, Change, Refusal, Verdict, step};
 use cloister_state::{self as state, Judgement};
-use cloister_wire::{Problem, record::Event, supply::ImportState};
+use cloister_wire::{
+    Problem,
+    record::Event,
+    supply::ImportState,
+    trial::{End, Kind},
+};
 
-use crate::{books, core::Core, error::ActError, slots};
+use crate::{books, consent, core::Core, error::ActError, slots, trial};
 
 /// Takes a person's signed decision: into the log byte for byte, then into the state.
 pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
@@ -24,7 +29,17 @@ fn decide(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
     }
     let import = core.state().import_of_package(approval.package)?.ok_or(Refusal::Package)?;
     let world = books::world(core, Some(import), None)?;
-    let act = Act::Decide { import, decision: books::decision(approval) };
+    let decision = books::decision(approval);
+    if decision.verdict == Verdict::Approve {
+        consent::whole_log(core)?;
+        let shadow = core.state().trial()?;
+        if let Some(shadow) =
+            shadow.filter(|trial| trial.kind == Kind::Shadow && trial.import == import)
+        {
+            return Err(ActError::Shadowed { trial: shadow.trial });
+        }
+    }
+    let act = Act::Decide { import, decision };
     let Change::Decided { decision, to, .. } = step(&world, &act)? else {
         unreachable!("a decision is answered by one");
     };
@@ -54,6 +69,7 @@ fn decide(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
     };
     core.state().decided(import, &stored, to.as_ref())?;
     if rejected {
+        trial::end_of(core, decision.generation, End::Void)?;
         slots::give_up(core, decision.generation)?;
         core.sweep();
     }
@@ -68,6 +84,9 @@ pub(crate) fn evaluate_again(core: &Core, import: ImportId) -> Result<(), ActErr
     let subject: Vec<(&str, Digest)> = about.iter().map(|id| ("bundle", id.0)).collect();
     let asked = step(&world, &Act::Evaluate { import });
     asked.map_err(|refusal| core.record_refusal("evaluate", &subject, refusal.into()))?;
+    if let Some(generation) = about {
+        trial::end_of(core, generation, End::Void)?;
+    }
     let record = core.recordd.append(&Core::entry(
         Event::EvaluationAsked,
         format!("import/{import}/evaluate/{}", world.log_size),

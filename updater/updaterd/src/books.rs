@@ -9,11 +9,13 @@ use cloister_attest::{
 };
 use cloister_bundle::Manifest;
 use cloister_domain::{Digest, GenerationId, ImportId, Principal};
-use cloister_promotion::{Candidate, Decision, Facility, Generation, Package, Verdict, World};
+use cloister_promotion::{
+    Canary, Candidate, Decision, Facility, Generation, Package, Verdict, World,
+};
 use cloister_shelf::Shelved;
-use cloister_state::{Evaluation, Import};
+use cloister_state::{Evaluation, Import, StateError};
 use cloister_verify::VerifyError;
-use cloister_wire::{record::Event, supply::Figure};
+use cloister_wire::{record::Event, supply::Figure, trial};
 use serde_json::{Value, json};
 
 use crate::{core::Core, error::ActError, exam::Exam};
@@ -37,11 +39,18 @@ pub(crate) fn world(
     if let Some(generation) = generation {
         generations.insert(generation, facts(core, generation, None)?);
     }
+    let trial = core.state().trial()?.filter(|trial| trial.kind == trial::Kind::Canary);
+    let last_switch = core.state().last_switch()?;
     Ok(World {
         facility: facility(core),
         log_size: core.recordd.size()?,
+        last_switch,
         active: core.shelf.active()?.map(|active| active.id()),
-        canary: None,
+        canary: trial.map(|trial| Canary {
+            import: trial.import,
+            generation: trial.generation,
+            scope: trial.scope,
+        }),
         candidates,
         generations,
     })
@@ -149,10 +158,40 @@ pub(crate) fn package(
     figures: Vec<Figure>,
 ) -> Result<Evaluation, ActError> {
     let policy = policy(core, exam);
+    // A release that is judged anew has its shadows anew.
+    Ok(bound(core, import, manifest.generation(), policy, figures, &[])?)
+}
+
+/// The evaluation of a release that has run as a shadow too: the report is evidence from now on.
+pub(crate) fn package_with(
+    core: &Core,
+    shadow: &trial::Shown,
+) -> Result<Option<Evaluation>, ActError> {
+    let Some(judged) = core.state().evaluation(shadow.import)? else { return Ok(None) };
+    let mut shadows = core.state().trials_of(shadow.import)?;
+    shadows.retain(|trial| trial.kind == trial::Kind::Shadow);
+    let (import, generation) = (shadow.import, shadow.generation);
+    Ok(Some(bound(core, import, generation, judged.policy, judged.figures, &shadows)?))
+}
+
+fn bound(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    policy: Digest,
+    figures: Vec<Figure>,
+    shadows: &[trial::Shown],
+) -> Result<Evaluation, StateError> {
     let inspection = core.state().inspection(import)?;
-    let evidence = digest(&json!({ "figures": figures, "inspection": inspection }));
+    let mut found = json!({ "figures": figures, "inspection": inspection });
+    if !shadows.is_empty() {
+        let reports =
+            shadows.iter().map(|shadow| json!({ "trial": shadow.trial, "report": shadow.report }));
+        found["shadows"] = reports.collect();
+    }
+    let evidence = digest(&found);
     let package = digest(&json!({
-        "manifest": manifest.generation(),
+        "manifest": generation,
         "policy": policy,
         "evidence": evidence,
     }));

@@ -164,6 +164,48 @@ pub(crate) enum ActError {
          what it shows"
     )]
     OtherAppliance,
+    /// The log was restored from an old copy.
+    #[error(
+        "the log lacks records that it had: it was restored from an old copy; {needed} approvers must \
+         allow to go on, each with `cloister acknowledge`"
+    )]
+    RestoredLog { needed: u64 },
+    /// A consent to go on with a log that lacks nothing, or other records.
+    #[error(
+        "the log does not lack what this consent is about; `cloister status` shows how it stands"
+    )]
+    NothingLacks,
+    /// A consent to a downgrade that is none.
+    #[error(
+        "the release is at or above the floor; `cloister rollback --to` returns to it without anybody's leave"
+    )]
+    NotBelowFloor,
+    /// One trial at a time.
+    #[error("trial {trial} is under way; end it first (`cloister trial end`)")]
+    TrialUnderWay { trial: u64 },
+    /// There is nothing to end.
+    #[error("no trial is under way")]
+    NoTrial,
+    /// A trial of nobody or of too many, or for no time or too long.
+    #[error(
+        "a trial is of 1 to 256 principals or a share of 0.1 to 100 %, and lasts 1 to {seconds_max} seconds"
+    )]
+    TrialBounds { seconds_max: u32 },
+    /// A shadow of a release that is not awaiting approval.
+    #[error(
+        "import {import} is {state}; only what awaits approval runs as a shadow, and what is approved \
+         as a canary"
+    )]
+    NotAwaiting { import: ImportId, state: ImportState },
+    /// A shadow belongs to what is approved.
+    #[error(
+        "trial {trial} is a shadow of this release, and its report belongs to what is approved; end it \
+         first (`cloister trial end`)"
+    )]
+    Shadowed { trial: u64 },
+    /// A shadow beside nothing.
+    #[error("nothing is active, so there is nothing that a shadow could run beside")]
+    NothingActive,
     /// The shelf is being read again already.
     #[error("the shelf is being read again already; ask again when that has ended")]
     Scrubbing,
@@ -212,7 +254,10 @@ impl Coded for ActError {
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
             Self::Promotion(cause) => cause.class(),
-            Self::Receiving { .. } | Self::Scrubbing | Self::Stopping => Class::Busy,
+            Self::Receiving { .. }
+            | Self::Scrubbing
+            | Self::TrialUnderWay { .. }
+            | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
             | Self::NotWaiting { .. }
@@ -221,6 +266,14 @@ impl Coded for ActError {
             | Self::OtherRelease
             | Self::TooLarge { .. }
             | Self::OtherAppliance
+            | Self::RestoredLog { .. }
+            | Self::NothingLacks
+            | Self::NotBelowFloor
+            | Self::NoTrial
+            | Self::TrialBounds { .. }
+            | Self::NotAwaiting { .. }
+            | Self::Shadowed { .. }
+            | Self::NothingActive
             | Self::NoPrevious => Class::Refused,
         }
     }
@@ -252,6 +305,15 @@ impl Coded for ActError {
             Self::Quarantine { .. } => "import.quarantine",
             Self::Promotion(cause) => cause.code(),
             Self::OtherAppliance => "approval.appliance",
+            Self::RestoredLog { .. } => "record.restored",
+            Self::NothingLacks => "record.whole",
+            Self::NotBelowFloor => "downgrade.not-needed",
+            Self::TrialUnderWay { .. } => "trial.under-way",
+            Self::NoTrial => "trial.none",
+            Self::TrialBounds { .. } => "trial.bounds",
+            Self::NotAwaiting { .. } => "trial.not-awaiting-approval",
+            Self::Shadowed { .. } => "approval.shadow-under-way",
+            Self::NothingActive => "trial.nothing-active",
             Self::Scrubbing => "shelf.scrubbing",
             Self::NoPrevious => "rollback.no-previous",
             Self::NotHeld => "activation.not-held",

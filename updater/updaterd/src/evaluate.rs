@@ -54,6 +54,10 @@ pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> 
     else {
         return Ok(Left::Judged);
     };
+    if let Some(trial) = core.state().trial()? {
+        // The slot is taken.
+        return Ok(Left::Waiting(ActError::TrialUnderWay { trial: trial.trial }));
+    }
     let absent = cloister_shelf::ShelfError::Absent { generation };
     let candidate = core.shelf.shelved(generation)?.ok_or(absent)?;
     let manifest = crate::intake::manifest(&envelope)?;

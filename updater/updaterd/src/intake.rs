@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     adopt,
     arriving::Arriving,
-    books,
+    books, consent,
     core::{Core, is_refusal, vector_text},
     error::ActError,
     filler::Filler,
@@ -121,7 +121,8 @@ pub(crate) fn offer<'a>(
 ) -> Result<(Seen, Option<Talk<'a>>), ActError> {
     // Whoever only looks changes nothing, and waits for nobody.
     let act = (offer.purpose == Purpose::Import).then(|| core.act());
-    let head = match judge(core, offer, supposed) {
+    let whole = if act.is_some() { consent::whole_log(core) } else { Ok(()) };
+    let head = match whole.and_then(|()| judge(core, offer, supposed)) {
         Ok(head) => head,
         Err(error) if offer.purpose != Purpose::Import || !is_refusal(&error) => return Err(error),
         Err(error) => return Err(refuse_offer(core, offer, error)),

@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use cloister_config::{Paths, Role};
 use cloister_daemon::{Connection, FrameError, Stop};
 use cloister_domain::{
-    GenerationId, LabelSet, Principal, RecordIndex, Sensitive, Slot, TokenCount,
+    Digest, GenerationId, LabelSet, Principal, RecordIndex, Sensitive, Slot, TokenCount,
 };
 use cloister_shelf::Shelved;
 use cloister_wire::{
@@ -35,6 +35,15 @@ pub(crate) struct Recordd {
     timeout: Duration,
 }
 
+/// Where the log stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// How many entries there are.
+    pub(crate) size: u64,
+    /// SHA-256 of a checkpoint that it signed and no longer contains: it was restored from an old copy.
+    pub(crate) lacks: Option<Digest>,
+}
+
 impl Recordd {
     pub(crate) fn new(paths: &Paths) -> Self {
         Self { socket: paths.socket(Role::Recordd), timeout: RECORD_TIMEOUT }
@@ -57,8 +66,16 @@ impl Recordd {
 
     /// How many entries there are.
     pub(crate) fn size(&self) -> Result<u64, ActError> {
+        Ok(self.head()?.size)
+    }
+
+    /// Where it stands.
+    pub(crate) fn head(&self) -> Result<Head, ActError> {
         match self.ask(&record::Request::Head)? {
-            record::Answer::Head { size, .. } => Ok(size),
+            record::Answer::Head { size, rolled_back, .. } => {
+                let lacks = rolled_back.map(|checkpoint| Digest::of(checkpoint.as_bytes()));
+                Ok(Head { size, lacks })
+            }
             _ => Err(ActError::Answer { daemon: "recordd" }),
         }
     }

@@ -11,11 +11,11 @@ use cloister_wire::{
 use serde::Deserialize;
 
 use crate::{
-    approve,
+    approve, consent,
     core::Core,
     error::ActError,
     intake::{self, Talk},
-    parked, scrub, status, sweep, switch, trusted,
+    parked, scrub, status, sweep, switch, trial, trusted,
     turn::Turn,
 };
 
@@ -94,7 +94,7 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             let (root, record) = intake::enrol(core, root, *confirmed)?;
             Ok(Answer::Enrolled { root, record })
         }
-        supply::Request::Status => Ok(Answer::Status(status::status(core)?)),
+        supply::Request::Status => Ok(Answer::Status(Box::new(status::status(core)?))),
         supply::Request::Review { import } => {
             Ok(Answer::Import(Box::new(status::import(core, *import)?)))
         }
@@ -110,10 +110,15 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             approve::evaluate_again(core, *import)?;
             Ok(Answer::Import(Box::new(status::import(core, *import)?)))
         }
+        supply::Request::Consent { envelope } => consent::consent(core, envelope),
+        supply::Request::StartTrial { kind, import, scope, seconds } => {
+            trial::start(core, *kind, *import, scope, *seconds)
+        }
+        supply::Request::EndTrial => trial::end_by_word(core),
         supply::Request::Activate { import } => switch::activate(core, *import),
         supply::Request::Pin { generation, pinned } => {
             sweep::pin(core, *generation, *pinned)?;
-            Ok(Answer::Status(status::status(core)?))
+            Ok(Answer::Status(Box::new(status::status(core)?)))
         }
         supply::Request::Scrub => scrub::by_word(core),
         supply::Request::Sweep { pretend } => sweep::by_word(core, *pretend),

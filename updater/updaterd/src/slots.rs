@@ -2,8 +2,9 @@
 
 use cloister_domain::{GenerationId, Slot};
 use cloister_shelf::Shelved;
+use cloister_wire::trial::End;
 
-use crate::{core::Core, error::ActError};
+use crate::{core::Core, error::ActError, trial};
 
 /// The slot that holds the active generation, if any does.
 fn serving(core: &Core) -> Result<Option<Slot>, ActError> {
@@ -85,6 +86,7 @@ pub(crate) fn give_up(core: &Core, candidate: GenerationId) -> Result<(), ActErr
 
 /// Takes a generation out of every slot, because it leaves the shelf.
 pub(crate) fn empty(core: &Core, generation: GenerationId) -> Result<(), ActError> {
+    trial::end_of(core, generation, End::Gone)?;
     for slot in Slot::ALL {
         if core.shelf.slot(slot)?.is_some_and(|held| held.id() == generation) {
             core.shelf.set_slot(slot, None)?;

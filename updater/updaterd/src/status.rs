@@ -6,7 +6,7 @@ use cloister_domain::{GenerationId, ImportId, LogHead, Slot};
 use cloister_state as state;
 use cloister_wire::supply::{Generation, Import, Package, Status, Trust};
 
-use crate::{core::Core, error::ActError, sweep};
+use crate::{consent, core::Core, error::ActError, sweep};
 
 /// The imports that a status lists beside those that are not over.
 const IMPORTS_MAX: u32 = 50;
@@ -23,6 +23,8 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
             shown(core, held, log.as_ref())
         })
         .collect::<Result<_, _>>()?;
+    let trial = core.state().trial()?;
+    let restored_log = consent::restored(core)?;
     Ok(Status {
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
         trust: core.enrolled().map(|trust| {
@@ -34,6 +36,8 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
                 time_floor: vector.time_floor.clone().map(String::from),
             }
         }),
+        trial,
+        restored_log,
         generations: generations(core)?,
         imports,
     })
@@ -56,6 +60,7 @@ fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Impo
     let evaluation = state.evaluation(held.import)?;
     let inspection = state.inspection(held.import)?;
     let decisions = state.decisions(held.import)?;
+    let trials = state.trials_of(held.import)?;
     drop(state);
     let approving =
         decisions.iter().filter(|decision| decision.decision == state::Decision::Approve);
@@ -72,6 +77,7 @@ fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Impo
             evidence: evaluation.evidence,
             log: log.clone(),
         }),
+        trials,
         inspection,
         figures: evaluation.map(|evaluation| evaluation.figures).unwrap_or_default(),
         problem: held.problem,

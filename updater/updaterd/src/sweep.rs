@@ -31,10 +31,11 @@ const UNDER_WAY: [ImportState; 5] = [
 pub(crate) fn kept(core: &Core) -> Result<BTreeMap<GenerationId, BTreeSet<Reason>>, ActError> {
     let pinned = core.state().pinned()?;
     let promoted = core.state().latest_promoted()?;
+    let trial = core.state().trial()?;
     let mut holdings = Holdings {
         active: core.shelf.active()?.map(|active| active.id()),
         previous: slots::previous(core)?.map(|before| before.id()),
-        canary: None,
+        canary: trial.map(|trial| trial.generation),
         pinned,
         promoted,
         retained_max: core.config.update.retained_max,

@@ -1,4 +1,4 @@
-//! Activation and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
+//! Activation, canary and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
 //! truth about what is active; whatever is interrupted gets its one outcome later ([`settle`]).
 
 use std::{collections::BTreeSet, sync::atomic::Ordering};
@@ -10,20 +10,21 @@ use cloister_domain::{
 };
 use cloister_promotion::{self as promotion, Act, Change, step};
 use cloister_shelf::{ShelfError, Shelved};
-use cloister_state::{Activation, Kind, NewActivation, Outcome, Series, StateError};
+use cloister_state::{Activation, Kind, NewActivation, NewTrial, Outcome, Series, StateError};
 use cloister_wire::{
     engine::{Message, Role},
     record::Event,
     supply::Answer,
+    trial::End,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    books,
+    books, consent,
     core::{Core, vector_text},
     error::ActError,
     intake::manifest,
-    orphan, slots,
+    orphan, slots, trial,
 };
 
 /// How often an activation may be tried, most of them after a restart, while an engine comes up.
@@ -40,8 +41,9 @@ pub(crate) fn activate(core: &Core, import: ImportId) -> Result<Answer, ActError
     let world = books::world(core, Some(import), None)?;
     let generation = world.candidates.get(&import).map(|candidate| candidate.generation);
     let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
-    let refused = |error| core.record_refusal("activate", &subject, error);
-    let change = step(&world, &Act::Activate { import }).map_err(|why| refused(why.into()))?;
+    let allowed =
+        consent::whole_log(core).and_then(|()| Ok(step(&world, &Act::Activate { import })?));
+    let change = allowed.map_err(|error| core.record_refusal("activate", &subject, error))?;
     let package = core.state().evaluation(import)?.map(|evaluation| evaluation.package);
     let about = |persons: &BTreeSet<Principal>| json!({ "import": import, "package": package, "approved_by": persons });
     carry_out(core, &change, about, watch)
@@ -68,7 +70,8 @@ pub(crate) fn roll_back(
     };
     let allowed = chosen.and_then(|to| {
         let world = books::world(core, None, Some(to))?;
-        Ok(step(&world, &Act::Rollback { to, authorisation: None })?)
+        let leaves = consent::leaves(core, to)?;
+        Ok(step(&world, &Act::Rollback { to, leaves })?)
     });
     let change = match allowed {
         Ok(change) => change,
@@ -87,7 +90,14 @@ pub(crate) fn roll_back(
         &[("bundle", target(&change).0)],
         json!({ "reason": reason }),
     ))?;
-    carry_out(core, &change, |_nobody| json!({ "reason": reason }), watch)
+    let about = |persons: &BTreeSet<Principal>| {
+        if persons.is_empty() {
+            json!({ "reason": reason })
+        } else {
+            json!({ "reason": reason, "authorised_by": persons })
+        }
+    };
+    carry_out(core, &change, about, watch)
 }
 
 /// What a switch leads to.
@@ -110,10 +120,36 @@ fn carry_out(
     };
     let kind = match kind {
         promotion::Kind::Activate => Kind::Activate,
-        promotion::Kind::Rollback | promotion::Kind::Downgrade => Kind::Rollback,
+        promotion::Kind::Rollback => Kind::Rollback,
+        promotion::Kind::Downgrade => Kind::Downgrade,
     };
     let target = core.shelf.shelved(*to)?.ok_or(ShelfError::Absent { generation: *to })?;
-    switch(core, kind, &target, &about(persons), watch)
+    // The slot of a trial of another release is about to be taken.
+    let trial = core.state().trial()?;
+    if let Some(trial) = trial.as_ref().filter(|trial| trial.generation != *to) {
+        trial::end(core, trial, End::Switched)?;
+    }
+    let switched = switch(core, kind, &target, &about(persons), watch)?;
+    trial::end_of(core, *to, End::Promoted)?;
+    Ok(switched)
+}
+
+/// Begins a canary of `target`: an activation for some, with the trial that `new` makes of its number
+/// and its intent. The caller holds the right to act.
+pub(crate) fn begin_canary<'a>(
+    core: &Core,
+    target: &Shelved,
+    about: &Value,
+    new: impl FnOnce(u64, RecordIndex) -> NewTrial<'a>,
+) -> Result<u64, ActError> {
+    let open = intend(core, Kind::Canary, target.id(), about, |core, intent| {
+        core.state().begin_trial(&new(intent.activation, intent.intent), Some(intent))
+    })?;
+    let tried = attempt(core, &open, target);
+    let outcome = if tried.is_ok() { Outcome::Begun } else { retreat(core, &open)? };
+    conclude(core, &open, outcome, tried.as_ref().err())?;
+    trial::settle(core)?;
+    tried.map(|()| open.activation)
 }
 
 fn switch(
@@ -124,22 +160,8 @@ fn switch(
     watch: Stopwatch,
 ) -> Result<Answer, ActError> {
     let generation = target.id();
-    let from = core.shelf.active()?.map(|active| active.id());
-    let activation = core.state().next(Series::Activation)?;
-    let mut subject = vec![("bundle", generation.0)];
-    subject.extend(from.map(|from| ("from", from.0)));
-    // From here until the database has it, only the log may know of the intent.
-    core.intents_unsure.store(true, Ordering::SeqCst);
-    let intent = core.recordd.append(&Core::entry(
-        Event::ActivationIntent,
-        format!("activation/{activation}/intent"),
-        &subject,
-        json!({ "activation": activation, "kind": kind.name(), "because": about }),
-    ))?;
-    let new = NewActivation { activation, kind, generation, from, tries: TRIES, intent };
-    core.state().intend(&new)?;
-    core.intents_unsure.store(false, Ordering::SeqCst);
-    let open = core.state().under_way()?.ok_or(StateError::NotUnderWay { activation })?;
+    let open = intend(core, kind, generation, about, |core, intent| core.state().intend(intent))?;
+    let (from, activation) = (open.from, open.activation);
     let tried = attempt(core, &open, target);
     let (outcome, failure) = match tried {
         Ok(()) => (Outcome::Promoted, None),
@@ -159,13 +181,54 @@ fn switch(
     }
 }
 
+/// Writes an intent into the log and, by `store`, into the database.
+fn intend(
+    core: &Core,
+    kind: Kind,
+    generation: GenerationId,
+    about: &Value,
+    store: impl FnOnce(&Core, &NewActivation) -> Result<(), StateError>,
+) -> Result<Activation, ActError> {
+    let from = core.shelf.active()?.map(|active| active.id());
+    let activation = core.state().next(Series::Activation)?;
+    let mut subject = vec![("bundle", generation.0)];
+    subject.extend(from.map(|from| ("from", from.0)));
+    // From here until the database has it, only the log may know of the intent.
+    core.intents_unsure.store(true, Ordering::SeqCst);
+    let intent = core.recordd.append(&Core::entry(
+        Event::ActivationIntent,
+        format!("activation/{activation}/intent"),
+        &subject,
+        json!({ "activation": activation, "kind": kind.name(), "because": about }),
+    ))?;
+    let new = NewActivation { activation, kind, generation, from, tries: TRIES, intent };
+    store(core, &new)?;
+    core.intents_unsure.store(false, Ordering::SeqCst);
+    Ok(core.state().under_way()?.ok_or(StateError::NotUnderWay { activation })?)
+}
+
 /// Everything that may fail before the pointer moves, the one rename, and the proof that it serves.
 fn attempt(core: &Core, open: &Activation, target: &Shelved) -> Result<(), ActError> {
     core.state().take_try(open.activation)?;
     let slot = slots::ensure(core, target)?;
     core.corpusd.stage(target)?;
-    core.shelf.activate(target)?;
+    match open.kind {
+        Kind::Canary => trial::point(core, open.activation)?,
+        Kind::Activate | Kind::Rollback | Kind::Downgrade => {
+            core.shelf.activate(target)?;
+        }
+    }
     probe(core, slot, target.id())
+}
+
+/// Whether the pointer that `open` moves names what it is to name.
+fn is_pointed(core: &Core, open: &Activation) -> Result<bool, ActError> {
+    Ok(match open.kind {
+        Kind::Canary => trial::is_pointed(core, open.activation)?,
+        Kind::Activate | Kind::Rollback | Kind::Downgrade => {
+            core.shelf.active()?.is_some_and(|active| active.id() == open.generation)
+        }
+    })
 }
 
 /// One token from the generation that is to serve.
@@ -185,11 +248,14 @@ fn probe(core: &Core, slot: Slot, generation: GenerationId) -> Result<(), ActErr
 
 /// Goes back to what was active before, if the pointer was moved at all.
 fn retreat(core: &Core, open: &Activation) -> Result<Outcome, ActError> {
-    let active = core.shelf.active()?.map(|active| active.id());
-    if active != Some(open.generation) {
+    if !is_pointed(core, open)? {
         return Ok(if open.returning { Outcome::Returned } else { Outcome::Aborted });
     }
     core.state().go_back(open.activation)?;
+    if open.kind == Kind::Canary {
+        core.shelf.set_trial(None)?;
+        return Ok(Outcome::Returned);
+    }
     match open.from {
         Some(from) => {
             let before =
@@ -253,13 +319,18 @@ fn store_outcome(
 /// new one: it is probed again, and promoted or, when its tries are used up, returned.
 pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
     let under_way = core.state().under_way()?;
-    let Some(open) = under_way else { return orphan::close(core) };
+    let Some(open) = under_way else {
+        orphan::close(core)?;
+        return trial::settle(core);
+    };
     if let Some((outcome, record)) = recorded(core, &open)? {
         return store_outcome(core, &open, outcome, record);
     }
-    let active = core.shelf.active()?.filter(|active| active.id() == open.generation);
-    let (outcome, failure) = match active {
-        Some(active) if !open.returning => match attempt(core, &open, active.shelved()) {
+    let pointed = is_pointed(core, &open)? && !open.returning;
+    let target = if pointed { core.shelf.shelved(open.generation)? } else { None };
+    let (outcome, failure) = match target {
+        Some(target) => match attempt(core, &open, &target) {
+            Ok(()) if open.kind == Kind::Canary => (Outcome::Begun, None),
             Ok(()) => (Outcome::Promoted, None),
             Err(error @ ActError::State(StateError::NoTries { .. })) => {
                 (retreat(core, &open)?, Some(error))
@@ -271,7 +342,7 @@ pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
     };
     conclude(core, &open, outcome, failure.as_ref())?;
     tracing::info!(activation = open.activation, outcome = outcome.name(), "settled");
-    Ok(())
+    trial::settle(core)
 }
 
 /// The outcome that the log holds already, if the crash came between log and database.

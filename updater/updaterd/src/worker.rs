@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     error::ActError,
     evaluate::{self, Left},
-    slots, switch,
+    slots, switch, trial,
 };
 
 /// How often an engine may break off over one candidate before the candidate is refused.
@@ -31,6 +31,7 @@ struct Memory {
     restored: bool,
     strikes: BTreeMap<ImportId, u32>,
     watched: Option<Watched>,
+    trial: Option<trial::Watched>,
 }
 
 /// A fresh activation.
@@ -69,6 +70,9 @@ fn wait(core: &Core, woken: &mpsc::Receiver<()>, memory: &mut Memory, pause: Opt
         }
         if let Err(error) = watch(core, memory) {
             tracing::warn!(code = error.problem().code, "a fresh activation could not be watched");
+        }
+        if let Err(error) = trial::watch(core, &mut memory.trial) {
+            tracing::warn!(code = error.problem().code, "a trial could not be watched");
         }
     }
 }

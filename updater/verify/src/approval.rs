@@ -1,9 +1,10 @@
-//! Approvals: whose they are. What they come to together is judged by `cloister-promotion`.
+//! Approvals and consents: whose they are. What they come to together is judged by
+//! `cloister-promotion`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{approval::Approval, dsse::Envelope};
-use cloister_domain::Digest;
+use cloister_attest::{approval::Approval, consent::Consent, dsse::Envelope};
+use cloister_domain::{Digest, Principal};
 
 use crate::{
     RoleName, TrustState, Verified, VerifyError,
@@ -41,14 +42,37 @@ impl TrustState {
     /// [`VerifyError::Threshold`] for a bad signature of a known key, [`VerifyError::OtherPerson`].
     pub fn approval(&self, envelope_text: &[u8]) -> Result<Verified<Approval>, VerifyError> {
         let envelope = Envelope::parse(envelope_text).map_err(VerifyError::Approval)?;
+        let approval = Approval::of(&envelope).map_err(VerifyError::Approval);
+        let (approval, signers) = self.said_by(&envelope, approval, |said| &said.person)?;
+        Ok(Verified::new(approval, signers, false))
+    }
+
+    /// A person's consent to what only several persons together may allow.
+    ///
+    /// # Errors
+    /// As [`TrustState::approval`].
+    pub fn consent(&self, envelope_text: &[u8]) -> Result<Verified<Consent>, VerifyError> {
+        let envelope = Envelope::parse(envelope_text).map_err(VerifyError::Approval)?;
+        let consent = Consent::of(&envelope).map_err(VerifyError::Approval);
+        let (consent, signers) = self.said_by(&envelope, consent, |said| &said.person)?;
+        Ok(Verified::new(consent, signers, false))
+    }
+
+    /// What the envelope says, if the approver whom it names signed it, and nobody else.
+    fn said_by<T>(
+        &self,
+        envelope: &Envelope,
+        said: Result<T, VerifyError>,
+        person: impl Fn(&T) -> &Principal,
+    ) -> Result<(T, BTreeSet<Principal>), VerifyError> {
         let unknown = VerifyError::UnknownSigner { role: RoleName::Approver };
         let one = self.root().approvers.as_ref().ok_or(unknown)?.any_one();
-        let signers = one.signers(&envelope, RoleName::Approver)?;
-        let approval = Approval::of(&envelope).map_err(VerifyError::Approval)?;
+        let signers = one.signers(envelope, RoleName::Approver)?;
+        let said = said?;
         // One envelope, one person: a second signature would speak for words that were not its own.
-        if signers.len() != 1 || !signers.contains(&approval.person) {
+        if signers.len() != 1 || !signers.contains(person(&said)) {
             return Err(VerifyError::OtherPerson);
         }
-        Ok(Verified::new(approval, signers, false))
+        Ok((said, signers))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cloister_promotion::{Act, Change, Decision, Verdict, World};
+use cloister_promotion::{Act, Change, Decision, Leave, Verdict, World};
 use cloister_wire::supply::ImportState;
 
 use crate::facility::{IMPORT, IMPORTER};
@@ -46,11 +46,16 @@ fn two_others_want_it(world: &World) -> bool {
     judged && !against && persons.len() >= 2
 }
 
-/// Two officers signed for this return, of this release, now.
+/// Two persons signed for this return, of this release, lately and after the last switch.
 fn has_leave(world: &World, act: &Act) -> bool {
-    let Act::Rollback { to, authorisation: Some(leave) } = act else { return false };
-    leave.officers.len() >= 2
-        && leave.to == *to
-        && Some(leave.from) == world.active
-        && leave.log_size == world.log_size
+    let Act::Rollback { to, leaves } = act else { return false };
+    let counts = |leave: &&Leave| {
+        leave.to == *to
+            && Some(leave.from) == world.active
+            && leave.log_size >= world.last_switch
+            && leave.log_size <= world.log_size
+            && world.log_size - leave.log_size <= world.facility.approval_records_max
+    };
+    let persons: BTreeSet<_> = leaves.iter().filter(counts).map(|leave| &leave.person).collect();
+    persons.len() >= 2
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_domain::{Digest, GenerationId, ImportId, Principal};
 use cloister_promotion::{
-    Act, Authorisation, Candidate, Decision, Facility, Generation, Package, Scope, Verdict, World,
+    Act, Candidate, Decision, Facility, Generation, Leave, Package, Scope, Verdict, World,
 };
 use cloister_wire::supply::ImportState;
 
@@ -13,7 +13,6 @@ pub(crate) const IMPORTER: &str = ADA;
 pub(crate) const ADA: &str = "ada";
 pub(crate) const BOB: &str = "bob";
 const CYD: &str = "cyd";
-const OFFICERS: [&str; 2] = ["ida", "oli"];
 
 pub(crate) const IMPORT: ImportId = ImportId(1);
 
@@ -67,6 +66,7 @@ pub(crate) fn first() -> World {
     World {
         facility: Facility { approvals_needed: 2, approval_records_max: RECORDS_MAX },
         log_size: NOW,
+        last_switch: 0,
         active: Some(generation(FIRST)),
         canary: None,
         candidates: BTreeMap::from([(IMPORT, candidate)]),
@@ -79,11 +79,14 @@ pub(crate) fn first() -> World {
     }
 }
 
-/// The same books with the log at [`NOW`], decisions in one order, and those that have expired all
-/// of one age: what is left differs where an act could tell.
+/// The same books with the log at [`NOW`], decisions in one order, and what has expired all of one
+/// age: what is left differs where an act could tell.
 pub(crate) fn normal(mut world: World) -> World {
     let past = world.log_size - NOW;
     world.log_size = NOW;
+    // No leave that could still count is older.
+    let since_switch = (NOW + past).saturating_sub(world.last_switch).min(2);
+    world.last_switch = NOW - since_switch;
     for candidate in world.candidates.values_mut() {
         for decision in &mut candidate.decisions {
             let age = (NOW + past).saturating_sub(decision.log_size).min(RECORDS_MAX + 1);
@@ -105,10 +108,8 @@ pub(crate) fn acts(world: &World) -> Vec<Act> {
     ];
     acts.extend(decisions().map(|decision| Act::Decide { import: IMPORT, decision }));
     for to in [FIRST, NEW, OLD, ANCIENT] {
-        let leaves = leaves(world).map(Some).chain([None]);
-        acts.extend(
-            leaves.map(|authorisation| Act::Rollback { to: generation(to), authorisation }),
-        );
+        let leaves = leaves(world).chain([Vec::new()]);
+        acts.extend(leaves.map(|leaves| Act::Rollback { to: generation(to), leaves }));
     }
     acts
 }
@@ -135,17 +136,22 @@ fn decisions() -> impl Iterator<Item = Decision> {
     })
 }
 
-/// Everything that rollback officers can sign about the ancient release.
-fn leaves(world: &World) -> impl Iterator<Item = Authorisation> {
+/// Everything that approvers can sign about the ancient release: one of them, both, or one twice.
+fn leaves(world: &World) -> impl Iterator<Item = Vec<Leave>> {
     let active = world.active.unwrap_or(generation(FIRST));
     let both = [(ANCIENT, active), (OLD, active), (ANCIENT, generation(NEW))];
     both.into_iter().flat_map(|(to, from)| {
-        [NOW, NOW - 1].into_iter().flat_map(move |log_size| {
-            [1, 2].map(|count| Authorisation {
-                to: generation(to),
-                from,
-                log_size,
-                officers: OFFICERS.into_iter().take(count).map(person).collect::<BTreeSet<_>>(),
+        let ages = [NOW + 1, NOW, NOW - 1, NOW - RECORDS_MAX - 1];
+        ages.into_iter().flat_map(move |log_size| {
+            let persons: [&[&str]; 3] = [&[BOB], &[BOB, CYD], &[BOB, BOB]];
+            persons.map(|persons| {
+                let leave = |name: &&str| Leave {
+                    person: person(name),
+                    to: generation(to),
+                    from,
+                    log_size,
+                };
+                persons.iter().map(leave).collect()
             })
         })
     })

@@ -1,7 +1,7 @@
 //! Every sequence of acts of a small facility, driven through the function that updaterd runs.
 //!
 //! The facility has an active release, two former ones and one import. Three approvers, one of whom
-//! operated the import, and two rollback officers sign whatever can be signed: for this package and
+//! operated the import, sign whatever can be signed: for this package and
 //! for another, at each age, in each order. Meanwhile the release is judged anew, the policy changes, the
 //! importer takes releases back, the floor rises and the shelf loses one. What the search demands of each switch is
 //! said a second time, in `demands.rs`, without the rules' help.
@@ -81,7 +81,9 @@ fn one_person_alone_returns_to_former_releases_and_no_more() {
     for person in [ADA, BOB] {
         let found = search(&Rule::ALL, |act| match act {
             Act::Decide { decision, .. } => decision.person.as_str() == person,
-            Act::Rollback { authorisation: Some(leave), .. } => leave.officers.len() == 1,
+            Act::Rollback { leaves, .. } => {
+                leaves.iter().all(|leave| leave.person.as_str() == person)
+            }
             _ => true,
         });
         let former = [FIRST, OLD].map(facility::generation);

@@ -1,6 +1,7 @@
 //! What the updater promises about the way of a release, on a real log and over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+mod consents;
 mod decisions;
 mod inspection;
 mod kill;
@@ -9,6 +10,7 @@ mod preflight;
 mod retention;
 mod scrub;
 mod support;
+mod trials;
 mod turns;
 mod weight;
 
@@ -32,7 +34,7 @@ use support::{
 
 fn status(world: &World) -> Status {
     match world.ask(&Request::Status).unwrap() {
-        Answer::Status(status) => status,
+        Answer::Status(status) => *status,
         other => panic!("{other:?}"),
     }
 }

@@ -1,7 +1,8 @@
-//! Approvals: whose they are.
+//! Approvals and consents: whose they are.
 
 use cloister_attest::{
     approval::{Approval, Decision},
+    consent::{Consent, Matter},
     dsse::Envelope,
 };
 use cloister_domain::{Coded as _, Digest, LogHead};
@@ -47,4 +48,26 @@ fn an_approval_is_of_the_person_whose_key_signed_it() {
     assert_eq!(state.approval(&release).unwrap_err().code(), "approval.form");
     let two = Envelope::parse(&approval(6, "eve", b"p", Approve)).unwrap().sign_with(&key(7));
     assert_eq!(state.approval(&two.to_json()), Err(VerifyError::OtherPerson));
+}
+
+#[test]
+fn a_consent_is_of_the_person_whose_key_signed_it() {
+    let state = enrolled(&root(1)).unwrap();
+    let matter = Matter::Acknowledgement { checkpoint: Digest::of(b"checkpoint") };
+    let unsigned = |person: &str| {
+        let log = LogHead { origin: "enclave/one".to_owned(), size: 1 };
+        Consent { matter, log, person: person.parse().unwrap() }.unsigned().unwrap()
+    };
+    let good = unsigned("eve").sign_with(&key(6));
+    let verified = state.consent(&good.to_json()).unwrap();
+    assert_eq!((verified.get().person.as_str(), verified.get().matter), ("eve", matter));
+    for (text, code) in [
+        (unsigned("flo").sign_with(&key(6)).to_json(), "approval.person"),
+        (unsigned("eve").sign_with(&key(STRANGER)).to_json(), "approval.unknown-signer"),
+        (unsigned("imp").sign_with(&key(IMPORTER)).to_json(), "approval.unknown-signer"),
+        (good.sign_with(&key(7)).to_json(), "approval.person"),
+        (approval(6, "eve", b"p", Decision::Approve), "approval.form"),
+    ] {
+        assert_eq!(state.consent(&text).unwrap_err().code(), code);
+    }
 }

@@ -3,6 +3,7 @@
 use cloister_attest::{
     SigningKey,
     approval::{Approval, Decision},
+    consent::{Consent, Matter},
     json,
 };
 use cloister_bundle::{
@@ -10,7 +11,7 @@ use cloister_bundle::{
     container,
     handover::{Blob, Offer, Purpose},
 };
-use cloister_domain::{Digest, GenerationId, Secret};
+use cloister_domain::{Digest, GenerationId, LogHead, Secret};
 use cloister_verify::target_path;
 use cloister_wire::supply::Package;
 use serde_json::{Value, json};
@@ -298,4 +299,11 @@ pub(crate) fn decision(
         comment: String::new(),
     };
     String::from_utf8(approval.sign(&key(seed)).unwrap().to_json()).unwrap()
+}
+
+/// A person's consent.
+pub(crate) fn consent((seed, person): (u8, &str), matter: Matter, log: LogHead) -> String {
+    let consent = Consent { matter, log, person: person.parse().unwrap() };
+    let envelope = consent.unsigned().unwrap().sign_with(&key(seed));
+    String::from_utf8(envelope.to_json()).unwrap()
 }

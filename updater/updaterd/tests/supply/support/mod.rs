@@ -393,6 +393,11 @@ pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> Result<(), ()> {
 }
 
 impl Script {
+    /// Holds nothing any more.
+    pub(crate) fn forget(&self) {
+        *self.held.lock().unwrap() = None;
+    }
+
     fn load(&self, generation: GenerationId, directory: &Path) {
         #[expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
         let text = fs::read_to_string(directory.join("tree/model/weights.txt")).unwrap();

@@ -1,0 +1,102 @@
+//! `authorise` and `acknowledge`: what only several persons together may allow, each by an own
+//! signature.
+
+use std::io::Write;
+
+use clap::Args;
+use cloister_attest::consent::{Consent, Matter};
+use cloister_config::{Config, Role};
+use cloister_domain::{Class, GenerationId, LogHead};
+use cloister_wire::{
+    Problem, record,
+    supply::{Answer, Request},
+};
+
+use crate::{Failure, ask_daemon, print_json, say, sign::Signing, supply};
+
+/// What an approver says about a return below the floor.
+#[derive(Debug, Args)]
+pub struct Authorise {
+    /// The release to return to, which is older than what its successors allow.
+    generation: GenerationId,
+    /// Whose signature.
+    #[command(flatten)]
+    by: Signing,
+}
+
+/// What an approver says about a log that was restored from an old copy.
+#[derive(Debug, Args)]
+pub struct Acknowledge {
+    /// Whose signature.
+    #[command(flatten)]
+    by: Signing,
+}
+
+/// Signs a leave to return below the floor, once.
+pub(crate) fn authorise(
+    config: &Config,
+    said: &Authorise,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let status = supply::ask_status(config)?;
+    let active = status.generations.iter().find(|generation| generation.active);
+    let Some(active) = active else {
+        return Err(Failure::from(Problem::new(
+            Class::Refused,
+            "downgrade.nothing-active",
+            "nothing is active, so there is nothing to return from",
+        )));
+    };
+    let matter = Matter::Downgrade { to: said.generation, from: active.generation };
+    let signed = give(config, &said.by, matter, json, out)?;
+    if signed {
+        say!(out, "When enough have signed: cloister rollback --to {}", said.generation);
+    }
+    Ok(())
+}
+
+/// Signs that the appliance may go on with a log that lacks records.
+pub(crate) fn acknowledge(
+    config: &Config,
+    said: &Acknowledge,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let status = supply::ask_status(config)?;
+    let Some(restored) = status.restored_log else {
+        return Err(Failure::from(Problem::new(
+            Class::Refused,
+            "record.whole",
+            "the log lacks nothing that anybody showed it; there is nothing to acknowledge",
+        )));
+    };
+    let matter = Matter::Acknowledgement { checkpoint: restored.checkpoint };
+    give(config, &said.by, matter, json, out).map(drop)
+}
+
+/// Signs and hands in; whether it was told in words.
+fn give(
+    config: &Config,
+    by: &Signing,
+    matter: Matter,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<bool, Failure> {
+    let keys = by.open()?;
+    let log = match ask_daemon(config, Role::Recordd, &record::Request::Head)? {
+        record::Answer::Head { origin, size, .. } => LogHead { origin, size },
+        _ => return Err(Failure::conversation("recordd")),
+    };
+    let consent = Consent { matter, log, person: keys.person.clone() };
+    let unsigned = consent.unsigned().map_err(|error| Failure::of(&error))?;
+    let answer = supply::ask(config, &Request::Consent { envelope: keys.sign(unsigned)? })?;
+    let Answer::Consented { persons, needed } = &answer else {
+        return Err(Failure::conversation("updaterd"));
+    };
+    if json {
+        return print_json(&answer, out).map(|()| false);
+    }
+    say!(out, "{} signed; {} of {needed}: {}", keys.person, persons.len(), persons.join(", "));
+    Ok(true)
+}

@@ -1,0 +1,129 @@
+//! What only several persons together may allow: a return below the floor, and going on with a log
+//! that was restored from an old copy. Each signs alone; the next act counts who did.
+
+use std::collections::BTreeSet;
+
+use cloister_attest::consent::{Consent, Matter};
+use cloister_domain::{Digest, GenerationId, Principal};
+use cloister_promotion::{Act, Change, Kind, Leave, Refusal, step};
+use cloister_wire::{
+    record::Event,
+    supply::{Answer, RestoredLog},
+};
+
+use crate::{books, core::Core, error::ActError};
+
+/// Takes a person's signed consent: into the log byte for byte, then into the state.
+pub(crate) fn consent(core: &Core, envelope: &str) -> Result<Answer, ActError> {
+    let _act = core.act();
+    take(core, envelope).map_err(|error| {
+        let subject = [("envelope", Digest::of(envelope.as_bytes()))];
+        core.record_refusal("consent", &subject, error)
+    })
+}
+
+fn take(core: &Core, envelope: &str) -> Result<Answer, ActError> {
+    let verified = core.trust()?.consent(envelope.as_bytes())?;
+    let consent = verified.get();
+    if consent.log.origin != core.config.record.origin {
+        return Err(ActError::OtherAppliance);
+    }
+    let event = match consent.matter {
+        Matter::Downgrade { to, from } => {
+            whole_log(core)?;
+            may_lead_down(core, &leave(consent, to, from))?;
+            Event::Downgrade
+        }
+        Matter::Acknowledgement { checkpoint } => {
+            let head = core.recordd.head()?;
+            if head.lacks != Some(checkpoint) {
+                return Err(ActError::NothingLacks);
+            }
+            if consent.log.size > head.size {
+                return Err(Refusal::Future { signed: consent.log.size, now: head.size }.into());
+            }
+            Event::Acknowledgement
+        }
+    };
+    let digest = Digest::of(envelope.as_bytes());
+    let act = format!("{}/{}/{digest}", consent.matter.name(), consent.person);
+    let record = core.recordd.deposit(event, act, envelope.to_owned())?;
+    core.state().consent(&consent.matter, &consent.person, envelope.as_bytes(), record)?;
+    let persons = match consent.matter {
+        Matter::Downgrade { to, .. } => {
+            leaves(core, to)?.into_iter().map(|leave| leave.person).collect()
+        }
+        Matter::Acknowledgement { checkpoint } => acknowledged_by(core, checkpoint)?,
+    };
+    Ok(Answer::Consented {
+        persons: persons.iter().map(ToString::to_string).collect(),
+        needed: needed(core),
+    })
+}
+
+fn needed(core: &Core) -> u32 {
+    u32::try_from(core.approvals_needed()).unwrap_or(u32::MAX)
+}
+
+fn leave(consent: &Consent, to: GenerationId, from: GenerationId) -> Leave {
+    Leave { person: consent.person.clone(), to, from, log_size: consent.log.size }
+}
+
+/// Refuses a leave that could never be used, so that nobody waits for a second one in vain.
+fn may_lead_down(core: &Core, leave: &Leave) -> Result<(), ActError> {
+    let world = books::world(core, None, Some(leave.to))?;
+    match step(&world, &Act::Rollback { to: leave.to, leaves: vec![leave.clone()] }) {
+        Ok(Change::Switched { kind: Kind::Rollback, .. }) => Err(ActError::NotBelowFloor),
+        Ok(_) | Err(Refusal::Threshold { .. }) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The leaves to return to `to` from what is active now that count or could.
+pub(crate) fn leaves(core: &Core, to: GenerationId) -> Result<Vec<Leave>, ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(Vec::new()) };
+    let last_switch = core.state().last_switch()?;
+    let consents = standing(core, &Matter::Downgrade { to, from: active.id() })?;
+    let leaves = consents.iter().filter(|consent| consent.log.size >= last_switch);
+    Ok(leaves.map(|consent| leave(consent, to, active.id())).collect())
+}
+
+/// The stored consents to exactly `matter` whose signatures hold under the root of now.
+fn standing(core: &Core, matter: &Matter) -> Result<Vec<Consent>, ActError> {
+    let trust = core.trust()?;
+    let envelopes = core.state().consents(matter)?;
+    let consents = envelopes.iter().filter_map(|envelope| trust.consent(envelope).ok());
+    let consents = consents.map(|verified| verified.get().clone());
+    Ok(consents.filter(|consent| consent.matter == *matter).collect())
+}
+
+fn acknowledged_by(core: &Core, checkpoint: Digest) -> Result<BTreeSet<Principal>, ActError> {
+    let consents = standing(core, &Matter::Acknowledgement { checkpoint })?;
+    Ok(consents.into_iter().map(|consent| consent.person).collect())
+}
+
+/// Refuses while the log lacks records that it had, unless enough persons allow to go on. Returns to
+/// former releases are not asked this: what is served may always get safer.
+pub(crate) fn whole_log(core: &Core) -> Result<(), ActError> {
+    let Some(checkpoint) = core.recordd.head()?.lacks else { return Ok(()) };
+    let have = acknowledged_by(core, checkpoint)?.len();
+    let needed = core.approvals_needed();
+    if u64::try_from(have).is_ok_and(|have| have >= needed) {
+        Ok(())
+    } else {
+        Err(ActError::RestoredLog { needed })
+    }
+}
+
+/// What people are shown of a log that lacks records.
+pub(crate) fn restored(core: &Core) -> Result<Option<RestoredLog>, ActError> {
+    if core.enrolled().is_none() {
+        return Ok(None);
+    }
+    // A status is shown although the log does not answer.
+    let Ok(head) = core.recordd.head() else { return Ok(None) };
+    let Some(checkpoint) = head.lacks else { return Ok(None) };
+    let persons = acknowledged_by(core, checkpoint)?;
+    let acknowledged_by = persons.iter().map(ToString::to_string).collect();
+    Ok(Some(RestoredLog { checkpoint, acknowledged_by, needed: needed(core) }))
+}
