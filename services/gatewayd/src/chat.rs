@@ -123,6 +123,12 @@ fn fresh_seed() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// What the caller was told.
+struct Told {
+    answer: String,
+    closing: Closing,
+}
+
 /// One conversation on its blocking thread.
 pub(crate) struct Work {
     pub(crate) asked: Asked,
@@ -186,18 +192,20 @@ impl Work {
             Found::Taken(taken) => taken,
         };
         let told = self.relay(&taken, &clock);
+        // Counted before the caller has the last of it, so that who has an answer finds it counted.
         match (&told, &part) {
             (Ok(Some((_, tally))), Some(part)) => {
                 part.count(&shared.trials, taken.generation, *tally);
             }
-            (Err(problem), Some(part)) => {
-                part.count_failure(&shared.trials, taken.generation, problem);
+            (Err(problem), Some(part)) if problem.is_fault() => {
+                part.count_failure(&shared.trials, taken.generation);
             }
             _ => {}
         }
-        let Some((answer, tally)) = told? else { return Ok(()) };
+        let Some((told, tally)) = told? else { return Ok(()) };
+        self.say(Piece::Closed(told.closing));
         if let Some(part) = part {
-            Shadow::begin(self, &part, answer, tally);
+            Shadow::begin(self, &part, told.answer, tally);
         }
         Ok(())
     }
@@ -218,12 +226,12 @@ impl Work {
     }
 
     /// Passes the engine's events on until the answer is complete, which it then yields with its figures,
-    /// or nobody listens.
+    /// or nobody listens. The closing is left to be said.
     fn relay(
         &self,
         taken: &Taken,
         clock: &Stopwatch,
-    ) -> Result<Option<(String, Tally)>, HttpProblem> {
+    ) -> Result<Option<(Told, Tally)>, HttpProblem> {
         let Event::Started { prompt_tokens } = taken.begun.first else {
             return Err(HttpProblem::internal());
         };
@@ -247,7 +255,6 @@ impl Work {
             citations: grounding::citations(&taken.hits, &answer),
             ignored: self.request.ignored.clone(),
         };
-        self.say(Piece::Closed(closing));
         let tally = Tally {
             answered: 1,
             tokens: tokens.0.into(),
@@ -255,7 +262,7 @@ impl Work {
             answer_microseconds,
             ..Tally::default()
         };
-        Ok(Some((answer, tally)))
+        Ok(Some((Told { answer, closing }, tally)))
     }
 }
 

@@ -77,6 +77,16 @@ impl Hold {
         !held.is_ended
     }
 
+    /// Takes back that an engine vanished since there were `cuts`; whether one did.
+    pub(crate) fn forgive(&self, cuts: u32) -> bool {
+        let mut held = self.held();
+        std::mem::replace(&mut held.cuts, cuts) > cuts
+    }
+
+    fn cuts(&self) -> u32 {
+        self.held().cuts
+    }
+
     /// Notes that an engine vanished; whether another may be asked.
     fn may_go_on_after_cut(&self) -> bool {
         let mut held = self.held();
@@ -121,17 +131,22 @@ pub(crate) fn with_serving<T>(
 ) -> Result<T, HttpProblem> {
     let begun = Stopwatch::start();
     while !hold.is_ended() {
-        for generation in serving(shared, part) {
-            match attempt(generation) {
+        let canary = part.and_then(|part| Some((part, part.canary()?)));
+        if let Some((part, generation)) = canary {
+            let cuts = hold.cuts();
+            let attempted = attempt(generation);
+            let vanished = hold.forgive(cuts);
+            match attempted {
                 Ok(Some(done)) => return Ok(done),
-                Ok(None) => {}
-                Err(problem) => match part {
-                    Some(part) if part.canary() == Some(generation) && problem.is_fault() => {
-                        part.count_failure(&shared.trials, generation, &problem);
-                    }
-                    _ => return Err(problem),
-                },
+                Ok(None) if !vanished => {}
+                Err(problem) if !problem.is_fault() => return Err(problem),
+                Ok(None) | Err(_) => part.count_failure(&shared.trials, generation),
             }
+        }
+        if let Some(generation) = active(shared)
+            && let Some(done) = attempt(generation)?
+        {
+            return Ok(done);
         }
         if begun.elapsed() > PATIENCE {
             return Err(HttpProblem::loading());

@@ -28,7 +28,7 @@ pub(crate) struct Shadow {
     /// What the caller was told, and what that took.
     told: String,
     tally: Tally,
-    _place: ShadowPlace,
+    place: ShadowPlace,
 }
 
 impl Shadow {
@@ -49,26 +49,29 @@ impl Shadow {
             generation,
             told,
             tally,
-            _place: place,
+            place,
         };
         work.runtime.spawn_blocking(move || shadow.run());
     }
 
     fn run(self) {
-        let trials = &self.shared.trials;
-        match self.ask() {
-            Ok(Some((said, tally))) => trials.count(self.trial, |report| {
-                report.candidate = report.candidate.with(tally);
-                report.active = report.active.with(self.tally);
-                report.same += u64::from(said == self.told);
-            }),
-            Err(problem) if problem.is_fault() => trials.count(self.trial, |report| {
+        let asked = self.ask();
+        let Self { shared, trial, told, tally, place, .. } = self;
+        // Who finds this one counted may ask the next.
+        drop(place);
+        shared.trials.count(trial, |report| match asked {
+            Ok(Some((said, of_candidate))) => {
+                report.candidate = report.candidate.with(of_candidate);
+                report.active = report.active.with(tally);
+                report.same += u64::from(said == told);
+            }
+            Err(problem) if problem.is_fault() => {
                 report.candidate.failed += 1;
-                report.active = report.active.with(self.tally);
-            }),
+                report.active = report.active.with(tally);
+            }
             // Its engine holds something else by now, or has no place.
-            Ok(None) | Err(_) => trials.count(self.trial, |report| report.passed_over += 1),
-        }
+            Ok(None) | Err(_) => report.passed_over += 1,
+        });
     }
 
     /// What the release on trial answers, and what that took.
@@ -87,6 +90,8 @@ impl Shadow {
             Some(Found::NoEvidence(_)) => {
                 return Ok(Some((String::new(), Tally { answered: 1, ..Tally::default() })));
             }
+            // Its engine died of the question.
+            None if hold.forgive(0) => return Err(HttpProblem::internal()),
             None => return Ok(None),
         };
         let mut said = String::new();

@@ -18,8 +18,6 @@ use cloister_daemon::files::read_limited;
 use cloister_domain::{GenerationId, Principal};
 use cloister_wire::trial::{Counted, FILE_BYTES_MAX, Kind, Report, Tally, Trial};
 
-use crate::http_problem::HttpProblem;
-
 /// The trial as requests see it.
 #[derive(Debug)]
 pub(crate) struct Trials {
@@ -136,10 +134,8 @@ impl Part {
         }
     }
 
-    /// Counts an answer that the canary owed and did not give, if it was the appliance's fault.
-    pub(crate) fn count_failure(&self, trials: &Trials, by: GenerationId, problem: &HttpProblem) {
-        if problem.is_fault() {
-            self.count(trials, by, Tally { failed: 1, ..Tally::default() });
-        }
+    /// Counts an answer of a canary's time that failed through the appliance's own fault.
+    pub(crate) fn count_failure(&self, trials: &Trials, by: GenerationId) {
+        self.count(trials, by, Tally { failed: 1, ..Tally::default() });
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod support;
+mod trials;
 
 use std::{
     io::{Read as _, Write as _},

@@ -86,6 +86,18 @@ impl Stage {
         stage
     }
 
+    /// Says what the trial under way is, as updaterd does.
+    pub(crate) fn try_out(&self, text: &[u8]) {
+        let shelf = self.folder.path().join("state/shelf");
+        fs::write(shelf.join(".trial.new"), text).unwrap();
+        fs::rename(shelf.join(".trial.new"), shelf.join("trial")).unwrap();
+    }
+
+    /// What gatewayd counted, as updaterd finds it.
+    pub(crate) fn counted(&self) -> Option<String> {
+        fs::read_to_string(self.folder.path().join("run/gatewayd/trial.json")).ok()
+    }
+
     /// Points `active` at a generation, by one rename.
     pub(crate) fn activate(&self, name: &str) {
         let shelf = self.folder.path().join("state/shelf");
@@ -148,8 +160,12 @@ impl Stage {
 
     /// A key of `ada`, who may read what is open.
     pub(crate) fn key(&self) -> String {
+        self.key_of("ada")
+    }
+
+    pub(crate) fn key_of(&self, principal: &str) -> String {
         let labels = ["open".parse().unwrap()].into();
-        let principal = "ada".parse().unwrap();
+        let principal = principal.parse().unwrap();
         let request = gateway::Request::CreateKey { principal, labels, value: None };
         match self.admin(&request).unwrap() {
             gateway::Answer::Created { value, .. } => value.expose().clone(),
@@ -253,8 +269,12 @@ fn status(generation: GenerationId) -> Event {
 
 /// Says a short answer in two pieces.
 pub(crate) fn two_words(connection: &Connection) {
+    say(connection, ["Good ", "day."]);
+}
+
+pub(crate) fn say(connection: &Connection, words: [&str; 2]) {
     connection.write(&Event::Started { prompt_tokens: TokenCount(5) }).unwrap();
-    for word in ["Good ", "day."] {
+    for word in words {
         let text = Sensitive::new(word.to_owned());
         connection.write(&Event::Delta { text }).unwrap();
     }
