@@ -214,6 +214,9 @@ sections! {
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
         /// generation before; 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);
+        /// Seconds in a row that an engine may not answer for a release in its probation or on trial, before
+        /// the one before is active again or the trial ends: longer than an engine takes to start.
+        engine_away_s: u32 = "20" in (1, 3600);
         /// Seconds that a canary or a shadow lasts at most: a week.
         trial_s_max: u32 = "604800" in (1, 31_536_000);
         /// Answers of a release on trial that may fail through the appliance's own fault; one more ends the

@@ -92,7 +92,12 @@ impl Stage {
     /// When one does not come up.
     pub fn start(&mut self) -> Result<()> {
         for entry in fs::read_dir(self.root.join("run"))? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            if path.is_dir() {
+                fs::remove_dir_all(path)?;
+            } else {
+                fs::remove_file(path)?;
+            }
         }
         let program = programs()?.join("cloister-stage");
         let mut words = self.journal.clone().unwrap_or_default();

@@ -1,6 +1,8 @@
 //! `./x demo`: the whole life of an update, with the real daemons, told as a story.
 
 mod sticks;
+mod trials;
+mod witness;
 
 use std::{
     fs,
@@ -85,10 +87,12 @@ fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
     import(&mut demo, story)?;
     let key = serve(&demo, story)?;
     switch(&demo, &key, story)?;
+    trials::failing_release(&demo, &key, story)?;
     refuse(&demo, story)?;
     crash(&demo, &key, story)?;
     sticks::play(&demo.facility, demo.embedding.as_deref(), story)?;
     audit(&demo, story)?;
+    witness::play(&demo, story)?;
     if stay {
         return remain(&demo, &key, story);
     }
@@ -98,8 +102,11 @@ fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
 
 fn mint(folder: &Path, story: &mut Story<'_>) -> Result<Demo> {
     story.chapter("The connected side mints keys, a trust root and two releases")?;
-    let options = Options { journal: true, ..Options::default() };
+    // An engine that does not come back is given up soon; the story does not wait twenty seconds.
+    let extra = "\n[update]\nengine_away_s = 2\n".to_owned();
+    let options = Options { journal: true, extra, ..Options::default() };
     let facility = Facility::found(folder, &options)?;
+    witness::appoint(&facility)?;
     story.tell(
         "keys for three root officers (two must sign), a publisher, an importer, two approvers",
     )?;
@@ -290,7 +297,9 @@ fn switch(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     let import = outcome.done()?.clone();
     tell_figures(&import, story)?;
     let number = import_number(&import)?;
+    trials::shadow(facility, &number, story)?;
     facility.approve(&number)?;
+    trials::canary(demo, key, &number, story)?;
     tell_switch(facility.cloister(&["activate", &number])?.done()?, story)?;
     let said = demo.client(key, &["ask", QUESTION])?;
     story.tell(&format!("now: {}", said["answer"]))?;

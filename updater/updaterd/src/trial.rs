@@ -6,7 +6,7 @@
 //! wins: what is interrupted is made true by [`settle`].
 
 use cloister_daemon::{clock::Stopwatch, files::read_limited};
-use cloister_domain::{GenerationId, ImportId, Slot};
+use cloister_domain::{GenerationId, ImportId};
 use cloister_promotion::{Act, Change, step};
 use cloister_shelf::ShelfError;
 use cloister_state::{NewTrial, Outcome, Series};
@@ -17,10 +17,8 @@ use cloister_wire::{
 };
 use serde_json::json;
 
-use crate::{books, consent, core::Core, error::ActError, slots, switch};
+use crate::{books, consent, core::Core, error::ActError, slots, switch, worker::Away};
 
-/// Looks in a row without an answer of the engine that end a trial.
-const MISSES_MAX: u32 = 20;
 /// Seconds between two notes of how long a trial has lasted.
 const NOTE_S: u32 = 10;
 
@@ -222,7 +220,7 @@ pub(crate) struct Watched {
     before_s: u32,
     noted_s: u32,
     noted: Option<Counted>,
-    misses: u32,
+    away: Away,
 }
 
 /// Looks at the trial under way: notes what it came to, and ends it when it is time.
@@ -237,7 +235,7 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
         before_s: trial.lasted_s,
         noted_s: trial.lasted_s,
         noted: None,
-        misses: 0,
+        away: Away::default(),
     };
     let watched = match memory {
         Some(watched) if watched.trial == trial.trial => watched,
@@ -250,9 +248,8 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
         core.state().note_trial(trial.trial, lasted_s, counted.as_ref())?;
         (watched.noted, watched.noted_s) = (counted, lasted_s);
     }
-    let answers = Slot::ALL.into_iter().any(|slot| slots::holds(core, slot, trial.generation));
-    watched.misses = if answers { 0 } else { watched.misses + 1 };
-    let Some(why) = over(core, &trial, lasted_s, watched.misses)? else { return Ok(()) };
+    let away = watched.away.too_long(core, trial.generation);
+    let Some(why) = over(core, &trial, lasted_s, away)? else { return Ok(()) };
     core.state().note_trial(trial.trial, lasted_s, None)?;
     let _act = core.act();
     switch::settle(core)?;
@@ -264,7 +261,7 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
 }
 
 /// Whether a trial is over, and why.
-fn over(core: &Core, trial: &Shown, lasted_s: u32, misses: u32) -> Result<Option<End>, ActError> {
+fn over(core: &Core, trial: &Shown, lasted_s: u32, away: bool) -> Result<Option<End>, ActError> {
     let failed = core.state().trial()?.map_or(0, |now| now.report.candidate.failed);
     let Some(shelved) = core.shelf.shelved(trial.generation)? else { return Ok(Some(End::Gone)) };
     Ok(if core.trust()?.is_revoked(&shelved.manifest()?) {
@@ -273,7 +270,7 @@ fn over(core: &Core, trial: &Shown, lasted_s: u32, misses: u32) -> Result<Option
         Some(End::Failures)
     } else if lasted_s >= trial.seconds {
         Some(End::Time)
-    } else if misses >= MISSES_MAX {
+    } else if away {
         Some(End::Engine)
     } else {
         None

@@ -22,8 +22,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How often a fresh activation is looked at, and the daemon's wish to stop noticed.
 const TICK: Duration = Duration::from_millis(500);
-/// Looks in a row without an answer that end a probation: longer than an engine takes to start.
-const MISSES_MAX: u32 = 40;
 
 /// What is remembered between rounds; a restart forgets it and begins anew.
 #[derive(Default)]
@@ -38,7 +36,23 @@ struct Memory {
 struct Watched {
     generation: GenerationId,
     since: Stopwatch,
-    misses: u32,
+    away: Away,
+}
+
+/// How long nothing has answered for a release.
+#[derive(Debug, Default)]
+pub(crate) struct Away(Option<Stopwatch>);
+
+impl Away {
+    /// Notes whether an engine answers now; whether none has for too long.
+    pub(crate) fn too_long(&mut self, core: &Core, generation: GenerationId) -> bool {
+        if Slot::ALL.into_iter().any(|slot| slots::holds(core, slot, generation)) {
+            self.0 = None;
+            return false;
+        }
+        let limit = Duration::from_secs(core.config.update.engine_away_s.into());
+        self.0.get_or_insert_with(Stopwatch::start).elapsed() >= limit
+    }
 }
 
 /// Works until the daemon is to stop.
@@ -145,20 +159,19 @@ fn watch(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
     let Some(active) = core.shelf.active()?.map(|active| active.id()) else { return Ok(()) };
     let watched = match &mut memory.watched {
         Some(watched) if watched.generation == active => watched,
-        other => other.insert(Watched { generation: active, since: Stopwatch::start(), misses: 0 }),
+        other => other.insert(Watched {
+            generation: active,
+            since: Stopwatch::start(),
+            away: Away::default(),
+        }),
     };
     if watched.since.elapsed() >= probation {
         return Ok(());
     }
-    if Slot::ALL.into_iter().any(|slot| slots::holds(core, slot, active)) {
-        watched.misses = 0;
+    if !watched.away.too_long(core, active) {
         return Ok(());
     }
-    watched.misses += 1;
-    if watched.misses < MISSES_MAX {
-        return Ok(());
-    }
-    watched.misses = 0;
+    watched.away = Away::default();
     let _act = core.act();
     switch::settle(core)?;
     let still = core.shelf.active()?.is_some_and(|now| now.id() == active);

@@ -128,7 +128,7 @@ fn a_canary_is_an_activation_for_some_and_needs_the_same_approvals() {
 
 #[test]
 fn a_canary_ends_by_itself_and_keeps_its_report() {
-    let (world, one, two, import) = approved("");
+    let (world, one, two, import) = approved("engine_away_s = 1");
     lasting(&world, Kind::Canary, import, 1).unwrap();
     assert_eq!(until_ended(&world, import), End::Time);
     assert_eq!(told(&world), None);
