@@ -1,6 +1,8 @@
 //! What the flow tests share: a facility in a temporary folder, brought to a known point.
 #![expect(clippy::missing_errors_doc, reason = "a test helper fails with what the programs said")]
 
+mod verifiers;
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
