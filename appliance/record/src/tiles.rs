@@ -49,6 +49,13 @@ impl Tile {
         }
     }
 
+    /// Whether a log of `size` entries has all rows of this file.
+    #[must_use]
+    pub fn is_within(&self, size: u64) -> bool {
+        let end = self.index * WIDTH + self.width;
+        kinds(size).any(|(kind, count)| kind == self.kind && end <= count)
+    }
+
     /// The bytes of a tile of hashes.
     ///
     /// # Panics

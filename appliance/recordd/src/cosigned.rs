@@ -209,7 +209,7 @@ impl Log {
 
     /// Takes a checkpoint of this log with what witnesses signed below it.
     pub(crate) fn accept(&mut self, checkpoint: &str, signatures: &str) -> Result<Answer, Error> {
-        self.settle()?;
+        self.advance()?;
         let note = match signatures {
             "" => checkpoint.to_owned(),
             lines => with_signatures(checkpoint, lines).map_err(Error::Entry)?,

@@ -70,39 +70,6 @@ impl Files {
         write_atomic(&path, bytes, MODE).map_err(Error::Disk)
     }
 
-    /// Removes a file, and makes that last.
-    pub(crate) fn remove(&self, tile: &Tile) -> Result<(), Error> {
-        remove_durably(&self.path(tile)).map_err(Error::Disk)
-    }
-
-    /// The bundle with entries beyond the first `size`, which a crash may have left.
-    pub(crate) fn bundle_beyond(&self, size: u64) -> Result<Option<Tile>, Error> {
-        let full = bundle_of(size, size / WIDTH * WIDTH + WIDTH);
-        let read = |source| Error::Read(FileError::System { act: "list", source });
-        let mut found = Vec::new();
-        if self.path(&full).exists() {
-            found.push(full);
-        }
-        let names = match fs::read_dir(self.partials(&full)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found.pop()),
-            names => names.map_err(read)?,
-        };
-        for name in names {
-            let name = name.map_err(read)?.file_name();
-            let width = name.to_str().and_then(|name| name.parse().ok());
-            found.extend(
-                width
-                    .filter(|width| (size % WIDTH + 1..WIDTH).contains(width))
-                    .map(|width| Tile { width, ..full }),
-            );
-        }
-        match found.as_slice() {
-            [] => Ok(None),
-            [bundle] => Ok(Some(*bundle)),
-            _ => Err(Error::Damaged { what: "two bundles beyond the checkpoint" }),
-        }
-    }
-
     /// Removes what a log of `size` entries no longer needs: partial files that a wider one replaces
     /// (c2sp.org/tlog-tiles, "partial tiles"). What stays behind harms nobody.
     pub(crate) fn sweep(&self, tile: &Tile) {

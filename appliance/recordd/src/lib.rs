@@ -8,6 +8,7 @@ mod cosigned;
 mod error;
 mod files;
 mod index;
+mod journal;
 mod log;
 mod round;
 

@@ -1,8 +1,8 @@
 //! The log in memory: opened, read and exported. `round` says how it grows.
 //!
-//! After a crash the checkpoint covers everything that was ever answered, and at most the entries of
-//! one round lie beyond it, all in one bundle; they are completed at the next start, byte for byte, so
-//! that no size is ever signed with two roots.
+//! What was ever answered lies in the journal or in the log's files. Entries of the journal are brought
+//! under the checkpoint again at the next start, byte for byte, so that no size is ever signed with two
+//! roots.
 
 use cloister_attest::SigningKey;
 use cloister_config::Config;
@@ -20,6 +20,7 @@ use crate::{
     cosigned::Cosigned,
     files::{Files, bundle_of, full_and_changing},
     index::Index,
+    journal::{Journal, Round},
 };
 
 /// Most entries of one answer to `Read`.
@@ -36,16 +37,19 @@ pub(crate) struct Log {
     pub(crate) verifier: VerifierKey,
     pub(crate) host: Host,
     pub(crate) boot_id: Option<String>,
-    /// Over every entry whose bundle is durable, so at most one round beyond `signed`.
+    pub(crate) journal: Journal,
+    /// Over every entry that is durable.
     pub(crate) tree: Tree,
-    /// The entries of the bundle that is not full yet.
+    /// The entries of the bundles that the log's files do not hold in full.
     pub(crate) tail: Vec<Vec<u8>>,
     pub(crate) index: Index,
-    /// The last checkpoint that was signed and stored, with its note.
+    /// The last checkpoint that was signed, with its note.
     pub(crate) signed: Checkpoint,
     pub(crate) note: String,
-    /// A bundle that could not be written and may be there all the same.
-    pub(crate) failed: Option<Tile>,
+    /// Number of entries that the log's files hold, under the checkpoint that is among them.
+    pub(crate) settled: u64,
+    /// Number of entries at which the files are to take up what the journal has.
+    pub(crate) settle_at: u64,
     /// What witnesses said.
     pub(crate) cosigned: Cosigned,
 }
@@ -80,8 +84,11 @@ impl Log {
             }
         };
         let cosigned = Cosigned::open(&files, &config.record.witnesses)?;
+        let (journal, journalled) = Journal::open(files.beside("journal"))?;
+        let settled = signed.size;
         let mut log = Self {
             files,
+            journal,
             key,
             verifier,
             host: Host { origin, peers_are_separate },
@@ -91,13 +98,15 @@ impl Log {
             index: Index::default(),
             signed,
             note,
-            failed: None,
+            settled,
+            settle_at: settled - settled % WIDTH + WIDTH,
             cosigned,
         };
         log.load()?;
-        log.complete()?;
+        let rounds = log.journal.replay(&journalled, settled)?;
+        log.complete(&rounds)?;
         log.compare_with_kept()?;
-        let (full, changing) = full_and_changing(log.tree.size());
+        let (full, changing) = full_and_changing(log.settled);
         full.iter().chain(&changing).for_each(|tile| log.files.sweep(tile));
         tracing::info!(size = log.tree.size(), "the log is open");
         Ok(log)
@@ -116,6 +125,9 @@ impl Log {
             for text in tiles::entries(&bytes, bundle.width).map_err(damaged)? {
                 self.adopt(text)?;
             }
+            if bundle.width == WIDTH {
+                self.tail.clear();
+            }
         }
         if self.tree.root() != self.signed.root {
             return Err(Error::Damaged { what: "the entries do not fit the signed root" });
@@ -128,36 +140,34 @@ impl Log {
         Ok(())
     }
 
-    /// Takes in the entries that may lie beyond the checkpoint, and brings them under one.
-    fn complete(&mut self) -> Result<(), Error> {
-        let size = self.signed.size;
-        let Some(bundle) = self.files.bundle_beyond(size)? else { return Ok(()) };
-        let bytes = self.files.read(&bundle)?;
-        let damaged = || Error::Damaged { what: "an entry beyond the checkpoint" };
-        let entries = tiles::entries(&bytes, bundle.width).map_err(|_kind| damaged())?;
-        let (before, beyond) = entries.split_at_checked(self.tail.len()).ok_or_else(damaged)?;
-        if !before.iter().eq(self.tail.iter().map(Vec::as_slice).collect::<Vec<_>>().iter()) {
-            return Err(damaged());
-        }
-        for text in beyond {
-            let record = Record::parse(text).map_err(|_kind| damaged())?;
-            if let Signer::Host { place, .. } = &record.signer {
-                let here = Place { seq: self.tree.size(), prev: self.index.last };
-                if *place != here || record.check_signed_by(self.verifier.key()).is_err() {
-                    return Err(damaged());
+    /// Takes in the entries that only the journal holds, and has the log's files hold them too.
+    fn complete(&mut self, rounds: &[Round<'_>]) -> Result<(), Error> {
+        let damaged = || Error::Damaged { what: "an entry of the journal" };
+        for round in rounds {
+            for (seq, text) in (round.first..).zip(&round.entries) {
+                if seq < self.tree.size() {
+                    continue;
                 }
+                let record = Record::parse(text).map_err(|_kind| damaged())?;
+                if let Signer::Host { place, .. } = &record.signer {
+                    let here = Place { seq, prev: self.index.last };
+                    if *place != here || record.check_signed_by(self.verifier.key()).is_err() {
+                        return Err(damaged());
+                    }
+                }
+                self.adopt(text)?;
             }
-            self.adopt(text)?;
         }
-        tracing::warn!(
-            from = size,
-            count = beyond.len(),
-            "entries that were cut short are completed"
-        );
-        self.settle()
+        let count = self.tree.size() - self.settled;
+        if count > 0 {
+            tracing::info!(from = self.settled, count, "entries of the journal are taken in");
+            self.advance()?;
+            self.settle_or_warn();
+        }
+        Ok(())
     }
 
-    /// Takes an entry whose bundle is durable into memory.
+    /// Takes an entry that is durable into memory.
     fn adopt(&mut self, text: &[u8]) -> Result<(), Error> {
         let damaged = |_kind| Error::Damaged { what: "an entry" };
         let record = Record::parse(text).map_err(damaged)?;
@@ -196,7 +206,7 @@ impl Log {
         let mut seq = from.0;
         while seq < end && bytes < READ_BYTES_MAX {
             let bundle = bundle_of(seq, size);
-            let stored = self.files.read(&bundle)?;
+            let stored = self.bundle(&bundle)?;
             let damaged = || Error::Damaged { what: "a bundle of entries" };
             let entries = tiles::entries(&stored, bundle.width).map_err(|_kind| damaged())?;
             let first = bundle.index * WIDTH;
@@ -228,27 +238,52 @@ impl Log {
     }
 
     fn snapshot_at(&self, size: u64, note: &str) -> Result<Snapshot, Error> {
-        let (full, growing) = full_and_changing(size);
         let mut changing = vec![("checkpoint".to_owned(), note.as_bytes().to_vec())];
-        for tile in growing {
-            let bytes = match tile.kind {
-                Kind::Entries => self.first_of_bundle(&tile)?,
-                Kind::Hashes { .. } => tile.hashes(&self.tree),
-            };
-            changing.push((tile.path(), bytes));
+        let mut full = Vec::new();
+        for tile in tiles::all(size) {
+            if self.files_hold(&tile) {
+                full.push(tile);
+            } else {
+                let bytes = match tile.kind {
+                    Kind::Entries => self.bundle(&tile)?,
+                    Kind::Hashes { .. } => tile.hashes(&self.tree),
+                };
+                changing.push((tile.path(), bytes));
+            }
         }
         Ok(Snapshot { changing, full })
     }
 
-    /// The bytes of a bundle that may have more entries by now.
-    fn first_of_bundle(&self, tile: &Tile) -> Result<Vec<u8>, Error> {
-        let now = bundle_of(tile.index * WIDTH, self.signed.size);
-        let bytes = self.files.read(&now)?;
-        let damaged = |_kind| Error::Damaged { what: "a bundle of entries" };
-        let entries = tiles::entries(&bytes, now.width).map_err(damaged)?;
-        let width = usize::try_from(tile.width).expect("at most 256");
-        tiles::bundle(&entries[..width]).map_err(damaged)
+    /// Whether the log's files hold this tile, and for ever.
+    fn files_hold(&self, tile: &Tile) -> bool {
+        tile.width == WIDTH && tile.is_within(self.settled)
     }
+
+    /// The bytes of a bundle, which may have more entries by now.
+    pub(crate) fn bundle(&self, tile: &Tile) -> Result<Vec<u8>, Error> {
+        let first = tile.index * WIDTH;
+        let Some(at) = first.checked_sub(self.tail_first()) else {
+            // Full, so it holds what any narrower one did.
+            let stored = self.files.read(&Tile { width: WIDTH, ..*tile })?;
+            let damaged = |_kind| Error::Damaged { what: "a bundle of entries" };
+            let entries = tiles::entries(&stored, WIDTH).map_err(damaged)?;
+            return tiles::bundle(entries.get(..in_memory(tile.width)).unwrap_or_default())
+                .map_err(damaged);
+        };
+        let at = in_memory(at);
+        let entries = self.tail.get(at..at + in_memory(tile.width));
+        tiles::bundle(entries.expect("the tail holds what the files do not")).map_err(Error::Entry)
+    }
+
+    /// Position of the tail's first entry.
+    pub(crate) const fn tail_first(&self) -> u64 {
+        self.settled - self.settled % WIDTH
+    }
+}
+
+/// A number of entries that are in memory.
+fn in_memory(count: u64) -> usize {
+    usize::try_from(count).expect("entries in memory are fewer than its bytes")
 }
 
 /// The kernel's name for this boot; absent where the kernel has none.

@@ -1,9 +1,10 @@
 //! How the log grows: in rounds, each of which makes the entries of many connections durable at once.
 //!
-//! A round's entries lie in one bundle. Order: the bundle with all of them, the tiles of hashes, the
-//! checkpoint; each durable before the next is written, all before the first answer. If the bundle
-//! cannot be written, none of the round's entries has happened, and what may lie on the disk of it is
-//! removed before the next round.
+//! A round is durable once the journal holds it, which takes one fdatasync(2); then it is brought under a
+//! signed checkpoint in memory, and answered. Whenever a bundle is full the log's files take up what the
+//! journal has ([`Log::settle`]): bundles, then tiles of hashes, then the checkpoint, each durable before the
+//! next is written. If the journal cannot be written, none of the round's entries has happened, and what
+//! may lie on the disk of it is removed before the next round.
 
 use std::sync::{
     Mutex,
@@ -11,7 +12,7 @@ use std::sync::{
 };
 
 use cloister_daemon::clock;
-use cloister_domain::Digest;
+use cloister_domain::{Coded as _, Digest};
 use cloister_record::{
     Checkpoint, Place, Record, RecordError, Time, intent_of, is_act, is_signed_by_a_person, sign,
     tiles::{self, Kind, Tile, WIDTH},
@@ -22,7 +23,7 @@ use cloister_wire::{
     record::{Answer, Entry, Event},
 };
 
-use crate::{RecorddError as Error, files::bundle_of, log::Log};
+use crate::{RecorddError as Error, log::Log};
 
 /// One wish to grow the log.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub(crate) fn keep(log: &Mutex<Log>, jobs: &Receiver<Job>) {
                 // One who went away is not told; the entry is there.
                 job.answer.send(reply).unwrap_or_default();
             }
+            log.lock().expect("a panic ends the process").settle_if_due();
         }
     }
 }
@@ -66,13 +68,13 @@ impl Log {
         &mut self,
         wishes: impl Iterator<Item = &'wish Wish>,
     ) -> Vec<Reply<Answer>> {
-        if let Err(error) = self.settle() {
+        if let Err(error) = self.make_ready() {
             return wishes.map(|_wish| Err(Problem::of(&error))).collect();
         }
         let mark = self.index.mark(self.tree.size());
         let (mut staged, mut places) = (Vec::new(), Vec::new());
         for wish in wishes {
-            if (self.tail.len() + staged.len()) as u64 == WIDTH {
+            if staged.len() as u64 == WIDTH {
                 break;
             }
             places.push(match wish {
@@ -161,51 +163,85 @@ impl Log {
         Ok(seq)
     }
 
-    /// Makes staged entries durable: first their bundle, then what follows from it.
-    fn make_durable(&mut self, staged: &[Vec<u8>]) -> Result<(), Error> {
-        if let Some(failed) = &self.failed {
-            self.files.remove(failed)?;
-            self.failed = None;
+    /// What must be so before a round: the last one is signed, and the journal can take the next.
+    fn make_ready(&mut self) -> Result<(), Error> {
+        self.advance()?;
+        if self.journal.has_failed() {
+            self.settle()?;
+            self.journal.renew()?;
         }
-        let size = self.tree.size() + staged.len() as u64;
-        let bundle = bundle_of(size - 1, size);
-        let entries: Vec<&[u8]> = self.tail.iter().chain(staged).map(Vec::as_slice).collect();
-        let bytes = tiles::bundle(&entries).map_err(Error::Entry)?;
-        if let Err(error) = self.files.write(&bundle, &bytes) {
-            // It may be there all the same, and the next round's may be narrower.
-            self.failed = Some(bundle);
-            return Err(error);
-        }
-        staged.iter().for_each(|text| self.hold(text));
-        self.settle()
+        if self.journal.is_full() { self.settle() } else { Ok(()) }
     }
 
-    /// Takes an entry whose bundle is durable into tree and tail.
+    /// Makes staged entries durable, and signs the log with them.
+    fn make_durable(&mut self, staged: &[Vec<u8>]) -> Result<(), Error> {
+        self.journal.append(self.tree.size(), staged)?;
+        staged.iter().for_each(|text| self.hold(text));
+        self.advance()
+    }
+
+    /// Takes an entry that is durable into tree and tail.
     pub(crate) fn hold(&mut self, text: &[u8]) {
         self.tree.push(leaf_hash(text));
         self.tail.push(text.to_vec());
-        if self.tail.len() as u64 == WIDTH {
-            self.tail.clear();
-        }
     }
 
-    /// Brings entries whose bundle is durable under a signed checkpoint. Called again after a failure
-    /// it writes the same bytes.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+    /// Brings entries that are durable under a signed checkpoint. Called again, after a failure or a
+    /// crash, it signs the same bytes.
+    pub(crate) fn advance(&mut self) -> Result<(), Error> {
         let size = self.tree.size();
         if size == self.signed.size {
             return Ok(());
         }
-        let grown: Vec<Tile> = tiles::grown(self.signed.size, size).collect();
-        for tile in grown.iter().filter(|tile| tile.kind != Kind::Entries) {
-            self.files.write(tile, &tile.hashes(&self.tree))?;
-        }
         let next = Checkpoint { origin: self.signed.origin.clone(), size, root: self.tree.root() };
         self.check_grows(&next)?;
-        let note = next.sign(&self.key).map_err(Error::Entry)?;
-        self.files.write_checkpoint(&note)?;
+        self.note = next.sign(&self.key).map_err(Error::Entry)?;
         self.signed = next;
-        self.note = note;
+        Ok(())
+    }
+
+    /// Has the log's files hold what the journal has, once they lack a full bundle.
+    fn settle_if_due(&mut self) {
+        if self.signed.size >= self.settle_at {
+            self.settle_or_warn();
+        }
+    }
+
+    /// As [`Log::settle`]; what cannot be written now is safe in the journal, and tried again.
+    pub(crate) fn settle_or_warn(&mut self) {
+        if let Err(error) = self.settle() {
+            // Not with each record: every one would wait for a disk that refuses.
+            self.settle_at = self.signed.size + WIDTH;
+            tracing::warn!(
+                code = error.code(),
+                entries = self.signed.size - self.settled,
+                "the log's files cannot be written; the journal keeps what they lack"
+            );
+        }
+    }
+
+    /// Has the log's files hold every entry under the signed checkpoint. Called again after a failure it
+    /// writes the same bytes.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        let size = self.signed.size;
+        if size == self.settled {
+            return Ok(());
+        }
+        let grown: Vec<Tile> = tiles::grown(self.settled, size).collect();
+        for tile in &grown {
+            let bytes = match tile.kind {
+                Kind::Entries => self.bundle(tile)?,
+                Kind::Hashes { .. } => tile.hashes(&self.tree),
+            };
+            self.files.write(tile, &bytes)?;
+        }
+        self.files.write_checkpoint(&self.note)?;
+        let held = self.tail_first();
+        self.settled = size;
+        self.settle_at = self.tail_first() + WIDTH;
+        let beyond = self.tail_first() - held;
+        self.tail.drain(..usize::try_from(beyond).expect("they are in memory"));
+        self.journal.begin_again();
         grown.iter().for_each(|tile| self.files.sweep(tile));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One round with several wishes: what each is answered, and what a round that failed leaves.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
 use cloister_config::Config;
 use cloister_domain::RecordIndex;
@@ -72,42 +72,91 @@ fn the_wishes_of_a_round_are_judged_one_after_the_other() {
 }
 
 #[test]
-fn a_round_ends_with_its_bundle() {
+fn a_round_takes_so_many_and_the_files_follow_the_journal() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut log = open(folder.path());
     round(&mut log, &[(Event::AnchorEnrolment, "anchor")]);
     let acts: Vec<String> = (0..300).map(|number| format!("media/{number}")).collect();
     let wishes: Vec<(Event, &str)> = acts.iter().map(|act| (MEDIA, act.as_str())).collect();
-    assert_eq!(round(&mut log, &wishes).last(), Some(&Ok(255)));
-    assert_eq!((log.signed.size, log.tail.len()), (256, 0));
+    assert_eq!(round(&mut log, &wishes).last(), Some(&Ok(256)));
+    assert_eq!((log.signed.size, log.settled, log.tail.len()), (257, 0, 257));
+    log.settle_if_due();
+    assert_eq!((log.settled, log.tail.len()), (257, 1));
     assert_eq!(round(&mut log, &wishes).len(), 300, "those that are there already take no place");
-    assert_eq!(log.signed.size, 301);
+    log.settle_if_due();
+    assert_eq!((log.signed.size, log.settled), (301, 257), "no bundle is full");
+    let mut journal = [0; 16];
+    log.journal.file.read_exact_at(&mut journal, 0).expect("there");
+    assert_eq!(journal[8..], 257u64.to_be_bytes(), "it began again at its beginning");
+    // Whatever of it lies where, it is one log.
+    for size in [1, 255, 256, 257, 258, 301] {
+        let bundle = crate::files::bundle_of(size - 1, size);
+        let stored = log.bundle(&bundle).expect("there");
+        let entries = tiles::entries(&stored, bundle.width).expect("a bundle");
+        let last = leaf_hash(entries.last().expect("not empty"));
+        assert_eq!(log.tree.subtree(0, size - 1), Some(last));
+    }
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!((log.signed.size, log.settled, log.tail.len()), (301, 301, 45));
 }
 
 #[test]
 fn a_round_that_failed_is_forgotten_and_what_it_left_is_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut log = open(folder.path());
-    round(&mut log, &[(Event::AnchorEnrolment, "anchor")]);
+    round(&mut log, &[(Event::AnchorEnrolment, "anchor"), (MEDIA, "media/0")]);
     let record = folder.path().join("record");
     let disk = || Err("record.disk".to_owned());
-    // The bundle of four is there, and its write fails all the same: as if the folder were not synced.
-    let obstacle = record.join("tile/entries/000.p/.4.new");
-    fs::create_dir(&obstacle).expect("made");
-    fs::write(record.join("tile/entries/000.p/4"), b"\x00\x01x").expect("written");
+    // The journal cannot be written.
+    log.journal.file = fs::File::open(record.join("journal")).expect("to read only");
     let intent = (Event::ActivationIntent, "activation/1/intent");
-    let answers = round(&mut log, &[intent, (MEDIA, "media/1"), (MEDIA, "media/2")]);
-    assert_eq!(answers, [disk(), disk(), disk()]);
-    fs::remove_dir(&obstacle).expect("removed");
-    // A narrower round whose bundle is durable, and whose tile is not.
-    let obstacle = record.join("tile/0/000.p/.2.new");
-    fs::create_dir(&obstacle).expect("made");
-    let other = (Event::ActivationIntent, "activation/2/intent");
-    assert_eq!(round(&mut log, &[other]), [disk()]);
-    assert_eq!(round(&mut log, &[(MEDIA, "media/1")]), [disk()]);
-    drop(log);
-    fs::remove_dir(&obstacle).expect("removed");
-    let mut log = open(folder.path());
+    let answers = round(&mut log, &[intent, (MEDIA, "media/1"), (MEDIA, "media/0")]);
+    assert_eq!(answers, [disk(), disk(), Ok(1)]);
     assert_eq!(log.signed.size, 2);
-    assert_eq!(round(&mut log, &[other, (MEDIA, "media/1")]), [Ok(1), Ok(2)]);
+    // Nor anything else: before the files hold what was answered, the journal stays as it is.
+    let obstacle = record.join("tile/0/000.p");
+    fs::create_dir_all(obstacle.parent().expect("a folder")).expect("made");
+    fs::write(&obstacle, b"").expect("written");
+    assert_eq!(round(&mut log, &[(MEDIA, "media/1")]), [disk()]);
+    assert_eq!(log.settled, 0);
+    fs::remove_file(&obstacle).expect("removed");
+    let obstacle = record.join(".journal.new");
+    fs::create_dir(&obstacle).expect("made");
+    assert_eq!(round(&mut log, &[(MEDIA, "media/1")]), [disk()]);
+    assert_eq!(log.settled, 2);
+    fs::remove_dir(&obstacle).expect("removed");
+    // Of the failed intent nothing is left, in memory or on the disk.
+    let other = (Event::ActivationIntent, "activation/2/intent");
+    assert_eq!(round(&mut log, &[other]), [Ok(2)]);
+    drop(log);
+    let mut log = open(folder.path());
+    assert_eq!(log.signed.size, 3);
+    assert_eq!(round(&mut log, &[other, (MEDIA, "media/1")]), [Ok(2), Ok(3)]);
+}
+
+#[test]
+fn files_that_cannot_be_written_cost_no_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = open(folder.path());
+    round(&mut log, &[(Event::AnchorEnrolment, "anchor")]);
+    let obstacle = folder.path().join("record/.checkpoint.new");
+    fs::create_dir(&obstacle).expect("made");
+    for number in 0..600 {
+        assert_eq!(round(&mut log, &[(MEDIA, &format!("media/{number}"))]), [Ok(number + 1)]);
+        log.settle_if_due();
+    }
+    assert_eq!((log.signed.size, log.settled), (601, 0));
+    assert_eq!(log.settle_at, 768, "tried once for each bundle");
+    drop(log);
+    // A start that cannot write them either goes on with the journal.
+    let mut log = open(folder.path());
+    assert_eq!((log.signed.size, log.settled), (601, 0));
+    assert_eq!(round(&mut log, &[(MEDIA, "more")]), [Ok(601)]);
+    let snapshot = log.snapshot().expect("from memory");
+    assert!(snapshot.full.is_empty() && snapshot.changing.len() > 6);
+    fs::remove_dir(&obstacle).expect("removed");
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!((log.signed.size, log.settled), (602, 602));
 }

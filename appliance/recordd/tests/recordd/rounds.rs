@@ -20,7 +20,7 @@ use cloister_wire::{
     record::{Answer, Event, Request},
 };
 
-use crate::support::{ORIGIN, Root, Running, appended, copy, entry, key};
+use crate::support::{ORIGIN, Root, Running, appended, entry, key};
 
 const WRITERS: u64 = 16;
 
@@ -120,12 +120,17 @@ fn log(size: u64) -> (Vec<Vec<u8>>, Export) {
 /// One more entry, by the key of this seed.
 fn add(texts: &mut Vec<Vec<u8>>, seed: u8) {
     let seq = texts.len() as u64;
-    let event = if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen };
+    let event = event(seq);
     let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
     let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: false };
     let time = Time { rtc_s: 1_800_000_000 + seq, boot_id: None };
     let entry = entry(event, &format!("act/{seq}"));
     texts.push(cloister_record::sign(&entry, place, &host, &time, &key(seed)).unwrap());
+}
+
+/// What the entry at this position is about.
+fn event(seq: u64) -> Event {
+    if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen }
 }
 
 fn export(texts: &[Vec<u8>]) -> Export {
@@ -170,21 +175,47 @@ fn head(running: &Running) -> (u64, String) {
     (size, checkpoint)
 }
 
-/// Every moment between a round's bundle and its checkpoint, as a power cut would leave it.
+/// A journal as recordd writes it: each of `rounds` in blocks of its own.
+fn journal(first: u64, rounds: &[&[Vec<u8>]]) -> Vec<u8> {
+    let (mut journal, mut first) = (Vec::new(), first);
+    for entries in rounds {
+        let bundle = tiles::bundle(entries).unwrap();
+        let lengths = [entries.len(), bundle.len()].map(|length| u32::try_from(length).unwrap());
+        let mut round = b"CLROUND1".to_vec();
+        round.extend(first.to_be_bytes());
+        round.extend(lengths.map(u32::to_be_bytes).concat());
+        round.extend(bundle);
+        round.extend(Digest::of(&round).as_bytes());
+        round.resize(round.len().next_multiple_of(4096), 0);
+        journal.extend(round);
+        first += entries.len() as u64;
+    }
+    journal
+}
+
+fn place(seq: u64) -> usize {
+    usize::try_from(seq).unwrap()
+}
+
+/// Every moment between a round's answer and the last of the log's files, as a power cut would leave it.
 #[test]
-fn every_entry_of_a_round_is_completed_byte_for_byte() {
+fn every_entry_of_the_journal_is_completed_byte_for_byte() {
     for (before, after) in
-        [(1, 2), (1, 65), (3, 256), (192, 256), (255, 256), (256, 320), (511, 512)]
+        [(0, 1), (1, 2), (1, 65), (3, 256), (192, 256), (255, 257), (256, 320), (511, 512)]
     {
         let (texts, new) = log(after);
-        let old = export(&texts[..usize::try_from(before).unwrap()]);
-        let mut grown: Vec<(&String, &Vec<u8>)> = new
-            .iter()
-            .filter(|(path, _)| *path != "checkpoint" && !old.contains_key(*path))
-            .collect();
+        let old = export(&texts[..place(before)]);
+        let middle = place(before.midpoint(after));
+        let rounds = [&texts[place(before)..middle], &texts[middle..]];
+        let rounds = if rounds[0].is_empty() { &rounds[1..] } else { &rounds };
+        let mut grown: Vec<(&String, &Vec<u8>)> =
+            new.iter().filter(|(path, _)| !old.contains_key(*path)).collect();
         grown.sort_by_key(|(path, _)| !path.starts_with("tile/entries/"));
-        for written in 1..=grown.len() {
+        let checkpoint = "checkpoint".to_owned();
+        grown.push((&checkpoint, &new["checkpoint"]));
+        for written in 0..=grown.len() {
             let root = stored(&old);
+            write(&root, &Export::from([("journal".to_owned(), journal(before, rounds))]));
             let some = grown.iter().take(written);
             write(&root, &some.map(|(path, bytes)| ((*path).clone(), (*bytes).clone())).collect());
             let running = root.start();
@@ -192,32 +223,47 @@ fn every_entry_of_a_round_is_completed_byte_for_byte() {
             assert_eq!(head(&running), (after, checkpoint), "{before} to {after}, {written} files");
             assert_eq!(running.export(), new);
             assert_eq!(running.append(Event::MediaSeen, "one/more"), after);
-            assert_eq!(running.append(Event::MediaSeen, &format!("act/{}", after - 1)), after - 1);
+            let last = Request::Append(entry(event(after - 1), &format!("act/{}", after - 1)));
+            assert_eq!(appended(running.ask(&last)), after - 1);
         }
     }
 }
 
+/// What the daemon itself left when it was killed is a journal of that form.
 #[test]
-fn what_lies_beyond_the_checkpoint_and_is_not_this_logs_is_not_served() {
+fn a_journal_is_of_the_form_that_is_written_down() {
+    let root = stored(&export(&[]));
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "act/0");
+    running.append(Event::MediaSeen, "act/1");
+    let texts: Vec<Vec<u8>> = running.entries(0, 9).into_iter().map(String::into_bytes).collect();
+    running.kill();
+    let written = fs::read(root.record().join("journal")).unwrap();
+    let expected = journal(0, &[&texts[..1], &texts[1..]]);
+    assert!(written.starts_with(&expected));
+    assert!(written[expected.len()..].iter().all(|byte| *byte == 0));
+    assert!(!root.record().join("tile").exists(), "one write for each record, and no other");
+}
+
+#[test]
+fn what_the_journal_holds_and_is_not_this_logs_is_not_served() {
     let (texts, _) = log(9);
     let old = export(&texts[..4]);
-    let bundle = |texts: &[Vec<u8>]| tiles::bundle(texts).unwrap();
     let (mut changed, mut moved, mut past) = (texts.clone(), texts.clone(), texts.clone());
     let place = changed[7].len() - 12;
     changed[7][place] ^= 1;
     moved.swap(6, 7);
-    past[1] = past[2].clone();
+    past[4] = past[5].clone();
     let mut forged = texts[..8].to_vec();
     add(&mut forged, 8);
     for texts in [changed, moved, past, forged] {
         let root = stored(&old);
-        write(&root, &Export::from([("tile/entries/000.p/9".to_owned(), bundle(&texts))]));
+        write(&root, &Export::from([("journal".to_owned(), journal(4, &[&texts[4..]]))]));
         assert_damaged(&root);
     }
-    // One or the other is this log's; nobody can say which was meant.
+    // What came between is nowhere.
     let root = stored(&old);
-    write(&root, &Export::from([("tile/entries/000.p/9".to_owned(), bundle(&texts))]));
-    write(&root, &Export::from([("tile/entries/000.p/7".to_owned(), bundle(&texts[..7]))]));
+    write(&root, &Export::from([("journal".to_owned(), journal(5, &[&texts[5..]]))]));
     assert_damaged(&root);
 }
 
@@ -234,39 +280,4 @@ fn assert_damaged(root: &Root) {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("record.damaged"), "{said}");
-}
-
-/// A round whose bundle cannot be written has not happened, and leaves nothing that a narrower one
-/// after it would lie beside.
-#[test]
-fn a_round_that_failed_leaves_nothing_behind() {
-    let root = Root::new();
-    let running = root.start();
-    running.append(Event::AnchorEnrolment, "anchor");
-    let intent = Request::Append(entry(Event::ActivationIntent, "activation/1/intent"));
-    // The rename succeeds and the folder behind it cannot be synced: so it looks to the daemon.
-    let folder = root.record().join("tile/entries/000.p");
-    let obstacle = folder.join(".2.new");
-    fs::create_dir(&obstacle).unwrap();
-    fs::write(folder.join("2"), b"\x00\x01x").unwrap();
-    assert_eq!(running.refusal(&intent), "record.disk");
-    fs::remove_dir(&obstacle).unwrap();
-    // Of the failed intent nothing is left, in memory or on the disk.
-    let other = Request::Append(entry(Event::ActivationIntent, "activation/2/intent"));
-    assert_eq!(appended(running.ask(&other)), 1);
-    assert_eq!(running.append(Event::ActivationOutcome, "activation/2/outcome"), 2);
-    assert_eq!(running.report().faults, []);
-    // A bundle that failed is removed even where the next one has another width.
-    fs::create_dir(folder.join(".4.new")).unwrap();
-    let refused = running.refusal(&Request::Append(entry(Event::MediaSeen, "media/1")));
-    assert_eq!(refused, "record.disk");
-    fs::write(folder.join("4"), b"\x00\x01x").unwrap();
-    fs::remove_dir(folder.join(".4.new")).unwrap();
-    fs::create_dir(root.folder.path().join("kept")).unwrap();
-    assert_eq!(running.append(Event::MediaSeen, "media/2"), 3);
-    assert_eq!(running.report().faults, []);
-    copy(&root.record(), &root.folder.path().join("kept/record"));
-    let (size, checkpoint) = head(&running);
-    running.kill();
-    assert_eq!(head(&root.start()), (size, checkpoint));
 }

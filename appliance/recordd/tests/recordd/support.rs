@@ -108,7 +108,10 @@ impl Root {
     }
 
     pub(crate) fn spawn(&self) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_cloister-recordd"))
+        // A write beyond a limit is then refused, and ends nobody.
+        Command::new("env")
+            .arg("--ignore-signal=XFSZ")
+            .arg(env!("CARGO_BIN_EXE_cloister-recordd"))
             .arg("--config")
             .arg(self.folder.path().join("cloister.toml"))
             .envs(self.credentials.iter().map(|folder| ("CREDENTIALS_DIRECTORY", folder)))
@@ -210,6 +213,14 @@ impl Running {
         let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
         let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
         Trust { log, root, approvers: BTreeMap::from([(root, ada)]), policy: None }
+    }
+
+    /// Lets the daemon write no file beyond so many bytes; a write that would is refused.
+    pub(crate) fn limit_file_bytes(&self, bytes: u64) {
+        let pid = self.child.id().to_string();
+        let limit = format!("--fsize={bytes}:unlimited");
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+        assert!(set.success(), "prlimit");
     }
 
     /// Ends the daemon as a power cut would.

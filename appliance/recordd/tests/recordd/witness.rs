@@ -228,7 +228,7 @@ fn a_checkpoint_alone_convicts_and_so_does_a_cosignature_that_outlived_the_log()
     assert!(accept(&running, &checkpoint, &line).is_ok());
     running.kill();
     // All but what witnesses said is old.
-    for (path, keep) in [("cosigned", true), ("tile", false), ("checkpoint", false)] {
+    for (path, keep) in [("cosigned", true), ("journal", false), ("checkpoint", false)] {
         let path = root.record().join(path);
         match (keep, path.is_dir()) {
             (true, _) => {}
