@@ -14,6 +14,7 @@ pub mod json;
 mod key;
 pub mod keyfile;
 pub mod mldsa;
+mod multiples;
 mod point;
 mod sign;
 pub mod statement;

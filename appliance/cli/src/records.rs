@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
 use cloister_domain::counted;
-use cloister_record::{Checked, Export, Fault, Policy, Trust, VerifierKey};
+use cloister_record::{Check, Checked, Export, Fault, Policy, Trust, VerifierKey};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
@@ -261,16 +261,12 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
 }
 
 /// Checks `entries` with a thread for each processor.
-fn in_threads(entries: &[&[u8]], check: &(dyn Fn(&[u8]) -> Checked + Sync)) -> Vec<Checked> {
+fn in_threads(entries: &[&[u8]], check: &Check<'_>) -> Vec<Checked> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let each = entries.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
-        let checks: Vec<_> = entries
-            .chunks(each)
-            .map(|some| {
-                scope.spawn(move || some.iter().map(|entry| check(entry)).collect::<Vec<_>>())
-            })
-            .collect();
+        let checks: Vec<_> =
+            entries.chunks(each).map(|some| scope.spawn(move || check(some))).collect();
         checks.into_iter().flat_map(|done| done.join().expect("a check does not panic")).collect()
     })
 }

@@ -90,6 +90,13 @@ const EVENTS: [Event; 25] = [
     Event::Inventory,
 ];
 
+/// The event whose statements have this predicate type.
+fn event_of(kind: &str) -> Option<Event> {
+    let (head, name) = kind.strip_suffix("/v1")?.rsplit_once('/')?;
+    let event = EVENTS.into_iter().find(|event| event_name(*event) == name)?;
+    (predicate_type(name) == format!("{head}/{name}/v1")).then_some(event)
+}
+
 /// Whether entries of this event are a person's own envelope; all others are the host's.
 #[must_use]
 pub fn is_signed_by_a_person(event: Event) -> bool {
@@ -267,10 +274,7 @@ impl Record {
         }
         let envelope = Envelope::parse(text).map_err(RecordError::Envelope)?;
         let statement = Statement::of(&envelope).map_err(RecordError::Envelope)?;
-        let event = EVENTS
-            .into_iter()
-            .find(|event| statement.predicate_type == predicate_type(event_name(*event)))
-            .ok_or(RecordError::Statement)?;
+        let event = event_of(&statement.predicate_type).ok_or(RecordError::Statement)?;
         let signer = if is_signed_by_a_person(event) {
             person_signer(event, &envelope).map_err(RecordError::Envelope)?
         } else {
@@ -285,24 +289,30 @@ impl Record {
     /// # Errors
     /// [`RecordError::Envelope`].
     pub fn check_signed_by(&self, key: &PublicKey) -> Result<(), RecordError> {
-        self.check_by(&key.checker())
+        let verdict = Self::check_all_by(&[self], &key.checker()).pop();
+        verdict.expect("a verdict for each")
     }
 
-    /// As [`Record::check_signed_by`], with a key that is ready for many.
-    ///
-    /// # Errors
-    /// [`RecordError::Envelope`].
-    pub fn check_by(&self, key: &Checker) -> Result<(), RecordError> {
-        let [signature] = self.envelope.signatures.as_slice() else {
-            return Err(RecordError::Envelope(AttestError::Envelope));
+    /// As [`Record::check_signed_by`] of each of `records`, with a key that is ready for many.
+    pub(crate) fn check_all_by(records: &[&Self], key: &Checker) -> Vec<Result<(), RecordError>> {
+        let messages: Vec<Vec<u8>> = records.iter().map(|one| one.envelope.pae()).collect();
+        let alone = |record: &'_ &Self| match record.envelope.signatures.as_slice() {
+            [signature] => (signature.keyid == key.key_id(), signature.sig.clone()),
+            _ => (false, Vec::new()),
         };
-        let named = signature.keyid == key.key_id();
-        let checked = key.verify(&self.envelope.pae(), &signature.sig);
-        match checked {
-            Ok(()) if named => Ok(()),
+        let alone: Vec<(bool, Vec<u8>)> = records.iter().map(alone).collect();
+        let signed: Vec<(&[u8], &[u8])> = messages
+            .iter()
+            .zip(&alone)
+            .map(|(message, (_, sig))| (message.as_slice(), sig.as_slice()))
+            .collect();
+        let verdicts = key.verify_all(&signed).into_iter().zip(&alone);
+        let judged = verdicts.map(|(verdict, (named, _))| match verdict {
+            Ok(()) if *named => Ok(()),
             Ok(()) => Err(RecordError::Envelope(AttestError::SignatureWrong)),
             Err(kind) => Err(RecordError::Envelope(kind)),
-        }
+        });
+        judged.collect()
     }
 }
 

@@ -30,7 +30,9 @@ pub use error::RecordError;
 pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
 pub use policy::{Policy, PolicyError, Witnessed};
 pub use proof::LogProof;
-pub use verify::{Checked, Export, Fault, Report, Trust, check_past, prove, verify, verify_spread};
+pub use verify::{
+    Check, Checked, Export, Fault, Report, Trust, check_past, prove, verify, verify_spread,
+};
 pub use witness::{AddCheckpoint, Seen, WitnessError};
 
 /// The second verifier: another language, no shared code. Every export carries it.

@@ -12,6 +12,12 @@ use crate::{
     tree::{Tree, leaf_hash},
 };
 
+/// Entries for which the host key is worth preparing ([`Checker::for_many`]).
+const MANY: usize = 1000;
+
+/// Entries whose signatures are judged side by side.
+const TOGETHER: usize = 64;
+
 /// The files of an export by their paths inside it: `checkpoint` and everything below `tile/`. What
 /// else lies beside them is no part of the log and is passed over.
 pub type Export = BTreeMap<String, Vec<u8>>;
@@ -186,16 +192,17 @@ pub struct Checked {
     by_host: Result<(), RecordError>,
 }
 
+/// What can be said of each of some entries alone.
+pub type Check<'a> = dyn Fn(&[&[u8]]) -> Vec<Checked> + Sync + 'a;
+
 /// Verifies a whole export and names every fault.
 #[must_use]
 pub fn verify(export: &Export, trust: &Trust) -> Report {
-    verify_spread(export, trust, |entries, check| {
-        entries.iter().map(|entry| check(entry)).collect()
-    })
+    verify_spread(export, trust, |entries, check| check(entries))
 }
 
-/// As [`verify`]; `spread` calls its function for each entry and returns the results in the entries'
-/// order, so that a program can do it in several threads. Each signature is checked alone all the same.
+/// As [`verify`]; `spread` calls its function for all entries, some at a time, and returns the results in the
+/// entries' order, so that a program can do it in several threads. Each signature is judged alone.
 ///
 /// # Panics
 /// If `spread` returns another number of results.
@@ -203,7 +210,7 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
 pub fn verify_spread(
     export: &Export,
     trust: &Trust,
-    spread: impl FnOnce(&[&[u8]], &(dyn Fn(&[u8]) -> Checked + Sync)) -> Vec<Checked>,
+    spread: impl FnOnce(&[&[u8]], &Check<'_>) -> Vec<Checked>,
 ) -> Report {
     let mut report = Report {
         size: 0,
@@ -235,7 +242,8 @@ pub fn verify_spread(
     let entries = entries(export, checkpoint.size, &mut report.faults);
     let readable: Vec<&[u8]> = entries.iter().flatten().copied().collect();
     let host = trust.log.key().checker();
-    let checked = spread(&readable, &|entry| check(entry, &host));
+    let host = if readable.len() < MANY { host } else { host.for_many() };
+    let checked = spread(&readable, &|entries| check(entries, &host));
     assert_eq!(checked.len(), readable.len(), "a result for each entry");
     files(export, &checkpoint, &checked, &mut report.faults);
     let mut rules =
@@ -260,14 +268,22 @@ pub fn verify_spread(
     report
 }
 
-/// What can be said of an entry alone.
-fn check(entry: &[u8], host: &Checker) -> Checked {
-    let record = Record::parse(entry);
-    let by_host = match &record {
-        Ok(record) if matches!(record.signer, Signer::Host { .. }) => record.check_by(host),
-        _ => Ok(()),
-    };
-    Checked { leaf: leaf_hash(entry), digest: Digest::of(entry), record, by_host }
+/// What can be said of each of `entries` alone.
+fn check(entries: &[&[u8]], host: &Checker) -> Vec<Checked> {
+    entries.chunks(TOGETHER).flat_map(|some| check_some(some, host)).collect()
+}
+
+fn check_some(entries: &[&[u8]], host: &Checker) -> Vec<Checked> {
+    let records: Vec<_> = entries.iter().map(|entry| Record::parse(entry)).collect();
+    let by_host = |record: &&Record| matches!(record.signer, Signer::Host { .. });
+    let hosts: Vec<&Record> = records.iter().flatten().filter(by_host).collect();
+    let mut verdicts = Record::check_all_by(&hosts, host).into_iter();
+    let checked = entries.iter().zip(records).map(|(entry, record)| {
+        let signed = record.as_ref().is_ok_and(|record| by_host(&record));
+        let by_host = if signed { verdicts.next().expect("a verdict for each") } else { Ok(()) };
+        Checked { leaf: leaf_hash(entry), digest: Digest::of(entry), record, by_host }
+    });
+    checked.collect()
 }
 
 /// Whether the log of `export`, which [`verify`] found to be whole, begins with the entries of

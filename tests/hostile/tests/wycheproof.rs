@@ -11,8 +11,10 @@ fn wycheproofs_verdicts_on_ed25519_are_ours() {
     for group in &set.test_groups {
         let key: &[u8; 32] = group.key.pk.as_slice().try_into().unwrap();
         let key = PublicKey::parse(key).unwrap();
+        let many = key.checker().for_many();
         for case in &group.tests {
             let ours = key.verify(&case.msg, &case.sig).is_ok();
+            assert_eq!(many.verify(&case.msg, &case.sig).is_ok(), ours, "case {}", case.tc_id);
             let theirs = case.result == TestResult::Valid;
             assert_eq!(ours, theirs, "case {}: {}", case.tc_id, case.comment);
             cases += 1;
