@@ -143,7 +143,7 @@ impl Checker {
         };
         // RFC 8032, section 5.1.7, step 3 without the cofactor: R made anew has R's one spelling.
         let made = signed.iter().map(|(message, signature)| {
-            let (_, r, s) = halves(signature)?;
+            let Halves { r, s, .. } = halves(signature)?;
             let hash = Sha512::new().chain_update(r).chain_update(self.point.as_bytes());
             let challenge = hash.chain_update(message).finalize();
             let challenge = Scalar::from_bytes_mod_order_wide(&challenge.into());
@@ -162,20 +162,27 @@ impl Checker {
     }
 }
 
-/// A signature, and its two halves R and s, each in its one spelling, and R not of small order.
-fn halves(signature: &[u8]) -> Result<(&[u8; 64], &[u8; 32], &[u8; 32]), AttestError> {
-    let bytes: &[u8; 64] = signature.try_into().map_err(|_cause| AttestError::SignatureEncoding)?;
-    let (r, s) = bytes.split_first_chunk::<32>().expect("64 bytes hold 32");
+/// A signature.
+struct Halves<'a> {
+    whole: &'a [u8; 64],
+    r: &'a [u8; 32],
+    s: &'a [u8; 32],
+}
+
+/// The two halves of a signature, each in its one spelling, and R not of small order.
+fn halves(signature: &[u8]) -> Result<Halves<'_>, AttestError> {
+    let whole: &[u8; 64] = signature.try_into().map_err(|_cause| AttestError::SignatureEncoding)?;
+    let (r, s) = whole.split_first_chunk::<32>().expect("64 bytes hold 32");
     let s: &[u8; 32] = s.try_into().expect("the other 32");
     if !point::is_canonical(r) || point::is_small_order(r) || !point::is_reduced(s) {
         return Err(AttestError::SignatureEncoding);
     }
-    Ok((bytes, r, s))
+    Ok(Halves { whole, r, s })
 }
 
 fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
-    let (bytes, _, _) = halves(signature)?;
-    key.verify_strict(message, &Signature::from_bytes(bytes))
+    let whole = halves(signature)?.whole;
+    key.verify_strict(message, &Signature::from_bytes(whole))
         .map_err(|_cause| AttestError::SignatureWrong)
 }
 

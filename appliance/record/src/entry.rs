@@ -3,8 +3,8 @@
 
 use cloister_attest::{
     AttestError, Checker, PublicKey, SigningKey,
-    approval::{Approval, Decision},
-    consent::{Consent, Matter},
+    approval::Approval,
+    consent::Consent,
     dsse::Envelope,
     statement::{Statement, Subject, predicate_type},
 };
@@ -12,7 +12,7 @@ use cloister_domain::{Digest, Principal};
 use cloister_wire::record::{Entry, Event};
 use serde_json::{Map, Value, json};
 
-use crate::RecordError;
+use crate::{RecordError, summary::SUMMARY_TYPE};
 
 /// The largest envelope text that becomes an entry, in bytes. A tlog-tiles bundle could carry
 /// 65535; what needs more belongs into a file of its own, named in the record by its digest.
@@ -58,11 +58,12 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::KeyChange => "key-change",
         Event::DocumentDeleted => "document-deleted",
         Event::Inventory => "inventory",
+        Event::VerificationSummary => "verification-summary",
     }
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 25] = [
+const EVENTS: [Event; 26] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -88,19 +89,31 @@ const EVENTS: [Event; 25] = [
     Event::KeyChange,
     Event::DocumentDeleted,
     Event::Inventory,
+    Event::VerificationSummary,
 ];
 
 /// The event whose statements have this predicate type.
 fn event_of(kind: &str) -> Option<Event> {
+    if kind == SUMMARY_TYPE {
+        return Some(Event::VerificationSummary);
+    }
     let (head, name) = kind.strip_suffix("/v1")?.rsplit_once('/')?;
     let event = EVENTS.into_iter().find(|event| event_name(*event) == name)?;
-    (predicate_type(name) == format!("{head}/{name}/v1")).then_some(event)
+    let ours =
+        event != Event::VerificationSummary && predicate_type(name) == format!("{head}/{name}/v1");
+    ours.then_some(event)
 }
 
 /// Whether entries of this event are a person's own envelope; all others are the host's.
 #[must_use]
 pub fn is_signed_by_a_person(event: Event) -> bool {
     matches!(event, Event::Approval | Event::Downgrade | Event::Acknowledgement)
+}
+
+/// Whether entries of this event have an act, and are appended by whoever did it.
+#[must_use]
+pub fn is_act_of_the_host(event: Event) -> bool {
+    !is_signed_by_a_person(event) && event != Event::VerificationSummary
 }
 
 /// Whether `act` can name an act: 1 to 200 characters of `a-z 0-9 . _ - /`.
@@ -166,7 +179,7 @@ pub fn sign(
     if !is_paired(entry.event, &entry.act) {
         return Err(RecordError::ActPair);
     }
-    if is_signed_by_a_person(entry.event) {
+    if !is_act_of_the_host(entry.event) {
         return Err(RecordError::Signer);
     }
     let key_id = key.public().key_id();
@@ -233,21 +246,29 @@ pub enum Signer {
         facts: Map<String, Value>,
     },
     /// A person.
-    Person {
-        /// The person, by the name that the statement gives.
-        person: Principal,
-        /// What the person said.
-        said: Said,
-    },
+    Person(Box<Said>),
+    /// The host, for a summary of what it verified.
+    Summary(Box<Statement>),
 }
 
 /// What a person said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// That a release may be served, or must not.
-    Decision(Decision),
+    Decision(Approval),
     /// That something else may happen.
-    Consent(Matter),
+    Consent(Consent),
+}
+
+impl Said {
+    /// The person, by the name that the statement gives.
+    #[must_use]
+    pub const fn person(&self) -> &Principal {
+        match self {
+            Self::Decision(approval) => &approval.person,
+            Self::Consent(consent) => &consent.person,
+        }
+    }
 }
 
 /// An entry as read from the log. Whether its signature holds is [`Record::envelope`]'s to say.
@@ -276,12 +297,26 @@ impl Record {
         let statement = Statement::of(&envelope).map_err(RecordError::Envelope)?;
         let event = event_of(&statement.predicate_type).ok_or(RecordError::Statement)?;
         let signer = if is_signed_by_a_person(event) {
-            person_signer(event, &envelope).map_err(RecordError::Envelope)?
+            Signer::Person(Box::new(said(event, &envelope).map_err(RecordError::Envelope)?))
+        } else if event == Event::VerificationSummary {
+            Signer::Summary(Box::new(statement.clone()))
         } else {
             host_signer(event, &statement.predicate).ok_or(RecordError::Statement)?
         };
         let subject = statement.subject.into_iter().map(|one| (one.name, one.sha256)).collect();
         Ok(Self { event, subject, signer, envelope })
+    }
+
+    /// What it is about by this name.
+    #[must_use]
+    pub fn about(&self, name: &str) -> Option<Digest> {
+        self.subject.iter().find(|(one, _)| one == name).map(|(_, sha256)| *sha256)
+    }
+
+    /// Whether the host is to have signed it.
+    #[must_use]
+    pub fn is_by_the_host(&self) -> bool {
+        !is_signed_by_a_person(self.event)
     }
 
     /// Checks that `key` signed the entry, and nobody else.
@@ -316,14 +351,13 @@ impl Record {
     }
 }
 
-/// The person of an entry that a person signed.
-fn person_signer(event: Event, envelope: &Envelope) -> Result<Signer, AttestError> {
+/// What an entry says that a person signed.
+fn said(event: Event, envelope: &Envelope) -> Result<Said, AttestError> {
     if event == Event::Approval {
-        let Approval { person, decision, .. } = Approval::of(envelope)?;
-        return Ok(Signer::Person { person, said: Said::Decision(decision) });
+        Approval::of(envelope).map(Said::Decision)
+    } else {
+        Consent::of(envelope).map(Said::Consent)
     }
-    let Consent { person, matter, .. } = Consent::of(envelope)?;
-    Ok(Signer::Person { person, said: Said::Consent(matter) })
 }
 
 /// The predicate of a host's entry; absent if a field is missing, unknown or of another kind.
@@ -430,6 +464,7 @@ mod tests {
         assert_eq!(refused(&entry(Event::ActivationIntent, "a/1")), RecordError::ActPair);
         assert_eq!(refused(&entry(Event::ActivationOutcome, "a/1/intent")), RecordError::ActPair);
         assert_eq!(refused(&entry(Event::Approval, "a")), RecordError::Signer);
+        assert_eq!(refused(&entry(Event::VerificationSummary, "a")), RecordError::Signer);
         let mut fraction = entry(Event::MediaSeen, "a");
         fraction.predicate.insert("x".to_owned(), json!(0.5));
         assert_eq!(refused(&fraction), RecordError::Number);

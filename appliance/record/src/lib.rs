@@ -12,9 +12,12 @@ mod checkpoint;
 mod cosignature;
 mod entry;
 mod error;
+mod fault;
 mod note;
 mod policy;
+mod promotions;
 mod proof;
+mod summary;
 pub mod tiles;
 pub mod tree;
 mod verify;
@@ -24,15 +27,16 @@ pub use checkpoint::Checkpoint;
 pub use cosignature::with_signatures;
 pub use entry::{
     ENVELOPE_BYTES_MAX, Host, Place, Record, Said, Signer, Time, event_name, intent_of, is_act,
-    is_signed_by_a_person, sign,
+    is_act_of_the_host, is_signed_by_a_person, sign,
 };
 pub use error::RecordError;
+pub use fault::{Fault, Numbers};
 pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
 pub use policy::{Policy, PolicyError, Witnessed};
+pub use promotions::Promotions;
 pub use proof::LogProof;
-pub use verify::{
-    Check, Checked, Export, Fault, Report, Trust, check_past, prove, verify, verify_spread,
-};
+pub use summary::{SUMMARY, SUMMARY_TYPE, Verified};
+pub use verify::{Check, Checked, Export, Report, Trust, check_past, prove, verify, verify_spread};
 pub use witness::{AddCheckpoint, Seen, WitnessError};
 
 /// The second verifier: another language, no shared code. Every export carries it.

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{AnyKey, Checker, dsse::Envelope};
-use cloister_domain::{Class, Coded, Digest, Principal};
+use cloister_attest::{AnyKey, Checker, dsse::Envelope, statement::Statement};
+use cloister_domain::{Digest, Principal};
 use cloister_wire::record::Event;
 
 use crate::{
-    Checkpoint, LogProof, Policy, Record, RecordError, Signer, VerifierKey, intent_of,
+    Checkpoint, Fault, LogProof, Policy, Promotions, Record, RecordError, SUMMARY, Signer, Time,
+    VerifierKey, intent_of,
     tiles::{self, Kind, WIDTH},
     tree::{Tree, leaf_hash},
 };
@@ -42,126 +43,6 @@ impl Trust {
         let sets = self.approvers.get(&root).and_then(|persons| persons.get(person));
         let signed = |keys: &Vec<AnyKey>| keys.iter().any(|key| envelope.is_signed_by(key));
         sets.is_some_and(|sets| !sets.is_empty() && sets.iter().all(signed))
-    }
-}
-
-/// What is wrong with an export.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The log is not one that grew from an earlier checkpoint.
-    #[error("the log does not contain its own past of {size} entries, which was brought along")]
-    Past {
-        /// Entries of the earlier checkpoint.
-        size: u64,
-    },
-    /// A file is missing.
-    #[error("the export lacks {path}")]
-    Missing {
-        /// The file.
-        path: String,
-    },
-    /// A file is there, below `tile/`, that a log of this size does not have.
-    #[error("the export holds a file that a log of this size does not have")]
-    Extra,
-    /// The checkpoint is not the log's.
-    #[error("the checkpoint is not one of the log that was named")]
-    Checkpoint(#[source] RecordError),
-    /// The checkpoint is the log's, and the policy does not accept it.
-    #[error("the policy does not accept the checkpoint")]
-    Policy(#[source] RecordError),
-    /// There is no such entry.
-    #[error("the log has {size} records, and none at this position")]
-    NoEntry {
-        /// Entries of the log.
-        size: u64,
-    },
-    /// A bundle of entries is malformed.
-    #[error("{path} is malformed")]
-    Bundle {
-        /// The file.
-        path: String,
-        /// How.
-        #[source]
-        cause: RecordError,
-    },
-    /// The entries do not hash to the signed root.
-    #[error("the entries do not hash to the root that the checkpoint signs")]
-    Root,
-    /// A tile of hashes does not hold those of the entries.
-    #[error("{path} does not hold the hashes of the entries")]
-    Tile {
-        /// The file.
-        path: String,
-    },
-    /// An entry is malformed, or its signature is wrong.
-    #[error("record {seq} is malformed or not signed by whom it must be")]
-    Entry {
-        /// Its position.
-        seq: u64,
-        /// How.
-        #[source]
-        cause: RecordError,
-    },
-    /// A person signed that the trust root does not know by that name, or not with every key that it
-    /// asks for; or the root that was in force there was not brought along.
-    #[error(
-        "record {seq} is not signed as the trust root in force there asks of the person it names; \
-         bring each root along"
-    )]
-    Person {
-        /// Its position.
-        seq: u64,
-    },
-    /// An entry says that it stands elsewhere, follows another, or belongs to another log.
-    #[error("record {seq} says that it stands elsewhere or belongs to another log")]
-    Chain {
-        /// Its position.
-        seq: u64,
-    },
-    /// The first record is not the enrolment of the trust root that was named, or a later one is.
-    #[error("record {seq}: the trust root is enrolled once, as record 0, and is the one named")]
-    Anchor {
-        /// The position.
-        seq: u64,
-    },
-    /// One act has two records.
-    #[error("record {seq} repeats the act of an earlier one")]
-    ActTwice {
-        /// Its position.
-        seq: u64,
-    },
-    /// An outcome has no intent before it, or an intent follows one that has no outcome yet.
-    #[error("record {seq}: each activation has one intent and after it one outcome")]
-    Activation {
-        /// The position.
-        seq: u64,
-    },
-}
-
-impl Coded for Fault {
-    fn class(&self) -> Class {
-        Class::Corrupt
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "record.export.missing",
-            Self::Extra => "record.export.extra",
-            Self::Checkpoint(_) => "record.export.checkpoint",
-            Self::Policy(_) => "record.export.policy",
-            Self::NoEntry { .. } => "record.export.no-entry",
-            Self::Bundle { .. } => "record.export.bundle",
-            Self::Root => "record.export.root",
-            Self::Tile { .. } => "record.export.tile",
-            Self::Entry { .. } => "record.export.entry",
-            Self::Person { .. } => "record.export.person",
-            Self::Chain { .. } => "record.export.chain",
-            Self::Anchor { .. } => "record.export.anchor",
-            Self::ActTwice { .. } => "record.export.act",
-            Self::Activation { .. } => "record.export.activation",
-            Self::Past { .. } => "record.export.past",
-        }
     }
 }
 
@@ -246,8 +127,15 @@ pub fn verify_spread(
     let checked = spread(&readable, &|entries| check(entries, &host));
     assert_eq!(checked.len(), readable.len(), "a result for each entry");
     files(export, &checkpoint, &checked, &mut report.faults);
-    let mut rules =
-        Rules { trust, root: trust.root, prev: None, acts: BTreeSet::new(), open: None };
+    let mut rules = Rules {
+        trust,
+        root: trust.root,
+        prev: None,
+        acts: BTreeSet::new(),
+        open: None,
+        promotions: Promotions::new(trust.log.name()),
+        summary: None,
+    };
     let mut checked = checked.into_iter();
     for (seq, entry) in (0..).zip(&entries) {
         rules.prev = match entry.and_then(|_readable| checked.next()) {
@@ -255,7 +143,7 @@ pub fn verify_spread(
             Some(Checked { digest, record, by_host, .. }) => {
                 match record {
                     Ok(record) => {
-                        rules.check(seq, &record, by_host, &mut report.faults);
+                        rules.check(seq, digest, &record, by_host, &mut report.faults);
                         report.records.push((seq, record));
                     }
                     Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
@@ -264,6 +152,8 @@ pub fn verify_spread(
             }
         };
     }
+    // A crash leaves both or none.
+    report.faults.extend(rules.summary.map(|summary| Fault::Summary { seq: summary.seq }));
     report.open_intent = rules.open;
     report
 }
@@ -275,7 +165,7 @@ fn check(entries: &[&[u8]], host: &Checker) -> Vec<Checked> {
 
 fn check_some(entries: &[&[u8]], host: &Checker) -> Vec<Checked> {
     let records: Vec<_> = entries.iter().map(|entry| Record::parse(entry)).collect();
-    let by_host = |record: &&Record| matches!(record.signer, Signer::Host { .. });
+    let by_host = |record: &&Record| record.is_by_the_host();
     let hosts: Vec<&Record> = records.iter().flatten().filter(by_host).collect();
     let mut verdicts = Record::check_all_by(&hosts, host).into_iter();
     let checked = entries.iter().zip(records).map(|(entry, record)| {
@@ -423,26 +313,40 @@ struct Rules<'trust> {
     acts: BTreeSet<String>,
     /// Act of the intent that has no outcome yet.
     open: Option<String>,
+    promotions: Promotions,
+    /// The summary that is the entry before.
+    summary: Option<Summary>,
+}
+
+/// A summary, until the outcome after it is read.
+struct Summary {
+    seq: u64,
+    digest: Digest,
+    statement: Statement,
 }
 
 impl Rules<'_> {
     fn check(
         &mut self,
         seq: u64,
+        digest: Digest,
         record: &Record,
         by_host: Result<(), RecordError>,
         faults: &mut Vec<Fault>,
     ) {
+        let before = faults.len();
+        let summary = self.summary.take();
         match &record.signer {
-            Signer::Person { person, .. } => {
-                if !self.trust.approves(self.root, person, &record.envelope) {
+            Signer::Person(said) => {
+                if !self.trust.approves(self.root, said.person(), &record.envelope) {
                     faults.push(Fault::Person { seq });
                 }
             }
+            Signer::Summary(statement) => {
+                let statement = Statement::clone(statement);
+                self.summary = Some(Summary { seq, digest, statement });
+            }
             Signer::Host { act, place, host, .. } => {
-                if let Err(cause) = by_host {
-                    faults.push(Fault::Entry { seq, cause });
-                }
                 let here = place.seq == seq && place.prev == self.prev;
                 if !here || host.origin != self.trust.log.name() {
                     faults.push(Fault::Chain { seq });
@@ -455,14 +359,48 @@ impl Rules<'_> {
                 }
             }
         }
+        if let Err(cause) = by_host {
+            faults.push(Fault::Entry { seq, cause });
+        }
+        faults.extend(self.summarised(seq, record, summary));
+        // Who is not known to have signed something did not decide anything.
+        if faults.len() == before || record.is_by_the_host() {
+            faults.extend(self.promotions.read(seq, digest, record));
+        }
         if record.event == Event::TrustUpdate {
-            let named = record.subject.iter().find(|(name, _)| name == "trust-root");
-            self.root = named.map_or(self.root, |(_, root)| *root);
+            self.root = record.about("trust-root").unwrap_or(self.root);
         }
         let enrolment = record.event == Event::AnchorEnrolment;
         let root = ("trust-root".to_owned(), self.trust.root);
         if enrolment != (seq == 0) || (enrolment && !record.subject.contains(&root)) {
             faults.push(Fault::Anchor { seq });
+        }
+    }
+
+    /// A summary stands before the outcome that promotes a new release and nowhere else, and says what the
+    /// log says.
+    fn summarised(&self, seq: u64, record: &Record, summary: Option<Summary>) -> Option<Fault> {
+        let fits = match (&record.signer, summary) {
+            (Signer::Host { time, facts, .. }, summary)
+                if record.event == Event::ActivationOutcome
+                    && facts.get("outcome").is_some_and(|outcome| outcome == "promoted") =>
+            {
+                self.is_as_expected(record, time, summary)
+            }
+            (_, summary) => summary.is_none() && record.about(SUMMARY).is_none(),
+        };
+        if fits { None } else { Some(Fault::Summary { seq }) }
+    }
+
+    fn is_as_expected(&self, outcome: &Record, time: &Time, summary: Option<Summary>) -> bool {
+        let named = outcome.about(SUMMARY);
+        match (self.promotions.under_way(), summary) {
+            (Some(verified), Some(summary)) => {
+                named == Some(summary.digest)
+                    && summary.statement == verified.statement(self.trust.log.name(), time)
+            }
+            (None, None) => named.is_none(),
+            _ => false,
         }
     }
 

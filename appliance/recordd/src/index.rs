@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloister_domain::Digest;
-use cloister_record::{Record, Signer};
+use cloister_record::{Record, SUMMARY, Signer};
 use cloister_wire::record::{Entry, Event};
 
 /// What entries say that the next one depends on.
@@ -58,11 +58,15 @@ impl Index {
         let digest = Digest::of(text);
         self.last = Some(digest);
         match &record.signer {
-            Signer::Person { .. } => {
+            Signer::Person(_) => {
                 self.deposits.insert(digest, seq);
             }
+            Signer::Summary(_) => {}
             Signer::Host { act, .. } => {
-                let (event, subject) = (record.event, record.subject.clone());
+                let event = record.event;
+                // Whoever asks again does not know of the summary.
+                let asked = |one: &&(String, Digest)| one.0 != SUMMARY;
+                let subject = record.subject.iter().filter(asked).cloned().collect();
                 self.acts.insert(act.clone(), Act { seq, event, subject });
                 match record.event {
                     Event::ActivationIntent => self.open_intent = Some(act.clone()),

@@ -33,7 +33,7 @@ const BYTES: u64 = 4 << 20;
 /// Where no further round begins; the log's files come first.
 const FULL: u64 = 16 << 20;
 
-/// The longest file: one round beyond [`FULL`], of 256 entries of 48 KiB.
+/// The longest file: one round beyond [`FULL`], of 257 entries of 48 KiB.
 const BYTES_MAX: u64 = 32 << 20;
 
 /// Bytes before a round's entries, and of the digest behind them.
@@ -118,13 +118,17 @@ impl Journal {
     /// # Errors
     /// [`Error::Disk`]; the round may be there all the same, and the journal is [`Journal::renew`]ed before
     /// it takes another.
-    pub(crate) fn append(&mut self, first: u64, entries: &[Vec<u8>]) -> Result<(), Error> {
+    pub(crate) fn append<E: AsRef<[u8]>>(
+        &mut self,
+        first: u64,
+        entries: &[E],
+    ) -> Result<(), Error> {
         let bundle = tiles::bundle(entries).map_err(Error::Entry)?;
         let mut bytes = Vec::with_capacity(HEAD + bundle.len() + SUM);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&first.to_be_bytes());
         for count in [entries.len(), bundle.len()] {
-            let count = u32::try_from(count).expect("a round has 256 entries of 48 KiB at most");
+            let count = u32::try_from(count).expect("a round has 257 entries of 48 KiB at most");
             bytes.extend_from_slice(&count.to_be_bytes());
         }
         bytes.extend_from_slice(&bundle);

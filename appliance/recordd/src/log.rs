@@ -9,7 +9,7 @@ use cloister_config::Config;
 use cloister_daemon::{credentials, files::read_limited};
 use cloister_domain::RecordIndex;
 use cloister_record::{
-    Checkpoint, Host, Place, Record, Signer, VerifierKey,
+    Checkpoint, Host, Place, Promotions, Record, Signer, VerifierKey,
     tiles::{self, Kind, Tile, WIDTH},
     tree::Tree,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Log {
     /// The entries of the bundles that the log's files do not hold in full.
     pub(crate) tail: Vec<Vec<u8>>,
     pub(crate) index: Index,
+    /// What the entries that are durable say of imports and activations.
+    pub(crate) promotions: Promotions,
     /// The last checkpoint that was signed, with its note.
     pub(crate) signed: Checkpoint,
     pub(crate) note: String,
@@ -86,6 +88,7 @@ impl Log {
         let cosigned = Cosigned::open(&files, &config.record.witnesses)?;
         let (journal, journalled) = Journal::open(files.beside("journal"))?;
         let settled = signed.size;
+        let promotions = Promotions::new(&origin);
         let mut log = Self {
             files,
             journal,
@@ -96,6 +99,7 @@ impl Log {
             tree: Tree::new(),
             tail: Vec::new(),
             index: Index::default(),
+            promotions,
             signed,
             note,
             settled,
@@ -149,11 +153,14 @@ impl Log {
                     continue;
                 }
                 let record = Record::parse(text).map_err(|_kind| damaged())?;
-                if let Signer::Host { place, .. } = &record.signer {
-                    let here = Place { seq, prev: self.index.last };
-                    if *place != here || record.check_signed_by(self.verifier.key()).is_err() {
-                        return Err(damaged());
-                    }
+                let here = Place { seq, prev: self.index.last };
+                let placed = match &record.signer {
+                    Signer::Host { place, .. } => *place == here,
+                    Signer::Person(_) | Signer::Summary(_) => true,
+                };
+                let by_host = || record.check_signed_by(self.verifier.key()).is_ok();
+                if !placed || (record.is_by_the_host() && !by_host()) {
+                    return Err(damaged());
                 }
                 self.adopt(text)?;
             }
@@ -172,7 +179,7 @@ impl Log {
         let damaged = |_kind| Error::Damaged { what: "an entry" };
         let record = Record::parse(text).map_err(damaged)?;
         self.index.add(self.tree.size(), text, &record);
-        self.hold(text);
+        self.hold(text, &record);
         Ok(())
     }
 

@@ -14,13 +14,14 @@ use std::sync::{
 use cloister_daemon::clock;
 use cloister_domain::{Coded as _, Digest};
 use cloister_record::{
-    Checkpoint, Place, Record, RecordError, Time, intent_of, is_act, is_signed_by_a_person, sign,
+    Checkpoint, Place, Record, RecordError, SUMMARY, Time, intent_of, is_act,
+    is_signed_by_a_person, sign,
     tiles::{self, Kind, Tile, WIDTH},
     tree::{check_consistency, leaf_hash},
 };
 use cloister_wire::{
     Problem, Reply,
-    record::{Answer, Entry, Event},
+    record::{Answer, Entry, Event, Subject},
 };
 
 use crate::{RecorddError as Error, log::Log};
@@ -32,6 +33,20 @@ pub(crate) enum Wish {
     Append(Entry),
     /// A person's own envelope.
     Deposit { event: Event, act: String, envelope: Vec<u8> },
+}
+
+impl Wish {
+    /// Whether what it asks for depends on what the log held before the round.
+    fn is_outcome(&self) -> bool {
+        matches!(self, Self::Append(entry) if entry.event == Event::ActivationOutcome)
+    }
+}
+
+/// An entry that a round is to make durable.
+#[derive(Debug)]
+struct Staged {
+    text: Vec<u8>,
+    record: Record,
 }
 
 /// A wish with the place that waits for its answer.
@@ -74,7 +89,7 @@ impl Log {
         let mark = self.index.mark(self.tree.size());
         let (mut staged, mut places) = (Vec::new(), Vec::new());
         for wish in wishes {
-            if staged.len() as u64 == WIDTH {
+            if staged.len() as u64 >= WIDTH || (wish.is_outcome() && !staged.is_empty()) {
                 break;
             }
             places.push(match wish {
@@ -98,7 +113,7 @@ impl Log {
     }
 
     /// The place of an entry, which is signed and staged unless its act is in the log already.
-    fn append(&mut self, entry: &Entry, staged: &mut Vec<Vec<u8>>) -> Result<u64, Error> {
+    fn append(&mut self, entry: &Entry, staged: &mut Vec<Staged>) -> Result<u64, Error> {
         match self.index.acts.get(&entry.act) {
             Some(act) if act.is_asked_again_by(entry) => return Ok(act.seq),
             Some(_other) => return Err(Error::OtherAct),
@@ -106,12 +121,43 @@ impl Log {
         }
         let seq = self.tree.size() + staged.len() as u64;
         self.allowed(entry, seq)?;
-        let place = Place { seq, prev: self.index.last };
         let time = Time { rtc_s: clock::unix_seconds(), boot_id: self.boot_id.clone() };
+        let summarised = self.summarise(entry, &time, staged)?;
+        let entry = summarised.as_ref().unwrap_or(entry);
+        let seq = self.tree.size() + staged.len() as u64;
+        let place = Place { seq, prev: self.index.last };
         let text = sign(entry, place, &self.host, &time, &self.key).map_err(Error::Entry)?;
+        self.stage(text, staged)
+    }
+
+    /// Puts the summary of what was verified before an outcome that promotes a new release; the outcome
+    /// as it names the summary.
+    fn summarise(
+        &mut self,
+        entry: &Entry,
+        time: &Time,
+        staged: &mut Vec<Staged>,
+    ) -> Result<Option<Entry>, Error> {
+        let promoted = entry.predicate.get("outcome").is_some_and(|outcome| outcome == "promoted");
+        if entry.event != Event::ActivationOutcome || !promoted {
+            return Ok(None);
+        }
+        // What broke the rule is an auditor's to find, and gets no summary.
+        let Some(verified) = self.promotions.under_way() else { return Ok(None) };
+        let text = verified.sign(&self.host.origin, time, &self.key).map_err(Error::Entry)?;
+        let sha256 = Digest::of(&text);
+        self.stage(text, staged)?;
+        let mut entry = entry.clone();
+        entry.subject.push(Subject { name: SUMMARY.to_owned(), sha256 });
+        Ok(Some(entry))
+    }
+
+    /// Takes an entry into the round; its place.
+    fn stage(&mut self, text: Vec<u8>, staged: &mut Vec<Staged>) -> Result<u64, Error> {
         let record = Record::parse(&text).map_err(Error::Entry)?;
+        let seq = self.tree.size() + staged.len() as u64;
         self.index.add(seq, &text, &record);
-        staged.push(text);
+        staged.push(Staged { text, record });
         Ok(seq)
     }
 
@@ -139,7 +185,7 @@ impl Log {
         event: Event,
         act: &str,
         text: &[u8],
-        staged: &mut Vec<Vec<u8>>,
+        staged: &mut Vec<Staged>,
     ) -> Result<u64, Error> {
         if !is_act(act) {
             return Err(Error::Entry(RecordError::Act));
@@ -158,9 +204,7 @@ impl Log {
         if seq == 0 {
             return Err(Error::Unenrolled);
         }
-        self.index.add(seq, text, &record);
-        staged.push(text.to_vec());
-        Ok(seq)
+        self.stage(text.to_vec(), staged)
     }
 
     /// What must be so before a round: the last one is signed, and the journal can take the next.
@@ -174,14 +218,17 @@ impl Log {
     }
 
     /// Makes staged entries durable, and signs the log with them.
-    fn make_durable(&mut self, staged: &[Vec<u8>]) -> Result<(), Error> {
-        self.journal.append(self.tree.size(), staged)?;
-        staged.iter().for_each(|text| self.hold(text));
+    fn make_durable(&mut self, staged: &[Staged]) -> Result<(), Error> {
+        let texts: Vec<&[u8]> = staged.iter().map(|one| one.text.as_slice()).collect();
+        self.journal.append(self.tree.size(), &texts)?;
+        staged.iter().for_each(|one| self.hold(&one.text, &one.record));
         self.advance()
     }
 
-    /// Takes an entry that is durable into tree and tail.
-    pub(crate) fn hold(&mut self, text: &[u8]) {
+    /// Takes in an entry that is durable.
+    pub(crate) fn hold(&mut self, text: &[u8], record: &Record) {
+        // What breaks the rule of promotions is an auditor's to find.
+        drop(self.promotions.read(self.tree.size(), Digest::of(text), record));
         self.tree.push(leaf_hash(text));
         self.tail.push(text.to_vec());
     }

@@ -59,6 +59,9 @@ pub enum Event {
     DocumentDeleted,
     /// What the shelf holds was listed for the connected side; the list's digest.
     Inventory,
+    /// What was verified of a new release, right before the outcome that makes it active (SLSA VSA).
+    /// recordd writes it by itself; nobody appends one.
+    VerificationSummary,
 }
 
 /// One digest-named thing that an entry is about (in-toto Statement v1, `subject`).

@@ -3,14 +3,17 @@
 use cloister_attest::{
     SigningKey,
     approval::{Approval, Decision},
+    consent::{Consent, Matter},
     mldsa::{MlDsaSigningKey, ParameterSet},
 };
-use cloister_domain::{GenerationId, LogHead, Secret};
+use cloister_domain::{Coded, GenerationId, LogHead, Secret};
 use cloister_wire::record::{Entry, Subject};
-use serde_json::Map;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::{Host, Note, Place, Time, WitnessKey, sign, with_signatures};
+use crate::{Host, Note, Numbers, Place, Verified, WitnessKey, sign, with_signatures};
+
+mod promotions;
 
 const ORIGIN: &str = "enclave/one";
 
@@ -27,46 +30,73 @@ fn trust() -> Trust {
     }
 }
 
-/// What a root says of `ada` alone.
+/// What a root says of `ada`, and of `bob` with his key.
 fn ada(sets: &[&[AnyKey]]) -> BTreeMap<Principal, Vec<Vec<AnyKey>>> {
     let sets = sets.iter().map(|keys| keys.to_vec()).collect();
-    BTreeMap::from([("ada".parse().expect("a name"), sets)])
+    let bob = vec![vec![key(10).public().into()]];
+    BTreeMap::from([("ada".parse().expect("a name"), sets), ("bob".parse().expect("a name"), bob)])
 }
 
 /// A log under construction, without any rule but the format.
 #[derive(Default)]
 struct Log(Vec<Vec<u8>>);
 
+const TIME_S: u64 = 1_795_262_400;
+
 impl Log {
+    /// An entry with what it must say to stand in any good log that promoted `g`.
     fn add(&mut self, event: Event, act: &str) -> &mut Self {
-        let root = (event == Event::AnchorEnrolment).then(|| Digest::of(b"root"));
-        self.add_about(event, act, root)
+        let bundle = [("bundle", Digest::of(b"g"))];
+        match event {
+            Event::AnchorEnrolment => {
+                let root = [("trust-root", Digest::of(b"root"))];
+                self.add_about(event, act, &root, &json!({}))
+            }
+            Event::ActivationIntent => {
+                self.add_about(event, act, &bundle, &json!({"kind": "rollback"}))
+            }
+            Event::ActivationOutcome => {
+                self.add_about(event, act, &bundle, &json!({"outcome": "promoted"}))
+            }
+            _ => self.add_about(event, act, &[], &json!({})),
+        }
     }
 
     /// The log takes up another trust root.
     fn update(&mut self, root: Digest) -> &mut Self {
-        self.add_about(Event::TrustUpdate, "trust/2", Some(root))
+        self.add_about(Event::TrustUpdate, "trust/2", &[("trust-root", root)], &json!({}))
     }
 
-    fn add_about(&mut self, event: Event, act: &str, root: Option<Digest>) -> &mut Self {
-        let subject = root.map(|sha256| Subject { name: "trust-root".to_owned(), sha256 });
+    fn add_about(
+        &mut self,
+        event: Event,
+        act: &str,
+        subject: &[(&str, Digest)],
+        facts: &Value,
+    ) -> &mut Self {
+        let named =
+            |(name, sha256): &(&str, Digest)| Subject { name: (*name).to_owned(), sha256: *sha256 };
         let entry = Entry {
             event,
             act: act.to_owned(),
-            subject: subject.into_iter().collect(),
-            predicate: Map::new(),
+            subject: subject.iter().map(named).collect(),
+            predicate: facts.as_object().expect("an object").clone(),
         };
         let place =
             Place { seq: self.0.len() as u64, prev: self.0.last().map(|text| Digest::of(text)) };
-        let time = Time { rtc_s: 1, boot_id: Some("b".to_owned()) };
         let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: true };
-        self.0.push(sign(&entry, place, &host, &time, &key(1)).expect("a good entry"));
+        self.0.push(sign(&entry, place, &host, &time(), &key(1)).expect("a good entry"));
         self
     }
 
     fn approve(&mut self, person: &str, seed: u8) -> &mut Self {
-        let approval = Approval {
-            package: Digest::of(b"p"),
+        self.decide(person, seed, |_approval| {})
+    }
+
+    /// The decision of a person about what [`Log::judged`] judged, changed before it is signed.
+    fn decide(&mut self, person: &str, seed: u8, change: impl FnOnce(&mut Approval)) -> &mut Self {
+        let mut approval = Approval {
+            package: package(),
             bundle: GenerationId(Digest::of(b"g")),
             policy: Digest::of(b"policy"),
             evidence: Digest::of(b"evidence"),
@@ -75,8 +105,77 @@ impl Log {
             person: person.parse().expect("a name"),
             comment: String::new(),
         };
+        change(&mut approval);
         self.0.push(approval.sign(&key(seed)).expect("short").to_json());
         self
+    }
+
+    /// The leave of a person to return to a release.
+    fn allow(&mut self, person: &str, seed: u8, change: impl FnOnce(&mut Consent)) -> &mut Self {
+        let [to, from] = [b"g", b"h"].map(|name| GenerationId(Digest::of(name)));
+        let mut consent = Consent {
+            matter: Matter::Downgrade { to, from },
+            log: LogHead { origin: ORIGIN.to_owned(), size: 1 },
+            person: person.parse().expect("a name"),
+        };
+        change(&mut consent);
+        let envelope = consent.unsigned().expect("a small number").sign_with(&key(seed));
+        self.0.push(envelope.to_json());
+        self
+    }
+
+    /// Release `g` came in as import 1 and was judged good.
+    fn judged(&mut self) -> &mut Self {
+        let bundle = [("bundle", Digest::of(b"g"))];
+        let seen = json!({"import": 1, "name": "demo", "version": "1.0.0", "operator": "oskar"});
+        self.add_about(Event::MediaSeen, "import/1/seen", &bundle, &seen).evaluated("passed")
+    }
+
+    fn evaluated(&mut self, verdict: &str) -> &mut Self {
+        let about = [("bundle", Digest::of(b"g")), ("package", package())];
+        let (policy, evidence) = (Digest::of(b"policy"), Digest::of(b"evidence"));
+        let facts =
+            json!({"import": 1, "verdict": verdict, "policy": policy, "evidence": evidence});
+        let act = format!("import/1/evaluation/{}", self.0.len());
+        self.add_about(Event::Evaluation, &act, &about, &facts)
+    }
+
+    /// The intent to serve it.
+    fn activate(&mut self) -> &mut Self {
+        let because = json!({"import": 1, "package": package()});
+        let facts = json!({"kind": "activate", "because": because});
+        let act = format!("activation/{}/intent", self.0.len());
+        self.add_about(Event::ActivationIntent, &act, &[("bundle", Digest::of(b"g"))], &facts)
+    }
+
+    /// The summary of what was verified, from these records.
+    fn summarise(&mut self, inputs: &[usize]) -> Digest {
+        let digest = |at: &usize| (*at as u64, Digest::of(&self.0[*at]));
+        let verified = Verified {
+            bundle: Digest::of(b"g"),
+            name: "demo".to_owned(),
+            version: "1.0.0".to_owned(),
+            policy: Digest::of(b"policy"),
+            inputs: inputs.iter().map(digest).collect(),
+        };
+        let text = verified.sign(ORIGIN, &time(), &key(1)).expect("integers");
+        self.0.push(text.clone());
+        Digest::of(&text)
+    }
+
+    /// The outcome of the last intent.
+    fn promoted(&mut self, summary: Option<Digest>) -> &mut Self {
+        let intent = self.0.iter().rev().find_map(|text| {
+            match Record::parse(text).expect("our own").signer {
+                Signer::Host { act, .. } => act.strip_suffix("/intent").map(str::to_owned),
+                _ => None,
+            }
+        });
+        let mut about = vec![("bundle", Digest::of(b"g")), ("active", Digest::of(b"g"))];
+        about.extend(summary.map(|summary| (SUMMARY, summary)));
+        let act = format!("{}/outcome", intent.expect("an intent"));
+        let facts = json!({"outcome": "promoted"});
+        self.add_about(Event::ActivationOutcome, &act, &about, &facts)
     }
 
     fn export(&self) -> Export {
@@ -102,14 +201,26 @@ impl Log {
     }
 }
 
+/// What approvals of release `g` name: SHA-256 over evidence, manifest and policy.
+fn package() -> Digest {
+    let [evidence, manifest, policy] =
+        ["evidence", "g", "policy"].map(|name| Digest::of(name.as_bytes()));
+    let text =
+        format!(r#"{{"evidence":"{evidence}","manifest":"{manifest}","policy":"{policy}"}}"#);
+    Digest::of(text.as_bytes())
+}
+
+fn time() -> Time {
+    Time { rtc_s: TIME_S, boot_id: Some("b".to_owned()) }
+}
+
+/// Release `g` is imported, judged, approved and served.
 fn good() -> Log {
     let mut log = Log::default();
-    log.add(Event::AnchorEnrolment, "anchor/0")
-        .add(Event::ImportAccepted, "import/1/accepted")
-        .approve("ada", 9)
-        .add(Event::ActivationIntent, "activation/1/intent")
-        .add(Event::KeyChange, "key/1/created")
-        .add(Event::ActivationOutcome, "activation/1/outcome");
+    log.add(Event::AnchorEnrolment, "anchor/0").judged().approve("ada", 9).approve("bob", 10);
+    log.activate().add(Event::KeyChange, "key/1/created");
+    let summary = log.summarise(&[2, 3, 4]);
+    log.promoted(Some(summary));
     log
 }
 
@@ -121,7 +232,7 @@ fn codes(log: &Log) -> Vec<&'static str> {
 fn a_good_export_has_no_faults() {
     let report = verify(&good().export(), &trust());
     assert_eq!(report.faults, []);
-    assert_eq!((report.size, report.records.len(), report.open_intent), (6, 6, None));
+    assert_eq!((report.size, report.records.len(), report.open_intent), (9, 9, None));
     let mut log = good();
     for count in 0..600 {
         log.add(Event::MediaSeen, &format!("media/{count}"));
@@ -189,9 +300,12 @@ fn another_key_name_or_root_is_found() {
     }
     let other_root = Trust { root: Digest::of(b"other"), ..trust() };
     let faults = verify(&export, &other_root).faults;
-    assert_eq!(faults, [Fault::Anchor { seq: 0 }, Fault::Person { seq: 2 }]);
+    let unapproved = Fault::Unapproved { seq: 5, needed: 2, approvals: Numbers(Vec::new()) };
+    let summary = Fault::Summary { seq: 8 };
+    let nobody_knows = [Fault::Person { seq: 3 }, Fault::Person { seq: 4 }, unapproved, summary];
+    assert_eq!(faults, [&[Fault::Anchor { seq: 0 }][..], &nobody_knows].concat());
     let nobody = Trust { approvers: BTreeMap::new(), ..trust() };
-    assert_eq!(verify(&export, &nobody).faults, [Fault::Person { seq: 2 }]);
+    assert_eq!(verify(&export, &nobody).faults, nobody_knows);
 }
 
 #[test]
@@ -200,6 +314,7 @@ fn a_signed_log_that_breaks_a_rule_is_found() {
         (good().add(Event::AnchorEnrolment, "anchor/1"), "record.export.anchor"),
         (good().add(Event::KeyChange, "key/1/created"), "record.export.act"),
         (good().approve("bob", 9), "record.export.person"),
+        (good().approve("eve", 9), "record.export.person"),
         (good().approve("ada", 8), "record.export.person"),
         (good().add(Event::ActivationOutcome, "activation/2/outcome"), "record.export.activation"),
         (
@@ -215,7 +330,7 @@ fn a_signed_log_that_breaks_a_rule_is_found() {
     without.0.remove(0);
     assert!(codes(&without).contains(&"record.export.anchor"));
     let mut swapped = good();
-    swapped.0.swap(4, 5);
+    swapped.0.swap(5, 6);
     assert!(codes(&swapped).contains(&"record.export.chain"));
     let mut stranger = good();
     stranger.0[1] = vec![b'{', b'}'];
@@ -225,7 +340,7 @@ fn a_signed_log_that_breaks_a_rule_is_found() {
 /// An approval by `ada` with these keys.
 fn approved(keys: &[&dyn cloister_attest::Signer]) -> Vec<u8> {
     let approval = Approval {
-        package: Digest::of(b"p"),
+        package: package(),
         bundle: GenerationId(Digest::of(b"g")),
         policy: Digest::of(b"policy"),
         evidence: Digest::of(b"evidence"),
@@ -317,7 +432,7 @@ fn each_entry_of_an_export_is_proved_alone() {
         let (proof, entry) = prove(&export, &trust.log, index).expect("an entry");
         assert_eq!(entry, text);
         let proof = LogProof::parse(&proof.to_text()).expect("our own text");
-        assert_eq!(proof.check(text, &trust.log, &none).map(|good| good.checkpoint.size), Ok(6));
+        assert_eq!(proof.check(text, &trust.log, &none).map(|good| good.checkpoint.size), Ok(9));
     }
-    assert_eq!(prove(&export, &trust.log, 6), Err(Fault::NoEntry { size: 6 }));
+    assert_eq!(prove(&export, &trust.log, 9), Err(Fault::NoEntry { size: 9 }));
 }

@@ -13,6 +13,7 @@ use cloister_wire::{
     Reply,
     record::{Answer, Event, Request},
 };
+use serde_json::Value;
 
 #[test]
 fn a_log_is_kept_and_its_export_holds() {
@@ -22,17 +23,21 @@ fn a_log_is_kept_and_its_export_holds() {
     assert_eq!(running.entries(0, 1), Vec::<String>::new());
     assert_eq!(running.append(Event::AnchorEnrolment, "anchor"), 0);
     assert_eq!(running.append(Event::ImportAccepted, "import/1/accepted"), 1);
+    running.approve();
     let envelope = approval("ada", 9).to_json();
-    assert_eq!(appended(running.deposit(&envelope)), 2);
-    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 3);
-    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 4);
+    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 6);
+    // The summary of what was verified stands before it.
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 8);
 
     // The same again is the same.
     assert_eq!(running.append(Event::ImportAccepted, "import/1/accepted"), 1);
-    assert_eq!(appended(running.deposit(&envelope)), 2);
-    assert_eq!(running.entries(2, 1), [String::from_utf8(envelope).unwrap()]);
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 8);
+    assert_eq!(appended(running.deposit(&envelope)), 4);
+    assert_eq!(running.entries(4, 1), [String::from_utf8(envelope).unwrap()]);
     let report = running.report();
-    assert_eq!((report.faults.as_slice(), report.size), (&[][..], 5));
+    assert_eq!((report.faults.as_slice(), report.size), (&[][..], 9));
+    let summary = serde_json::from_str::<Value>(&running.entries(7, 1)[0]).unwrap();
+    assert_eq!(summary["payloadType"], "application/vnd.in-toto+json");
     assert!(running.export().keys().all(|path| path == "checkpoint" || path.starts_with("tile/")));
 
     // And after a restart too.
@@ -40,8 +45,8 @@ fn a_log_is_kept_and_its_export_holds() {
     running.kill();
     let running = root.start();
     assert_eq!(running.head(), head);
-    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 4);
-    assert_eq!(appended(running.deposit(&approval("ada", 9).to_json())), 2);
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 8);
+    assert_eq!(appended(running.deposit(&approval("ada", 9).to_json())), 4);
 }
 
 /// systemd decrypts the credential (a TPM sealed it, perhaps) and the daemon reads a folder.
@@ -75,10 +80,12 @@ fn what_breaks_a_rule_of_the_log_is_refused() {
     assert_eq!(refusal(&append(Event::KeyChange, "anchor")), "record.other-act");
     assert_eq!(refusal(&append(Event::KeyChange, "KEY")), "record.act");
     assert_eq!(refusal(&append(Event::Approval, "approval/1")), "record.signer");
+    assert_eq!(refusal(&append(Event::VerificationSummary, "summary/1")), "record.signer");
     assert_eq!(refusal(&append(Event::ActivationIntent, "activation/1")), "record.act.pair");
     let outcome = append(Event::ActivationOutcome, "activation/1/outcome");
     assert_eq!(refusal(&outcome), "record.activation");
-    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 1);
+    running.approve();
+    assert_eq!(running.append(Event::ActivationIntent, "activation/1/intent"), 5);
     let second = append(Event::ActivationIntent, "activation/2/intent");
     assert_eq!(refusal(&second), "record.activation");
 
@@ -95,7 +102,7 @@ fn what_breaks_a_rule_of_the_log_is_refused() {
     // What is no request is refused without an end of the conversation.
     let reply: Reply<Answer> = running.connection.ask(&"canary").unwrap();
     assert_eq!(reply.unwrap_err().code, "socket.frame.form");
-    assert_eq!(running.head().0, 2);
+    assert_eq!(running.head().0, 6);
     assert_eq!(running.report().faults, []);
 }
 

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 use cloister_record::{Export, Note, Policy, Trust, WitnessKey, verify};
 use cloister_wire::record::{Answer, Event, Request};
 
-use crate::support::{Root, Running, approval, key, root};
+use crate::support::{Root, Running, key, root};
 
 /// Bytes that are flipped for our verifier, and every how many of them for the second as well.
 const FLIPS: u64 = 1000;
@@ -33,10 +33,10 @@ fn witness(seed: u8) -> WitnessKey {
 fn witnessed(root: &Root) -> Running {
     let running = root.start();
     running.append(Event::AnchorEnrolment, "anchor");
-    running.deposit(&approval("ada", 9).to_json()).unwrap();
+    running.approve();
     running.append(Event::ActivationIntent, "activation/1/intent");
     running.append(Event::ActivationOutcome, "activation/1/outcome");
-    for number in 0..60 {
+    for number in 0..56 {
         running.append(Event::MediaSeen, &format!("media/{number}"));
     }
     let (_, checkpoint, _) = running.head();

@@ -10,6 +10,7 @@ mod audit;
 mod daemon;
 mod flips;
 mod foreign;
+mod promotions;
 mod rounds;
 mod support;
 mod witness;

@@ -133,7 +133,8 @@ fn event(seq: u64) -> Event {
     if seq == 0 { Event::AnchorEnrolment } else { Event::MediaSeen }
 }
 
-fn export(texts: &[Vec<u8>]) -> Export {
+/// The export of a log with these entries.
+pub(crate) fn export(texts: &[Vec<u8>]) -> Export {
     let mut tree = Tree::new();
     texts.iter().for_each(|text| tree.push(leaf_hash(text)));
     let (size, root) = (tree.size(), tree.root());

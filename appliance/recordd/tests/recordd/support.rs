@@ -21,7 +21,7 @@ use cloister_wire::{
     Reply,
     record::{Answer, Entry, Event, Request, Subject},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(crate) const ORIGIN: &str = "enclave/test";
 
@@ -29,22 +29,26 @@ pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&Secret::new(vec![seed; 32])).unwrap()
 }
 
-/// A trust root as mint writes it, with one approver, `ada`, whose key has seed 9.
+/// A trust root as mint writes it, with two approvers: `ada`, whose key has seed 9, and `bob`, 10.
 pub(crate) fn root() -> Vec<u8> {
     root_of(1, |_signed| {})
 }
 
 /// Such a root of another version, changed before it is signed.
 pub(crate) fn root_of(version: u64, change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let (root, ada) = (key(8).public(), key(9).public());
+    let (root, ada, bob) = (key(8).public(), key(9).public(), key(10).public());
     let mut signed = json!({
         "_type": "root",
-        "keys": {root.key_id(): root.to_object(), ada.key_id(): ada.to_object()},
+        "keys": {
+            root.key_id(): root.to_object(),
+            ada.key_id(): ada.to_object(),
+            bob.key_id(): bob.to_object(),
+        },
         "roles": {"root": {"keyids": [root.key_id()], "threshold": 1}},
         "version": version,
         "x-cloister": {
-            "approvers": {"keyids": [ada.key_id()], "threshold": 1},
-            "persons": {ada.key_id(): "ada", root.key_id(): "ada"},
+            "approvers": {"keyids": [ada.key_id(), bob.key_id()], "threshold": 2},
+            "persons": {ada.key_id(): "ada", bob.key_id(): "bob", root.key_id(): "ada"},
         },
     });
     change(&mut signed);
@@ -58,18 +62,48 @@ pub(crate) fn entry(event: Event, act: &str) -> Entry {
     let enrolment = event == Event::AnchorEnrolment;
     let name = if enrolment { "trust-root" } else { "bundle" };
     let sha256 = if enrolment { Digest::of(&root()) } else { Digest::of(b"bundle") };
-    let facts = Map::from_iter([("bytes".to_owned(), Value::from(7))]);
+    let facts = match event {
+        Event::ActivationIntent => {
+            json!({"kind": "activate", "because": {"import": 1, "package": package()}})
+        }
+        Event::ActivationOutcome => json!({"outcome": "promoted"}),
+        _ => json!({"bytes": 7}),
+    };
     let subject = vec![Subject { name: name.to_owned(), sha256 }];
-    Entry { event, act: act.to_owned(), subject, predicate: facts }
+    let predicate = facts.as_object().unwrap().clone();
+    Entry { event, act: act.to_owned(), subject, predicate }
+}
+
+/// What persons approve: SHA-256 over evidence, manifest and policy.
+pub(crate) fn package() -> Digest {
+    let [evidence, manifest, policy] =
+        ["evidence", "bundle", "policy"].map(|name| Digest::of(name.as_bytes()));
+    let text = json!({"evidence": evidence, "manifest": manifest, "policy": policy}).to_string();
+    Digest::of(text.as_bytes())
+}
+
+/// Import 1 brought release `bundle`, which was judged good: what persons approve.
+pub(crate) fn judged() -> [Entry; 2] {
+    let seen = json!({"import": 1, "name": "demo", "version": "1.0.0", "operator": "oskar"});
+    let (policy, evidence) = (Digest::of(b"policy"), Digest::of(b"evidence"));
+    let found = json!({"import": 1, "verdict": "passed", "policy": policy, "evidence": evidence});
+    let mut evaluation = entry(Event::Evaluation, "import/1/evaluation/1");
+    let package = Subject { name: "package".to_owned(), sha256: package() };
+    evaluation.subject.push(package);
+    let with = |entry: Entry, facts: Value| Entry {
+        predicate: facts.as_object().unwrap().clone(),
+        ..entry
+    };
+    [with(entry(Event::MediaSeen, "import/1/seen"), seen), with(evaluation, found)]
 }
 
 pub(crate) fn approval(person: &str, seed: u8) -> Envelope {
     Approval {
-        package: Digest::of(b"package"),
+        package: package(),
         bundle: GenerationId(Digest::of(b"bundle")),
         policy: Digest::of(b"policy"),
         evidence: Digest::of(b"evidence"),
-        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
+        log: LogHead { origin: ORIGIN.to_owned(), size: 1 },
         decision: Decision::Approve,
         person: person.parse().unwrap(),
         comment: String::new(),
@@ -150,6 +184,16 @@ impl Running {
         appended(self.ask(&Request::Append(entry(event, act))))
     }
 
+    /// Four records after which release `bundle` may be activated.
+    pub(crate) fn approve(&self) {
+        for entry in judged() {
+            appended(self.ask(&Request::Append(entry)));
+        }
+        for (person, seed) in [("ada", 9), ("bob", 10)] {
+            appended(self.deposit(&approval(person, seed).to_json()));
+        }
+    }
+
     /// The log takes up a newer trust root.
     pub(crate) fn update(&self, root: &[u8]) {
         let subject = Subject { name: "trust-root".to_owned(), sha256: Digest::of(root) };
@@ -211,8 +255,10 @@ impl Running {
     /// What an auditor of this log brings along.
     pub(crate) fn trust(&self) -> Trust {
         let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
-        let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
-        Trust { log, root, approvers: BTreeMap::from([(root, ada)]), policy: None }
+        let keys = |seed: u8| vec![vec![key(seed).public().into()]];
+        let persons = [("ada", keys(9)), ("bob", keys(10))];
+        let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
+        Trust { log, root, approvers: BTreeMap::from([(root, persons)]), policy: None }
     }
 
     /// Lets the daemon write no file beyond so many bytes; a write that would is refused.
