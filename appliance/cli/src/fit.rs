@@ -49,7 +49,7 @@ pub(crate) fn show(fit: &[Term], out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// What a term is about. It begins with the word that its refusal ends with (`preflight.ram`).
-fn plain_name(term: &str) -> &str {
+pub(crate) fn plain_name(term: &str) -> &str {
     match term {
         "disk" => "disk, free",
         "inodes" => "inodes, one for each file",
@@ -64,7 +64,7 @@ fn plain_name(term: &str) -> &str {
     }
 }
 
-fn amount(unit: &str, amount: u64) -> String {
+pub(crate) fn amount(unit: &str, amount: u64) -> String {
     match unit {
         "bytes" => ByteCount(amount).to_string(),
         other => match other.strip_suffix('s') {

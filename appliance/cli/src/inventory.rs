@@ -94,7 +94,7 @@ fn decoded(base64: &str, daemon: &str) -> Result<Vec<u8>, Failure> {
     whole.ok_or_else(|| Failure::conversation(daemon))
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).open(path).map_err(|_detail| {
             Failure::usage("the file must be new, inside a folder that exists")

@@ -17,6 +17,8 @@ mod medium;
 mod mount;
 mod proof;
 mod records;
+mod review;
+mod sheet;
 mod shelf;
 mod sign;
 mod supply;
@@ -105,6 +107,9 @@ pub enum Verb {
     Review {
         /// The import.
         id: u64,
+        /// Write it as one page of HTML that prints, instead of text; must be new.
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
     },
     /// Have a release judged again, whose policy changed or whose approvals expired; what was approved is void.
     Evaluate {
@@ -144,6 +149,8 @@ pub enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Bring back the state database after it was lost, from trust metadata, shelf and log.
+    Rebuild,
     /// Return to the release that was active before.
     Rollback {
         /// Another retained release to return to.
@@ -276,7 +283,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Status => supply::status(&config, json, out),
         Verb::Discard { id } => supply::discard(&config, ImportId(id), json, out),
         Verb::Evaluate { id } => supply::evaluate(&config, ImportId(id), json, out),
-        Verb::Review { id } => supply::review(&config, ImportId(id), json, out),
+        Verb::Review { id, page } => {
+            review::review(&config, ImportId(id), page.as_deref(), json, out)
+        }
         Verb::Approve(said) => approve::approve(&config, &said, json, out),
         Verb::Trial(verb) => trial::trial(&config, verb, json, out),
         Verb::Authorise(said) => consent::authorise(&config, &said, json, out),
@@ -286,6 +295,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Unpin { generation } => shelf::pin(&config, generation, false, json, out),
         Verb::Scrub => shelf::scrub(&config, json, out),
         Verb::Sweep { dry_run } => shelf::sweep(&config, dry_run, json, out),
+        Verb::Rebuild => shelf::rebuild(&config, json, out),
         Verb::Rollback { to } => supply::rollback(&config, to, json, out),
         Verb::Key(verb) => keys::keys(&config, verb, json, out),
         Verb::Corpus(verb) => corpus::corpus(&config, verb, json, out),

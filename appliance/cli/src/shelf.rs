@@ -84,3 +84,22 @@ pub(crate) fn scrub(config: &Config, json: bool, out: &mut dyn Write) -> Result<
         ),
     )))
 }
+
+/// Brings the state database back.
+pub(crate) fn rebuild(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let answer = supply::ask(config, &Request::Rebuild)?;
+    let Answer::Rebuilt { records, imports, activations, record } = &answer else {
+        return Err(Failure::conversation("updaterd"));
+    };
+    if json {
+        return print_json(&answer, out);
+    }
+    let (records, imports) = (counted(*records, "record"), counted(*imports, "import"));
+    let activations = counted(*activations, "activation");
+    say!(out, "rebuilt from {records}: {imports}, {activations}; record {record}");
+    say!(
+        out,
+        "Look at `cloister status`; imports that were under way come again from their sticks."
+    );
+    Ok(())
+}

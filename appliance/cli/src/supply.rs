@@ -87,7 +87,14 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
     if json {
         return print_json(&status, out);
     }
+    if status.lost {
+        say!(
+            out,
+            "THE STATE DATABASE IS GONE: `cloister rebuild` brings it back; nothing else is done"
+        );
+    }
     match status.trust_root {
+        None if status.lost => {}
         Some(root) => say!(out, "trust root  {}", root.short()),
         None => say!(out, "trust root  none; enrol one with `cloister enrol FILE`"),
     }
@@ -180,7 +187,7 @@ fn last_stick(number: u64) -> String {
     }
 }
 
-fn state_words(import: &Import) -> String {
+pub(crate) fn state_words(import: &Import) -> String {
     match (import.state, &import.problem) {
         (ImportState::Refused, Some(problem)) => format!("refused: {problem}"),
         (ImportState::AwaitingApproval, _) => format!(
@@ -221,37 +228,6 @@ fn show_standing(answer: &Answer, json: bool, out: &mut dyn Write) -> Result<(),
     }
     say!(out, "import {:>4}  {}", import.import, state_words(import));
     Ok(())
-}
-
-pub(crate) fn review(
-    config: &Config,
-    import: ImportId,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let import = ask_import(config, import)?;
-    if json {
-        return print_json(&import, out);
-    }
-    say!(out, "import      {}", import.import);
-    say!(out, "state       {}", state_words(&import));
-    if let Some(summary) = &import.summary {
-        show_summary(summary, out)?;
-    }
-    show_inspection(&import, out)?;
-    if let Some(package) = &import.package {
-        say!(out, "package     {}", package.digest);
-        say!(out, "policy      {}", package.policy);
-        say!(out, "evidence    {}", package.evidence);
-    }
-    if !import.imported_by.is_empty() {
-        say!(out, "imported by {}", import.imported_by.join(", "));
-    }
-    if !import.approved_by.is_empty() {
-        say!(out, "approved by {}", import.approved_by.join(", "));
-    }
-    show_figures(&import.figures, out)?;
-    import.trials.iter().try_for_each(|trial| trial::show(trial, out))
 }
 
 /// Signers, versions and sizes of a volume.
@@ -307,11 +283,7 @@ pub(crate) fn show_figures(figures: &[Figure], out: &mut dyn Write) -> Result<()
     say!(out, "{:<36} {:>12} {:>12} {:>12}  verdict", "figure", "candidate", "active", "bound");
     let text = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     for figure in figures {
-        let verdict = match (figure.passed, figure.bound) {
-            (true, None) => "reported",
-            (true, Some(_)) => "good",
-            (false, _) => "NOT GOOD",
-        };
+        let verdict = verdict_words(figure);
         say!(
             out,
             "{:<36} {:>12} {:>12} {:>12}  {verdict}",
@@ -322,6 +294,15 @@ pub(crate) fn show_figures(figures: &[Figure], out: &mut dyn Write) -> Result<()
         );
     }
     Ok(())
+}
+
+/// What came of a figure.
+pub(crate) const fn verdict_words(figure: &Figure) -> &'static str {
+    match (figure.passed, figure.bound) {
+        (true, None) => "reported",
+        (true, Some(_)) => "good",
+        (false, _) => "NOT GOOD",
+    }
 }
 
 pub(crate) fn activate(

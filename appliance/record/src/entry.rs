@@ -57,6 +57,7 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::TrustUpdate => "trust-update",
         Event::KeyChange => "key-change",
         Event::DocumentDeleted => "document-deleted",
+        Event::StateRebuilt => "state-rebuilt",
         Event::Inventory => "inventory",
         Event::VerificationSummary => "verification-summary",
     }
@@ -88,6 +89,7 @@ const EVENTS: [Event; 26] = [
     Event::TrustUpdate,
     Event::KeyChange,
     Event::DocumentDeleted,
+    Event::StateRebuilt,
     Event::Inventory,
     Event::VerificationSummary,
 ];

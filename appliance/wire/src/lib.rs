@@ -17,6 +17,7 @@ pub mod intake;
 pub mod inventory;
 mod problem;
 pub mod record;
+pub mod review;
 pub mod supply;
 pub mod trial;
 

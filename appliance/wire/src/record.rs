@@ -57,6 +57,8 @@ pub enum Event {
     KeyChange,
     /// A document was deleted: its receipt.
     DocumentDeleted,
+    /// The state database was lost and made anew from trust metadata, shelf and log.
+    StateRebuilt,
     /// What the shelf holds was listed for the connected side; the list's digest.
     Inventory,
     /// What was verified of a new release, right before the outcome that makes it active (SLSA VSA).

@@ -5,7 +5,7 @@ use std::fmt;
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, LogHead, RecordIndex, Slot};
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, intake::Summary, trial};
+use crate::{Problem, intake::Summary, review::Review, trial};
 
 /// Where an import stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -159,6 +159,9 @@ pub struct Import {
     pub trials: Vec<trial::Shown>,
     /// Why it was refused.
     pub problem: Option<Problem>,
+    /// What an approver is shown beside this; only in the answer to `Review`, while the release is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Box<Review>>,
 }
 
 /// Why a release stays on the shelf.
@@ -234,6 +237,9 @@ pub struct Trust {
 /// The state of supply as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// Whether the state database was lost: nothing is done until it is rebuilt.
+    #[serde(default)]
+    pub lost: bool,
     /// SHA-256 of the enrolled trust root (its newest version), if one is enrolled.
     pub trust_root: Option<Digest>,
     /// What it vouches for, if one is enrolled.
@@ -331,6 +337,8 @@ pub enum Request {
         /// Only say what would go.
         pretend: bool,
     },
+    /// Make the state database anew that was lost.
+    Rebuild,
     /// Return to a retained, once-promoted generation; the one before unless another is named.
     Rollback {
         /// The generation to return to.
@@ -380,6 +388,17 @@ pub enum Answer {
     },
     /// The trial, as it stands or ended.
     Trial(Box<trial::Shown>),
+    /// The state database is there again.
+    Rebuilt {
+        /// Records that it was made from.
+        records: u64,
+        /// Imports.
+        imports: u64,
+        /// Activations and rollbacks.
+        activations: u64,
+        /// The record of it.
+        record: RecordIndex,
+    },
     /// The switch is done.
     Switched {
         /// What is active now.

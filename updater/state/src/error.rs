@@ -71,6 +71,18 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether the file is no database, or a damaged one (SQLite result codes 26 and 11).
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Database { code, .. } if matches!(*code & 0xff, 11 | 26))
+    }
+
+    /// Whether the disk is full (13).
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Database { code, .. } if *code & 0xff == 13)
+    }
+
     /// For `map_err`: SQLite failed at `act`.
     pub(crate) fn sqlite(act: &'static str) -> impl Fn(rusqlite::Error) -> Self {
         move |error| Self::Database {

@@ -233,7 +233,7 @@ impl State {
     }
 }
 
-const fn decision_name(decision: Decision) -> &'static str {
+pub(crate) const fn decision_name(decision: Decision) -> &'static str {
     match decision {
         Decision::Approve => "approve",
         Decision::Reject => "reject",

@@ -264,6 +264,23 @@ impl State {
         Ok(imports)
     }
 
+    /// The steps of an import, oldest first, each with its record.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn steps(&self, import: ImportId) -> Result<Vec<(ImportState, RecordIndex)>, StateError> {
+        let failed = StateError::sqlite("read the steps of an import");
+        let mut statement = self
+            .connection
+            .prepare("SELECT state, record FROM transitions WHERE import = ?1 ORDER BY serial")
+            .map_err(&failed)?;
+        let rows: Vec<(String, i64)> = statement
+            .query_map([signed(import.0)?], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(&failed)?;
+        rows.into_iter().map(|(state, record)| Ok((state_of(&state)?, index(record)?))).collect()
+    }
+
     /// The generations that were promoted, newest first.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod error;
 mod evaluations;
 mod imports;
 mod inspections;
+mod rebuild;
 mod schema;
 mod trials;
 mod trust;
@@ -27,6 +28,7 @@ pub use activations::{Activation, Kind, NewActivation, Outcome};
 pub use error::StateError;
 pub use evaluations::{Approval, Decision, Evaluation, Judgement};
 pub use imports::{Import, NewImport, Promotable};
+pub use rebuild::{Counted, Past, PastImport};
 pub use trials::NewTrial;
 pub use trust::{Trust, TrustFile};
 
@@ -62,11 +64,7 @@ impl State {
     /// # Errors
     /// [`StateError::Database`].
     pub fn next(&mut self, series: Series) -> Result<u64, StateError> {
-        let name = match series {
-            Series::Import => "import",
-            Series::Activation => "activation",
-            Series::Refusal => "refusal",
-        };
+        let name = series_name(series);
         let number: i64 = self
             .connection
             .query_row(
@@ -77,6 +75,14 @@ impl State {
             )
             .map_err(StateError::sqlite("give out a number"))?;
         unsigned(number)
+    }
+}
+
+const fn series_name(series: Series) -> &'static str {
+    match series {
+        Series::Import => "import",
+        Series::Activation => "activation",
+        Series::Refusal => "refusal",
     }
 }
 

@@ -159,6 +159,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(&failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(&failed)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(&failed)?;
+    check(&connection)?;
     let made = connection.transaction().map_err(&failed)?;
     let found: i32 =
         made.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&failed)?;
@@ -177,4 +178,17 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     }
     made.commit().map_err(&failed)?;
     Ok(connection)
+}
+
+/// Reads through the file, which is small: a page that does not fit is found before it is counted on.
+fn check(connection: &Connection) -> Result<(), StateError> {
+    const DAMAGED: i32 = 11;
+    let failed = StateError::sqlite("check its file");
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(&failed)?;
+    if found == "ok" {
+        return Ok(());
+    }
+    // What was found quotes the file.
+    Err(StateError::Database { act: "check its file", code: DAMAGED })
 }

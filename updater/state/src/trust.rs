@@ -99,16 +99,7 @@ impl State {
     ) -> Result<(), StateError> {
         let failed = StateError::sqlite("store trust metadata");
         let change = self.connection.transaction().map_err(&failed)?;
-        for file in files {
-            store_file(&change, file, record)?;
-        }
-        change
-            .execute(
-                "INSERT INTO trust (one, vector, record) VALUES (1, ?1, ?2)
-                 ON CONFLICT (one) DO UPDATE SET vector = ?1, record = ?2",
-                params![vector, signed(record.0)?],
-            )
-            .map_err(&failed)?;
+        store_trust_in(&change, files, vector, record)?;
         change.commit().map_err(&failed)
     }
 
@@ -133,6 +124,25 @@ impl State {
         })
         .transpose()
     }
+}
+
+pub(crate) fn store_trust_in(
+    change: &Transaction<'_>,
+    files: &[TrustFile],
+    vector: &str,
+    record: RecordIndex,
+) -> Result<(), StateError> {
+    for file in files {
+        store_file(change, file, record)?;
+    }
+    change
+        .execute(
+            "INSERT INTO trust (one, vector, record) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET vector = ?1, record = ?2",
+            params![vector, signed(record.0)?],
+        )
+        .map_err(StateError::sqlite("store trust metadata"))?;
+    Ok(())
 }
 
 fn store_file(

@@ -101,6 +101,7 @@ fn shelve(core: &Core, import: ImportId, envelope: &[u8]) -> Result<(), ActError
             "name": release.name,
             "version": release.version,
             "counter": release.release_counter,
+            "floor": release.min_release_counter,
             "files": release.files.len(),
             "plain_bytes": release.index.plain_bytes,
         }),

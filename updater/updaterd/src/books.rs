@@ -15,7 +15,11 @@ use cloister_promotion::{
 use cloister_shelf::Shelved;
 use cloister_state::{Evaluation, Import, StateError};
 use cloister_verify::VerifyError;
-use cloister_wire::{record::Event, supply::Figure, trial};
+use cloister_wire::{
+    record::Event,
+    supply::{Figure, Inspection},
+    trial,
+};
 use serde_json::{Value, json};
 
 use crate::{core::Core, error::ActError, exam::Exam};
@@ -94,14 +98,20 @@ fn candidate(core: &Core, held: &Import, generation: GenerationId) -> Result<Can
 
 /// The persons who operated the import of any volume of `import`.
 pub(crate) fn importers(core: &Core, import: ImportId) -> Result<BTreeSet<Principal>, ActError> {
+    let users = core.state().operators(import)?;
+    Ok(persons(core, &users))
+}
+
+/// The persons behind users of this machine.
+pub(crate) fn persons(core: &Core, users: &[String]) -> BTreeSet<Principal> {
     let mut persons = BTreeSet::new();
-    for user in core.state().operators(import)? {
-        let listed = core.config.update.operators.iter().filter(|one| one.user == user);
+    for user in users {
+        let listed = core.config.update.operators.iter().filter(|one| one.user == *user);
         persons.extend(listed.map(|one| one.person.clone()));
         // A name that no person can have is nobody's.
         persons.extend(user.parse::<Principal>().ok());
     }
-    Ok(persons)
+    persons
 }
 
 /// A verified approval as the rules count it.
@@ -183,19 +193,29 @@ fn bound(
     shadows: &[trial::Shown],
 ) -> Result<Evaluation, StateError> {
     let inspection = core.state().inspection(import)?;
+    let evidence = evidence(&figures, inspection.as_ref(), shadows);
+    let package = package_digest(generation, policy, evidence);
+    Ok(Evaluation { figures, policy, evidence, package })
+}
+
+/// Binds what was found.
+pub(crate) fn evidence(
+    figures: &[Figure],
+    inspection: Option<&Inspection>,
+    shadows: &[trial::Shown],
+) -> Digest {
     let mut found = json!({ "figures": figures, "inspection": inspection });
     if !shadows.is_empty() {
         let reports =
             shadows.iter().map(|shadow| json!({ "trial": shadow.trial, "report": shadow.report }));
         found["shadows"] = reports.collect();
     }
-    let evidence = digest(&found);
-    let package = digest(&json!({
-        "manifest": generation,
-        "policy": policy,
-        "evidence": evidence,
-    }));
-    Ok(Evaluation { figures, policy, evidence, package })
+    digest(&found)
+}
+
+/// Binds a release to what judged it and what was found.
+pub(crate) fn package_digest(manifest: GenerationId, policy: Digest, evidence: Digest) -> Digest {
+    digest(&json!({ "manifest": manifest, "policy": policy, "evidence": evidence }))
 }
 
 /// What judges a release: its publisher's policy and the facility's.

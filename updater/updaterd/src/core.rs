@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
 };
 
 use cloister_config::Config;
 use cloister_daemon::Stop;
-use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex, Slot};
+use cloister_domain::{Coded as _, Digest, GenerationId, ImportId, RecordIndex, Slot};
 use cloister_shelf::Shelf;
 use cloister_state::{Series, State, StateError, TrustFile};
 use cloister_verify::{Stored, TrustState, Vector, VerifyError};
@@ -19,6 +20,7 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
+    anchor,
     error::ActError,
     peers::{Corpusd, Engine, Recordd},
     quarantine::Holders,
@@ -66,7 +68,8 @@ impl Core {
         let paths = &config.paths;
         std::fs::create_dir_all(&paths.state).map_err(Error::Folder)?;
         crate::inventory::prepare(paths).map_err(Error::Folder)?;
-        let state = State::open(&paths.supply_database()).map_err(Error::State)?;
+        let state = open_state(&paths.supply_database())?;
+        std::fs::create_dir_all(paths.trust()).map_err(Error::Folder)?;
         let shelf = Shelf::open(&paths.shelf()).map_err(Error::Shelf)?;
         let trust = match state.trust().map_err(Error::State)? {
             None => None,
@@ -75,6 +78,9 @@ impl Core {
                 Some(TrustState::load(stored).map_err(Error::Trust)?)
             }
         };
+        if let Some(trust) = &trust {
+            anchor::keep(&paths.trust(), trust).map_err(Error::Anchor)?;
+        }
         Ok(Self {
             shelf,
             recordd: Recordd::new(paths),
@@ -156,7 +162,16 @@ impl Core {
 
     /// The trust state.
     pub(crate) fn trust(&self) -> Result<TrustState, ActError> {
-        Ok(self.enrolled().ok_or(StateError::NotEnrolled)?)
+        match self.enrolled() {
+            Some(trust) => Ok(trust),
+            None if self.is_lost()? => Err(ActError::Lost),
+            None => Err(StateError::NotEnrolled.into()),
+        }
+    }
+
+    /// Whether the log knows of more than an enrolment, and the database of none: it was lost.
+    pub(crate) fn is_lost(&self) -> Result<bool, ActError> {
+        Ok(self.enrolled().is_none() && self.recordd.size()? > 1)
     }
 
     /// From now on `trust` is what is trusted; the caller has stored it.
@@ -170,6 +185,7 @@ impl Core {
         if newer.stored() == held.stored() {
             return Ok(());
         }
+        anchor::keep(&self.config.paths.trust(), newer)?;
         let vector = vector_text(newer);
         let versions = &newer.stored().vector;
         let before = held.stored().vector.sequence;
@@ -201,6 +217,7 @@ impl Core {
             .collect();
         self.state().advance_trust(&files, &vector, record)?;
         self.take_trust(newer.clone());
+        anchor::forget_others(&self.config.paths.trust(), newer);
         let Some(active) = self.shelf.active()? else { return Ok(()) };
         if let Some(held) = self.shelf.shelved(active.id())?
             && newer.is_revoked(&held.manifest()?)
@@ -296,6 +313,38 @@ impl Core {
             json!({ "import": import, "code": problem.code, "class": problem.class }),
         ))
     }
+}
+
+/// The database; a damaged one is set aside, and an empty one takes its place until it is rebuilt.
+fn open_state(path: &Path) -> Result<State, crate::UpdaterdError> {
+    use crate::UpdaterdError as Error;
+    match State::open(path) {
+        Err(error) if error.is_damage() => {
+            tracing::error!(code = error.code(), "the state database is damaged and set aside");
+            set_aside(path).map_err(Error::Folder)?;
+            State::open(path).map_err(Error::State)
+        }
+        other => other.map_err(Error::State),
+    }
+}
+
+/// Renames a damaged database and what SQLite keeps beside it; nothing of it is deleted.
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    let named = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let free = (1u32..).map(|number| format!(".damaged-{number}"));
+    let mut free = free.filter(|ending| !named(ending).exists());
+    let Some(ending) = free.next() else { return Ok(()) };
+    for beside in ["-wal", "-shm", ""] {
+        match std::fs::rename(named(beside), named(&format!("{ending}{beside}"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    path.parent().map_or(Ok(()), cloister_daemon::files::sync_folder)
 }
 
 /// Whether an error says that something was asked for that is not allowed.

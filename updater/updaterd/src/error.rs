@@ -26,6 +26,9 @@ pub enum UpdaterdError {
     /// The stored trust state cannot be taken back.
     #[error("the stored trust state is not usable")]
     Trust(#[source] VerifyError),
+    /// Trust metadata cannot be kept beside the database.
+    #[error("trust metadata cannot be kept beside the database")]
+    Anchor(#[source] FileError),
     /// A folder of the state cannot be made.
     #[error("a folder of the state cannot be made")]
     Folder(#[source] std::io::Error),
@@ -46,6 +49,7 @@ impl Coded for UpdaterdError {
             Self::State(cause) => cause.class(),
             Self::Shelf(cause) => cause.class(),
             Self::Trust(cause) => cause.class(),
+            Self::Anchor(cause) => cause.class(),
             Self::Folder(_) => Class::Fault,
             Self::Listen(cause) => cause.class(),
             Self::Start(cause) => cause.class(),
@@ -58,6 +62,7 @@ impl Coded for UpdaterdError {
             Self::State(cause) => cause.code(),
             Self::Shelf(cause) => cause.code(),
             Self::Trust(cause) => cause.code(),
+            Self::Anchor(cause) => cause.code(),
             Self::Folder(_) => "updaterd.folder",
             Self::Listen(cause) => cause.code(),
             Self::Start(cause) => cause.code(),
@@ -209,6 +214,21 @@ pub(crate) enum ActError {
     /// The shelf is being read again already.
     #[error("the shelf is being read again already; ask again when that has ended")]
     Scrubbing,
+    /// The database is empty, and the log is not.
+    #[error(
+        "the state database is gone, and the log says what happened before; what serves goes on \
+         serving: run `cloister rebuild`, which brings the database back"
+    )]
+    Lost,
+    /// There is a database.
+    #[error("the state database is there; nothing has to be rebuilt")]
+    NotLost,
+    /// The trust metadata that the log names is gone too.
+    #[error(
+        "the trust metadata that the log names is not in the folder `trust` of the state; restore \
+         that folder from a backup, then run `cloister rebuild` again"
+    )]
+    TrustNotKept,
     /// There is nothing to return to.
     #[error("there is no generation to return to")]
     NoPrevious,
@@ -254,6 +274,7 @@ impl Coded for ActError {
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
             Self::Promotion(cause) => cause.class(),
+            Self::Lost | Self::TrustNotKept => Class::Corrupt,
             Self::Receiving { .. }
             | Self::Scrubbing
             | Self::TrialUnderWay { .. }
@@ -266,6 +287,7 @@ impl Coded for ActError {
             | Self::OtherRelease
             | Self::TooLarge { .. }
             | Self::OtherAppliance
+            | Self::NotLost
             | Self::RestoredLog { .. }
             | Self::NothingLacks
             | Self::NotBelowFloor
@@ -315,6 +337,9 @@ impl Coded for ActError {
             Self::Shadowed { .. } => "approval.shadow-under-way",
             Self::NothingActive => "trial.nothing-active",
             Self::Scrubbing => "shelf.scrubbing",
+            Self::Lost => "state.lost",
+            Self::NotLost => "state.not-lost",
+            Self::TrustNotKept => "trust.not-kept",
             Self::NoPrevious => "rollback.no-previous",
             Self::NotHeld => "activation.not-held",
             Self::Stopping => "daemon.stopping",

@@ -18,7 +18,7 @@ use cloister_wire::{Problem, intake::Summary, record::Event, supply::ImportState
 use serde_json::json;
 
 use crate::{
-    adopt,
+    adopt, anchor,
     arriving::Arriving,
     books, consent,
     core::{Core, is_refusal, vector_text},
@@ -52,6 +52,9 @@ pub(crate) fn enrol(
     }
     let trust = cloister_verify::enrol(root.as_bytes(), confirmed)?;
     let digest = trust.root_digest();
+    if core.is_lost()? {
+        return Err(ActError::Lost);
+    }
     if let Some(first) = core.recordd.first()? {
         // Only an enrolment that was cut off after its record may go on.
         let statement = Envelope::parse(first.as_bytes())
@@ -61,6 +64,7 @@ pub(crate) fn enrol(
             return Err(ActError::NotFirst);
         }
     }
+    anchor::keep(&core.config.paths.trust(), &trust)?;
     let record = core.recordd.append(&Core::entry(
         Event::AnchorEnrolment,
         format!("anchor/{digest}"),
@@ -164,7 +168,7 @@ pub(crate) fn offer<'a>(
     }
     let seen = seen(Some(import), summary, head.verified.get());
     let operator = operator(offer.operator);
-    core.state().imported_by(import, &operator)?;
+    import_by(core, import, &operator)?;
     let session = Session {
         quarantine,
         operator,
@@ -286,6 +290,24 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
     let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
     core.state().receive(&new)?;
     Ok(import)
+}
+
+/// Keeps who imports a volume. Whoever was not named in a record of the import yet is named in one: who
+/// operated an import never approves it, also after the database was lost.
+fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActError> {
+    let known = core.state().operators(import)?;
+    if !known.is_empty() && !known.iter().any(|one| one == operator) {
+        let generation = core.state().import(import)?.generation;
+        let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
+        let number = core.state().next(Series::Refusal)?;
+        core.recordd.append(&Core::entry(
+            Event::MediaSeen,
+            format!("import/{import}/operator/{number}"),
+            &subject,
+            json!({ "import": import, "operator": operator }),
+        ))?;
+    }
+    Ok(core.state().imported_by(import, operator)?)
 }
 
 /// The name of a user of this machine; the number of one that has none.

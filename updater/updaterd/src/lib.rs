@@ -7,11 +7,13 @@
 //! listens on anything but its Unix socket.
 
 mod adopt;
+mod anchor;
 mod approve;
 mod arriving;
 mod books;
 mod consent;
 mod core;
+mod difference;
 mod error;
 mod evaluate;
 mod exam;
@@ -24,7 +26,10 @@ mod orphan;
 mod parked;
 mod peers;
 mod preflight;
+mod provenance;
 mod quarantine;
+mod rebuild;
+mod review;
 mod scrub;
 mod serve;
 mod slots;

@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Talk},
-    parked, scrub, status, sweep, switch, trial, trusted,
+    parked, rebuild, review, scrub, status, sweep, switch, trial, trusted,
     turn::Turn,
 };
 
@@ -89,14 +89,20 @@ fn tell(error: &ActError) -> Problem {
 }
 
 fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
+    // Without a log nothing is done either way, and what is asked says so itself.
+    let asks = !matches!(request, supply::Request::Status | supply::Request::Rebuild);
+    if asks && core.is_lost().unwrap_or(false) {
+        return Err(ActError::Lost);
+    }
     match request {
+        supply::Request::Rebuild => rebuild::rebuild(core),
         supply::Request::Enrol { root, confirmed } => {
             let (root, record) = intake::enrol(core, root, *confirmed)?;
             Ok(Answer::Enrolled { root, record })
         }
         supply::Request::Status => Ok(Answer::Status(Box::new(status::status(core)?))),
         supply::Request::Review { import } => {
-            Ok(Answer::Import(Box::new(status::import(core, *import)?)))
+            Ok(Answer::Import(Box::new(review::review(core, *import)?)))
         }
         supply::Request::Discard { import } => {
             parked::discard(core, *import)?;

@@ -26,6 +26,7 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     let trial = core.state().trial()?;
     let restored_log = consent::restored(core)?;
     Ok(Status {
+        lost: core.is_lost().unwrap_or(false),
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
         trust: core.enrolled().map(|trust| {
             let vector = &trust.stored().vector;
@@ -81,6 +82,7 @@ fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Impo
         inspection,
         figures: evaluation.map(|evaluation| evaluation.figures).unwrap_or_default(),
         problem: held.problem,
+        review: None,
     })
 }
 

@@ -90,6 +90,10 @@ pub(crate) fn would_go(core: &Core) -> Result<Vec<GenerationId>, ActError> {
 /// Removes what nothing speaks for; nothing while somebody brings a release to the shelf. The caller
 /// holds the right to act.
 fn remove(core: &Core) -> Result<Swept, ActError> {
+    // A database that was lost speaks for nothing, and the shelf is what it is made from again.
+    if core.enrolled().is_none() {
+        return Ok(Swept::default());
+    }
     // What an adoption has just brought there no tree names yet.
     let Some(_nobody_adopts) = core.try_adopting() else { return Ok(Swept::default()) };
     let mut kept = kept(core)?;

@@ -20,7 +20,7 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
-    books, consent,
+    anchor, books, consent,
     core::{Core, vector_text},
     error::ActError,
     intake::manifest,
@@ -307,7 +307,9 @@ fn store_outcome(
     let shelved = core.shelf.shelved(open.generation)?.ok_or(absent)?;
     let trust = core.trust()?.promoted(&manifest(&shelved.manifest()?)?);
     let vector = vector_text(&trust);
+    anchor::keep(&core.config.paths.trust(), &trust)?;
     core.state().conclude(open.activation, outcome, Some(&vector), record)?;
+    anchor::forget_others(&core.config.paths.trust(), &trust);
     core.take_trust(trust);
     Ok(())
 }

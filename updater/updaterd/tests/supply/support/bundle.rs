@@ -89,7 +89,16 @@ impl Bundle {
         Self::signed_by(counter, nats, PUBLISHER)
     }
 
+    /// One below whose `floor` nothing is returned to once it was active.
+    pub(crate) fn floored(counter: u64, floor: u64) -> Self {
+        Self::whole(counter, "0.5", PUBLISHER, |release| release.min_release_counter = floor)
+    }
+
     pub(crate) fn signed_by(counter: u64, nats: &str, signer: u8) -> Self {
+        Self::whole(counter, nats, signer, |_release| {})
+    }
+
+    fn whole(counter: u64, nats: &str, signer: u8, change: impl FnOnce(&mut Release)) -> Self {
         let exam = json!({
             "schema": 1, "heldout": "evaluation/heldout.txt",
             "golden": [{
@@ -116,7 +125,7 @@ impl Bundle {
             ("evaluation/heldout.txt", b"It was the best of times.".to_vec()),
             ("model/weights.txt", nats.as_bytes().to_vec()),
         ];
-        Self::of(counter, files, signer)
+        Self::made(counter, files, signer, change)
     }
 
     /// A release without an evaluation set.

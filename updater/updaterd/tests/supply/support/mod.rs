@@ -316,6 +316,14 @@ impl World {
         import
     }
 
+    /// Has what awaits approval approved by both approvers, and switches to it.
+    pub(crate) fn promoted_again(&self, import: ImportId) {
+        for person in [bundle::EVE, bundle::FLO] {
+            self.decide(import, person, Decision::Approve).unwrap();
+        }
+        self.activate(import).unwrap();
+    }
+
     pub(crate) fn activate(&self, import: ImportId) -> Reply<Answer> {
         self.ask(&supply::Request::Activate { import })
     }
@@ -357,6 +365,30 @@ impl World {
                 (kind, facts.unwrap_or(statement.predicate))
             })
             .collect()
+    }
+
+    /// Writes the intent of an activation as an updater does that dies behind it.
+    pub(crate) fn intend(
+        &self,
+        activation: u64,
+        generation: GenerationId,
+        from: Option<GenerationId>,
+    ) {
+        let subject =
+            |name: &str, id: GenerationId| record::Subject { name: name.to_owned(), sha256: id.0 };
+        let facts = serde_json::json!({ "activation": activation, "kind": "activate" });
+        let entry = record::Entry {
+            event: record::Event::ActivationIntent,
+            act: format!("activation/{activation}/intent"),
+            subject: [subject("bundle", generation)]
+                .into_iter()
+                .chain(from.map(|from| subject("from", from)))
+                .collect(),
+            predicate: facts.as_object().unwrap().clone(),
+        };
+        let connection = Connection::connect(&self.config.paths.socket(Role::Recordd)).unwrap();
+        let reply: Reply<record::Answer> = connection.ask(&record::Request::Append(entry)).unwrap();
+        assert!(matches!(reply, Ok(record::Answer::Appended { .. })), "{reply:?}");
     }
 
     /// How many intents and how many outcomes the log holds.
