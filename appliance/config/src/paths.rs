@@ -46,6 +46,12 @@ impl Paths {
         self.state.join("trust")
     }
 
+    /// Space that updaterd holds for the day on which the disk is full.
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.state.join("reserve")
+    }
+
     /// Files being received, one folder for each import; written by intaked, adopted by updaterd.
     #[must_use]
     pub fn quarantine(&self) -> PathBuf {

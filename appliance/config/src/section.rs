@@ -190,6 +190,9 @@ sections! {
         import_bytes_max: ByteCount = "2199023255552" in ANY;
         /// Free space that an import must leave, so that log and database can go on: 1 GiB.
         reserve_bytes: ByteCount = "1073741824" in ANY;
+        /// Space that a file holds in the state folder, so that a rollback and a refusal can be noted when the
+        /// disk is full: 8 MiB. It is given up then, and held again when there is room. 0 holds none.
+        full_disk_bytes: ByteCount = "8388608" in ANY;
         /// Licences that a release may have, as SPDX names such as `Apache-2.0` or `LicenseRef-x`. Each of
         /// its expressions must be met by them. The empty list allows every licence.
         licences_allowed: Vec<String> = "[]";
@@ -256,6 +259,9 @@ sections! {
         /// Verifier keys of the witnesses whose cosignatures the log keeps, as `cloister records
         /// witness-key` prints them (C2SP tlog-cosignature, type 4). What others signed is refused.
         witnesses: Vec<String> = "[]";
+        /// Space that a file holds in the log's folder, so that a record can be written when the disk is full:
+        /// 8 MiB. It is given up then, and held again when there is room. 0 holds none.
+        full_disk_bytes: ByteCount = "8388608" in ANY;
     }
 
     /// What the journal is told. Content of prompts, answers and documents is withheld at every level.

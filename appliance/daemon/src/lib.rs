@@ -42,6 +42,7 @@ mod notify;
 mod passing;
 mod pen;
 mod process;
+pub mod reserve;
 mod serve;
 mod stop;
 #[cfg(test)]

@@ -4,9 +4,13 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use cloister_daemon::files::{FileError, read_limited, sync_folder, write_atomic};
+use cloister_daemon::{
+    files::{FileError, read_limited, sync_folder, write_atomic},
+    reserve::{self, Reserve},
+};
 use cloister_record::tiles::{self, Kind, Tile, WIDTH};
 
 use crate::RecorddError as Error;
@@ -19,19 +23,25 @@ const MODE: u32 = 0o644;
 
 /// The folder of a log.
 #[derive(Clone, Debug)]
-pub(crate) struct Files(PathBuf);
+pub(crate) struct Files {
+    folder: PathBuf,
+    reserve: Arc<Reserve>,
+}
 
 impl Files {
     /// The folder, made with mode 0700 if it is not there.
-    pub(crate) fn open(folder: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(folder: PathBuf, reserve_bytes: u64) -> Result<Self, Error> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|source| Error::Disk(FileError::System { act: "make a folder for", source }))?;
-        Ok(Self(folder))
+        let reserve = Arc::new(Reserve::new(folder.join("reserve"), reserve_bytes));
+        let files = Self { folder, reserve };
+        files.hold_again();
+        Ok(files)
     }
 
     /// The checkpoint as stored, if there is one.
     pub(crate) fn checkpoint(&self) -> Result<Option<String>, Error> {
-        let bytes = match read_limited(&self.0.join("checkpoint"), FILE_BYTES_MAX) {
+        let bytes = match read_limited(&self.folder.join("checkpoint"), FILE_BYTES_MAX) {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other.map_err(Error::Read)?,
         };
@@ -40,7 +50,30 @@ impl Files {
     }
 
     pub(crate) fn write_checkpoint(&self, note: &str) -> Result<(), Error> {
-        write_atomic(&self.0.join("checkpoint"), note.as_bytes(), MODE).map_err(Error::Disk)
+        let path = self.folder.join("checkpoint");
+        self.write_with_reserve(|| write_atomic(&path, note.as_bytes(), MODE))
+    }
+
+    /// Writes, and once more with the space that is held for that where the disk is full.
+    fn write_with_reserve(&self, write: impl Fn() -> Result<(), FileError>) -> Result<(), Error> {
+        match write() {
+            Err(FileError::System { source, .. })
+                if reserve::is_full(&source) && self.reserve.release().unwrap_or(false) =>
+            {
+                write().map_err(Error::Disk)
+            }
+            written => {
+                self.hold_again();
+                written.map_err(Error::Disk)
+            }
+        }
+    }
+
+    /// Holds the space again that was given up, if there is room.
+    fn hold_again(&self) {
+        if let Err(error) = self.reserve.fill() {
+            tracing::warn!(kind = ?error.kind(), "no space can be held for a full disk");
+        }
     }
 
     /// The bytes of a file that must be there.
@@ -57,17 +90,18 @@ impl Files {
 
     /// Whether any tile was ever written.
     pub(crate) fn has_tiles(&self) -> bool {
-        self.0.join("tile").exists()
+        self.folder.join("tile").exists()
     }
 
     /// Writes a file whole and makes it durable, with the folders above it.
     pub(crate) fn write(&self, tile: &Tile, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path(tile);
         let folder = path.parent().expect("a tile lies in a folder");
-        make_durable_folder(folder)
-            .map_err(|source| FileError::System { act: "make a folder for", source })
-            .map_err(Error::Disk)?;
-        write_atomic(&path, bytes, MODE).map_err(Error::Disk)
+        self.write_with_reserve(|| {
+            make_durable_folder(folder)
+                .map_err(|source| FileError::System { act: "make a folder for", source })?;
+            write_atomic(&path, bytes, MODE)
+        })
     }
 
     /// Removes what a log of `size` entries no longer needs: partial files that a wider one replaces
@@ -98,11 +132,11 @@ impl Files {
 
     /// The folder beside the log's own files that holds what witnesses said.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.folder.join(name)
     }
 
     fn path(&self, tile: &Tile) -> PathBuf {
-        self.0.join(tile.path())
+        self.folder.join(tile.path())
     }
 
     /// The folder of the partial files of a tile.

@@ -65,7 +65,7 @@ pub(crate) struct Snapshot {
 impl Log {
     /// Opens the log of `config`, or begins it; completes entries that a crash cut short.
     pub(crate) fn open(config: &Config, peers_are_separate: bool) -> Result<Self, Error> {
-        let files = Files::open(config.paths.record())?;
+        let files = Files::open(config.paths.record(), config.record.full_disk_bytes.0)?;
         let seed = credentials::host_key_seed(config).map_err(Error::Key)?;
         let key = SigningKey::from_seed(&seed).expect("a host key's seed has 32 bytes");
         let origin = config.record.origin.clone();

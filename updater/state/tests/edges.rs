@@ -47,3 +47,21 @@ fn numbers_beyond_2_to_the_31_32_and_53_return_and_those_without_a_place_are_ref
         assert_eq!(state.import(ImportId(number)).unwrap_err().code(), "state.range");
     }
 }
+
+#[test]
+fn a_damaged_page_is_found_when_the_database_is_opened() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("supply.db");
+    drop(State::open(&path).unwrap());
+    let whole = std::fs::metadata(&path).unwrap().len();
+    assert!(whole > 8192, "{whole}");
+    for (at, text) in [(0, "no database"), (4096, "no page of a tree, and none of a table")] {
+        let damaged = place.path().join(format!("{at}.db"));
+        std::fs::copy(&path, &damaged).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&damaged).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, text.repeat(40).as_bytes(), at).unwrap();
+        let error = State::open(&damaged).unwrap_err();
+        assert!(error.is_damage(), "{error}");
+        assert!(!error.is_full());
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cloister_config::Config;
-use cloister_daemon::Stop;
+use cloister_daemon::{Stop, reserve::Reserve};
 use cloister_domain::{Coded as _, Digest, GenerationId, ImportId, RecordIndex, Slot};
 use cloister_shelf::Shelf;
 use cloister_state::{Series, State, StateError, TrustFile};
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) recordd: Recordd,
     pub(crate) corpusd: Corpusd,
     pub(crate) stop: Stop,
+    /// Space for what must be noted when the disk is full.
+    pub(crate) reserve: Reserve,
     state: Mutex<State>,
     trust: Mutex<Option<TrustState>>,
     pub(crate) turns: Turns,
@@ -70,6 +72,7 @@ impl Core {
         crate::inventory::prepare(paths).map_err(Error::Folder)?;
         let state = open_state(&paths.supply_database())?;
         std::fs::create_dir_all(paths.trust()).map_err(Error::Folder)?;
+        let reserve = Reserve::new(paths.reserve(), config.update.full_disk_bytes.0);
         let shelf = Shelf::open(&paths.shelf()).map_err(Error::Shelf)?;
         let trust = match state.trust().map_err(Error::State)? {
             None => None,
@@ -85,6 +88,7 @@ impl Core {
             shelf,
             recordd: Recordd::new(paths),
             corpusd: Corpusd::new(paths, &stop),
+            reserve,
             stop,
             state: Mutex::new(state),
             trust: Mutex::new(trust),
@@ -97,6 +101,21 @@ impl Core {
             wake,
             config,
         })
+    }
+
+    /// Gives up the space that is held for a full disk, if it is full. For what takes a release off or
+    /// says no; whoever brings something in does not ask for it.
+    pub(crate) fn make_room(&self) {
+        if let Err(error) = self.reserve.make_room() {
+            tracing::warn!(kind = ?error.kind(), "the space for a full disk could not be given up");
+        }
+    }
+
+    /// Holds that space again, if there is room.
+    pub(crate) fn hold_room(&self) {
+        if let Err(error) = self.reserve.fill() {
+            tracing::warn!(kind = ?error.kind(), "no space can be held for a full disk");
+        }
     }
 
     /// Waits for the right to act.
@@ -255,6 +274,7 @@ impl Core {
         if !is_refusal(&error) || self.enrolled().is_none() {
             return error;
         }
+        self.make_room();
         let problem = error.problem();
         let recorded = || -> Result<RecordIndex, ActError> {
             let number = self.state().next(Series::Refusal)?;
@@ -306,6 +326,7 @@ impl Core {
     ) -> Result<RecordIndex, ActError> {
         let subject: Vec<(&str, Digest)> =
             generation.iter().map(|generation| ("bundle", generation.0)).collect();
+        self.make_room();
         self.recordd.append(&Self::entry(
             Event::ImportRefused,
             format!("import/{import}/refused"),

@@ -152,6 +152,7 @@ pub(crate) fn offer<'a>(
     standing.take_if(|import| import.state == ImportState::Activated);
     let import = match standing {
         Some(unfinished) => {
+            preflight::judge_reserve(core)?;
             // The publishers may have signed the same release anew, and the first signatures count no more.
             if matches!(unfinished.state, ImportState::Receiving | ImportState::Received) {
                 core.state().sign_anew(unfinished.import, &offer.manifest.0)?;
@@ -250,6 +251,7 @@ fn refuse_unseen(
         // Before the enrolment there is no log to write to.
         return Ok(());
     }
+    core.make_room();
     let import = ImportId(core.state().next(Series::Import)?);
     let record = core.record_import_refused(import, generation, problem)?;
     Ok(core.state().receive_refused(import, generation, problem, record)?)

@@ -80,6 +80,7 @@ pub(crate) fn refuse_overtaken(
 pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let _act = core.act();
     core.trust()?;
+    core.make_room();
     let held = core.state().import(import)?;
     let (ImportState::Receiving, Some(generation)) = (held.state, held.generation) else {
         return Err(ActError::NotWaiting { import, state: held.state });

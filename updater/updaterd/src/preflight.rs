@@ -107,7 +107,11 @@ pub(crate) fn worksheet(
         // With a user of its own, intaked's files are copied to the shelf and both lie there for a
         // while.
         copies: if core.config.peers.of(Role::Updaterd).is_empty() { 1 } else { 2 },
-        free_bytes: about.blocks_available().saturating_mul(about.fragment_size()),
+        // What is held for a full disk is not an import's, also while it is given up.
+        free_bytes: about
+            .blocks_available()
+            .saturating_mul(about.fragment_size())
+            .saturating_sub(given_up(core)),
         block_bytes: about.fragment_size(),
         // File systems without a table of inodes say zero.
         inodes: (about.files() > 0).then(|| about.files_available()),
@@ -186,6 +190,22 @@ pub(crate) fn judge(terms: &[Term]) -> Result<(), Lacking> {
         "attestations" => Lacking::Attestations,
         _ => Lacking::Ram { needed: sizes.0, there: sizes.1 },
     })
+}
+
+/// Bytes that are to be held again, the log's with the updater's: both may lie on this disk.
+fn given_up(core: &Core) -> u64 {
+    match core.reserve.missing_bytes() {
+        0 => 0,
+        missing => missing.saturating_add(core.config.record.full_disk_bytes.0),
+    }
+}
+
+/// Refuses an import that would go on while the space for a full disk is given up.
+pub(crate) fn judge_reserve(core: &Core) -> Result<(), Lacking> {
+    match core.reserve.missing_bytes() {
+        0 => Ok(()),
+        needed => Err(Lacking::Disk { needed: ByteCount(needed), there: ByteCount(0) }),
+    }
 }
 
 fn part(what: &str, amount: u64) -> Part {

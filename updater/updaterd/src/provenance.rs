@@ -146,3 +146,43 @@ fn of_manifest(
     }
     Some(best)
 }
+
+#[cfg(test)]
+mod tests {
+    use cloister_attest::SigningKey;
+    use cloister_domain::Secret;
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&Secret::new(vec![seed; 32])).expect("a seed")
+    }
+
+    #[test]
+    fn only_keys_of_the_role_with_good_signatures_are_named() {
+        let id = |seed: u8| key(seed).public().key_id();
+        let signed = json!({ "version": 1 });
+        let message = json::canonical_tuf(&signed).expect("integers");
+        let hex = |bytes: [u8; 64]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let signature = |seed: u8, message: &[u8]| json!({ "keyid": id(seed), "sig": hex(key(seed).sign(message)) });
+        let file = json!({
+            "signed": signed,
+            "signatures": [
+                signature(1, &message), signature(2, b"something else"), signature(3, &message),
+                { "keyid": id(1), "sig": "no hexadecimal" },
+            ],
+        });
+        let objects: serde_json::Map<String, Value> =
+            (1..=3).map(|seed| (id(seed), key(seed).public().to_object())).collect();
+        let root = json!({ "signed": {
+            "keys": objects,
+            "x-cloister": { "persons": { id(1): "ada", id(2): "bob" } },
+        } });
+        let keys = keys(&root, &json!({ "keyids": [id(1), id(2)], "threshold": 2 }));
+        assert_eq!(keys.len(), 2);
+        let named = of_metadata(&file, &keys, &people(&root));
+        let expected = Signer { key: id(1), person: Some("ada".to_owned()) };
+        assert_eq!(named, [expected], "the second signed something else, the third is of no role");
+    }
+}

@@ -90,7 +90,10 @@ fn tell(error: &ActError) -> Problem {
 
 fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
     // Without a log nothing is done either way, and what is asked says so itself.
-    let asks = !matches!(request, supply::Request::Status | supply::Request::Rebuild);
+    let asks = !matches!(
+        request,
+        supply::Request::Status | supply::Request::Rebuild | supply::Request::Enrol { .. }
+    );
     if asks && core.is_lost().unwrap_or(false) {
         return Err(ActError::Lost);
     }

@@ -154,6 +154,7 @@ pub(crate) fn by_word(core: &Core, pretend: bool) -> Result<Answer, ActError> {
         return Ok(Answer::Swept { generations, objects: 0, bytes: ByteCount(0) });
     }
     core.trust()?;
+    core.make_room();
     let swept = remove(core)?;
     tell(&swept);
     Ok(Answer::Swept { generations: swept.generations, objects: swept.objects, bytes: swept.bytes })
@@ -163,6 +164,7 @@ pub(crate) fn by_word(core: &Core, pretend: bool) -> Result<Answer, ActError> {
 pub(crate) fn pin(core: &Core, generation: GenerationId, pinned: bool) -> Result<(), ActError> {
     let _act = core.act();
     core.trust()?;
+    core.make_room();
     if core.shelf.shelved(generation)?.is_none() {
         let absent = ShelfError::Absent { generation };
         return Err(core.record_refusal("pin", &[("bundle", generation.0)], absent.into()));

@@ -53,6 +53,7 @@ pub(crate) fn activate(core: &Core, import: ImportId) -> Result<Answer, ActError
 pub(crate) fn rollback(core: &Core, to: Option<GenerationId>) -> Result<Answer, ActError> {
     let watch = Stopwatch::start();
     let _act = core.act();
+    core.make_room();
     settle(core)?;
     roll_back(core, to, "operator", watch)
 }
@@ -64,6 +65,7 @@ pub(crate) fn roll_back(
     reason: &str,
     watch: Stopwatch,
 ) -> Result<Answer, ActError> {
+    core.make_room();
     let chosen = match to {
         Some(to) => Ok(to),
         None => slots::previous(core)?.map(|before| before.id()).ok_or(ActError::NoPrevious),
@@ -251,6 +253,7 @@ fn retreat(core: &Core, open: &Activation) -> Result<Outcome, ActError> {
     if !is_pointed(core, open)? {
         return Ok(if open.returning { Outcome::Returned } else { Outcome::Aborted });
     }
+    core.make_room();
     core.state().go_back(open.activation)?;
     if open.kind == Kind::Canary {
         core.shelf.set_trial(None)?;

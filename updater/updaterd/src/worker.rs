@@ -82,6 +82,7 @@ fn wait(core: &Core, woken: &mpsc::Receiver<()>, memory: &mut Memory, pause: Opt
         if woken.recv_timeout(slice).is_ok() {
             return;
         }
+        core.hold_room();
         if let Err(error) = watch(core, memory) {
             tracing::warn!(code = error.problem().code, "a fresh activation could not be watched");
         }
@@ -92,6 +93,7 @@ fn wait(core: &Core, woken: &mpsc::Receiver<()>, memory: &mut Memory, pause: Opt
 }
 
 fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
+    core.hold_room();
     {
         let _act = core.act();
         switch::settle(core)?;

@@ -3,6 +3,7 @@
 
 mod consents;
 mod decisions;
+mod full;
 mod inspection;
 mod kill;
 mod parked;

@@ -7,7 +7,7 @@ use cloister_config::Role;
 use cloister_daemon::Connection;
 use cloister_domain::{Digest, GenerationId, ImportId, Slot};
 use cloister_wire::{
-    Reply,
+    Reply, record,
     supply::{Answer, Import, ImportState, Request, Status},
 };
 
@@ -82,10 +82,18 @@ fn lose_and_rebuild(world: &mut World) {
     assert!(!status(world).lost);
 }
 
+/// The names of the trust states that are kept beside the database.
+fn vector(world: &World) -> Vec<String> {
+    let names = fs::read_dir(world.config.paths.trust()).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// Loses the database at this point of a life: nothing that people see is another afterwards.
 fn same_after(world: &mut World, when: &str) {
-    let before = seen(world);
+    let (before, vector) = (seen(world), vector(world));
     lose_and_rebuild(world);
+    // Every version, floor and counter: the file is named by their digest.
+    assert_eq!(self::vector(world), vector, "{when}");
     wait_until(|| seen(world) == before)
         .unwrap_or_else(|()| panic!("{when}: {before:#?} became {:#?}", seen(world)));
 }
@@ -267,6 +275,71 @@ fn without_the_trust_that_the_log_names_nothing_is_rebuilt() {
     rebuild(&world).unwrap();
     let connection = Connection::connect(&world.config.paths.socket(Role::Updaterd));
     assert!(connection.is_ok());
+}
+
+#[test]
+fn what_the_log_promoted_counts_although_the_trust_folder_is_of_before() {
+    let mut world = World::with("retained_max = 1");
+    world.enrol();
+    let bundles: Vec<Bundle> =
+        (1..=3).map(|counter| Bundle::floored(counter, counter.min(2))).collect();
+    let (trust, older) = (world.config.paths.trust(), world.config.paths.state.join("older"));
+    for (number, (bundle, version)) in bundles.iter().zip(1..).enumerate() {
+        let import = world.approved(bundle, version);
+        fs::remove_dir_all(&older).unwrap_or_default();
+        copy(&trust, &older);
+        world.activate(import).unwrap();
+        if number == 0 {
+            continue;
+        }
+        let after = vector(&world);
+        lose(&mut world);
+        fs::remove_dir_all(&trust).unwrap();
+        copy(&older, &trust);
+        assert_ne!(vector(&world), after);
+        rebuild(&world).unwrap();
+        assert!(vector(&world).contains(&after[0]), "release {version}");
+        // As a restart keeps it.
+        world.start_updaterd();
+        assert!(vector(&world).contains(&after[0]));
+    }
+}
+
+#[test]
+fn an_evaluation_that_does_not_add_up_is_made_again() {
+    let mut world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    let import = world.approved(&bundle, 1);
+    let package = world.review(import).package.unwrap();
+    let (_, mut facts) =
+        world.records().into_iter().rfind(|(event, _)| event == "evaluation").unwrap();
+    let other = Digest::of(b"other figures");
+    facts["figures"][0]["candidate"] = 99.into();
+    world.append(
+        record::Event::Evaluation,
+        &format!("import/{import}/evaluation/{other}"),
+        &[("bundle", bundle.generation().0), ("package", package.digest)],
+        &facts,
+    );
+    lose_and_rebuild(&mut world);
+    world.until(import, ImportState::AwaitingApproval);
+    let shown = world.review(import);
+    assert_ne!(shown.figures[0].candidate, 99, "what was measured, not what the log was told");
+    assert_eq!(shown.approved_by, ["eve", "flo"], "of the package that it has again");
+}
+
+#[test]
+fn a_manifest_that_is_not_the_one_that_was_shelved_vouches_for_nothing() {
+    let mut world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    let import = world.approved(&bundle, 1);
+    let generation = bundle.generation().to_string();
+    let folder = world.config.paths.shelf().join("generations").join(generation);
+    let anew = bundle.signed_anew();
+    fs::remove_file(folder.join("manifest.json")).unwrap();
+    fs::write(folder.join("manifest.json"), &anew.envelope).unwrap();
+    lose_and_rebuild(&mut world);
+    assert_eq!(world.review(import).problem.unwrap().code, "import.lost");
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

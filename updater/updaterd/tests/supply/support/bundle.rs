@@ -75,7 +75,7 @@ pub(crate) struct Bundle {
     pub(crate) files: Vec<(String, Vec<u8>)>,
     manifest: Manifest,
     pub(crate) index: Vec<u8>,
-    envelope: Vec<u8>,
+    pub(crate) envelope: Vec<u8>,
     /// What the list that comes with it takes back.
     revoked: Value,
     issued: Value,

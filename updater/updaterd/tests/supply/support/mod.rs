@@ -129,7 +129,11 @@ impl World {
 
     /// With further configuration.
     pub(crate) fn with(update: &str) -> Self {
-        let place = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), update)
+    }
+
+    /// As [`World::with`], in a folder of its own.
+    pub(crate) fn at(place: tempfile::TempDir, update: &str) -> Self {
         let text = format!(
             "[paths]\nstate = {:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n{update}\n",
             place.path().join("state"),
@@ -374,18 +378,27 @@ impl World {
         generation: GenerationId,
         from: Option<GenerationId>,
     ) {
-        let subject =
-            |name: &str, id: GenerationId| record::Subject { name: name.to_owned(), sha256: id.0 };
         let facts = serde_json::json!({ "activation": activation, "kind": "activate" });
-        let entry = record::Entry {
-            event: record::Event::ActivationIntent,
-            act: format!("activation/{activation}/intent"),
-            subject: [subject("bundle", generation)]
-                .into_iter()
-                .chain(from.map(|from| subject("from", from)))
-                .collect(),
-            predicate: facts.as_object().unwrap().clone(),
-        };
+        let mut subject = vec![("bundle", generation.0)];
+        subject.extend(from.map(|from| ("from", from.0)));
+        let act = format!("activation/{activation}/intent");
+        self.append(record::Event::ActivationIntent, &act, &subject, &facts);
+    }
+
+    /// Writes a record that no updater wrote.
+    pub(crate) fn append(
+        &self,
+        event: record::Event,
+        act: &str,
+        subject: &[(&str, Digest)],
+        facts: &Value,
+    ) {
+        let subject = subject
+            .iter()
+            .map(|(name, sha256)| record::Subject { name: (*name).to_owned(), sha256: *sha256 })
+            .collect();
+        let predicate = facts.as_object().unwrap().clone();
+        let entry = record::Entry { event, act: act.to_owned(), subject, predicate };
         let connection = Connection::connect(&self.config.paths.socket(Role::Recordd)).unwrap();
         let reply: Reply<record::Answer> = connection.ask(&record::Request::Append(entry)).unwrap();
         assert!(matches!(reply, Ok(record::Answer::Appended { .. })), "{reply:?}");
