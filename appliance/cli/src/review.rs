@@ -8,6 +8,7 @@ use cloister_wire::{
     fit::Measure,
     review::{Change, Difference, Link, Named, Provenance, WordsChange},
     supply::{Figure, Import, Scan},
+    trial::{Kind, Shown},
 };
 
 use crate::{
@@ -49,6 +50,7 @@ fn all(import: &Import) -> Vec<Block> {
     let mut blocks = vec![release(import), decisions(import)];
     blocks.extend(beside(import));
     blocks.extend([worksheet(import), inspection(import), figures(&import.figures)]);
+    blocks.push(trials(&import.trials));
     blocks.extend([to_sign(import), signatures(import)]);
     blocks
 }
@@ -221,6 +223,32 @@ fn figures(figures: &[Figure]) -> Block {
         let (active, bound) = (text(figure.active), text(figure.bound));
         let verdict = supply::verdict_words(figure);
         block.row([&figure.name, &figure.candidate.to_string(), &active, &bound, verdict]);
+    }
+    block
+}
+
+/// What its shadows and canaries came to; `status` shows the one under way in full.
+fn trials(trials: &[Shown]) -> Block {
+    let heads = ["trial", "whose questions", "lasted", "answered", "failed", "same", "state"];
+    let mut block = Block::new("Trials", &heads);
+    for trial in trials {
+        let state = match trial.ended {
+            Some(end) => format!("ended: {end}"),
+            None => "under way".to_owned(),
+        };
+        let same = match trial.kind {
+            Kind::Canary => "-".to_owned(),
+            Kind::Shadow => trial.report.same.to_string(),
+        };
+        block.row([
+            &format!("{} {}", trial.kind, trial.trial),
+            &trial.scope.to_string(),
+            &format!("{} of {} s", trial.lasted_s, trial.seconds),
+            &trial.report.candidate.answered.to_string(),
+            &trial.report.candidate.failed.to_string(),
+            &same,
+            &state,
+        ]);
     }
     block
 }

@@ -10,7 +10,7 @@ use cloister_wire::supply::{
     Answer, Figure, Generation, Import, ImportState, Request, Scan, Status,
 };
 
-use crate::{Failure, ask_daemon, fit, print_json, records, say, trial};
+use crate::{Failure, ask_daemon, fit, print_json, records, say};
 
 /// Words of a digest that officers compare aloud when they enrol a root: 128 bits.
 const ROOT_WORDS: usize = 16;

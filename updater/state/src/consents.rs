@@ -2,7 +2,7 @@
 
 use cloister_attest::consent::Matter;
 use cloister_domain::{Digest, Principal, RecordIndex};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use crate::{State, StateError, signed};
 
@@ -18,21 +18,7 @@ impl State {
         envelope: &[u8],
         record: RecordIndex,
     ) -> Result<(), StateError> {
-        self.connection
-            .execute(
-                "INSERT INTO consents (matter, about, person, envelope, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (matter, about, person) DO UPDATE SET envelope = ?4, record = ?5",
-                params![
-                    matter.name(),
-                    about(matter).to_string(),
-                    person.as_str(),
-                    envelope,
-                    signed(record.0)?
-                ],
-            )
-            .map_err(StateError::sqlite("store a consent"))?;
-        Ok(())
+        insert(&self.connection, matter, person, envelope, record)
     }
 
     /// The envelopes of all who consented to something of this kind about the same release or
@@ -53,6 +39,30 @@ impl State {
             .map_err(&failed)?;
         rows.map(|row| row.map_err(&failed)).collect()
     }
+}
+
+pub(crate) fn insert(
+    connection: &Connection,
+    matter: &Matter,
+    person: &Principal,
+    envelope: &[u8],
+    record: RecordIndex,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "INSERT INTO consents (matter, about, person, envelope, record)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (matter, about, person) DO UPDATE SET envelope = ?4, record = ?5",
+            params![
+                matter.name(),
+                about(matter).to_string(),
+                person.as_str(),
+                envelope,
+                signed(record.0)?
+            ],
+        )
+        .map_err(StateError::sqlite("store a consent"))?;
+    Ok(())
 }
 
 /// What a matter is kept under.

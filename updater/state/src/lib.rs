@@ -28,7 +28,7 @@ pub use activations::{Activation, Kind, NewActivation, Outcome};
 pub use error::StateError;
 pub use evaluations::{Approval, Decision, Evaluation, Judgement};
 pub use imports::{Import, NewImport, Promotable};
-pub use rebuild::{Counted, Past, PastImport};
+pub use rebuild::{Counted, Past, PastConsent, PastImport, PastTrial};
 pub use trials::NewTrial;
 pub use trust::{Trust, TrustFile};
 

@@ -1,11 +1,13 @@
 //! A database that was lost, made anew from what the log and the shelf tell: everything in one
 //! transaction, so that it is lost still, or whole.
 
-use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex};
+use cloister_attest::consent::Matter;
+use cloister_domain::{Digest, GenerationId, ImportId, Principal, RecordIndex};
 use cloister_wire::{
     Problem,
     intake::Summary,
     supply::{ImportState, Inspection},
+    trial::Shown,
 };
 use rusqlite::{Transaction, params};
 
@@ -52,6 +54,30 @@ pub struct Counted {
     pub record: RecordIndex,
 }
 
+/// A trial as it stood.
+#[derive(Clone, Debug)]
+pub struct PastTrial {
+    /// The trial, with what it came to.
+    pub shown: Shown,
+    /// The record that began it.
+    pub record: RecordIndex,
+    /// The record of its end.
+    pub end: Option<RecordIndex>,
+}
+
+/// A person's consent.
+#[derive(Clone, Debug)]
+pub struct PastConsent {
+    /// To what.
+    pub matter: Matter,
+    /// Whose.
+    pub person: Principal,
+    /// The person's own envelope, byte for byte.
+    pub envelope: Vec<u8>,
+    /// The record of it.
+    pub record: RecordIndex,
+}
+
 /// Everything that a database holds.
 #[derive(Clone, Debug)]
 pub struct Past {
@@ -65,6 +91,10 @@ pub struct Past {
     pub imports: Vec<PastImport>,
     /// The activations; at most one without an outcome.
     pub activations: Vec<Activation>,
+    /// The trials; at most one without an end.
+    pub trials: Vec<PastTrial>,
+    /// What persons allowed beside releases, oldest first.
+    pub consents: Vec<PastConsent>,
     /// What was promoted, by which import and which record.
     pub promoted: Vec<(GenerationId, ImportId, RecordIndex)>,
     /// What is pinned, with its record.
@@ -123,6 +153,10 @@ impl State {
                     params![policy.to_string(), signed(record.0)?],
                 )
                 .map_err(failed())?;
+        }
+        past.trials.iter().try_for_each(|trial| store_trial(&change, trial))?;
+        for PastConsent { matter, person, envelope, record } in &past.consents {
+            crate::consents::insert(&change, matter, person, envelope, *record)?;
         }
         store_trust_in(&change, &past.trust.files, &past.trust.vector, past.trust.record)?;
         change.commit().map_err(failed())
@@ -218,6 +252,32 @@ fn store_findings(
             )
             .map_err(failed())?;
     }
+    Ok(())
+}
+
+fn store_trial(change: &Transaction<'_>, trial: &PastTrial) -> Result<(), StateError> {
+    let PastTrial { shown, record, end } = trial;
+    change
+        .execute(
+            "INSERT INTO trials
+             (trial, kind, import, generation, scope, seconds, record, lasted_s, before, ended,
+              end_record)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![
+                signed(shown.trial)?,
+                json(&shown.kind),
+                signed(shown.import.0)?,
+                shown.generation.to_string(),
+                json(&shown.scope),
+                shown.seconds,
+                signed(record.0)?,
+                shown.lasted_s,
+                json(&shown.report),
+                shown.ended.as_ref().map(json),
+                end.map(|end| signed(end.0)).transpose()?
+            ],
+        )
+        .map_err(failed())?;
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use cloister_attest::approval::Decision as Said;
 use cloister_domain::{ByteCount, Class, GenerationId, ImportId, RecordIndex};
 use cloister_promotion::{Act, Candidate, Change, Facility, Package, World, step};
 use cloister_state::{
-    Activation, Approval, Counted, Decision, Evaluation, Past, PastImport, Trust, TrustFile,
+    Activation, Approval, Counted, Decision, Evaluation, Kind, Outcome, Past, PastImport,
+    PastTrial, Trust, TrustFile,
 };
 use cloister_verify::{Accepted, Stored, TrustState};
 use cloister_wire::{
@@ -18,6 +19,7 @@ use cloister_wire::{
     intake::Summary,
     record::Event,
     supply::{Answer, ImportState},
+    trial::End,
 };
 use serde_json::json;
 
@@ -63,6 +65,8 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
         counters: counters(&history),
         promoted: promoted(&history),
         activations: activations(&history),
+        trials: trials(&history),
+        consents: history.consents.clone(),
         pins: history.pins.iter().map(|(id, record)| (*id, *record)).collect(),
         policies: history.policies.clone(),
         imports,
@@ -70,6 +74,11 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
     anchor::keep(&core.config.paths.trust(), &trust)?;
     core.state().rebuild(&past)?;
     core.take_trust(trust);
+    // Nobody has watched over it since, nor knows how long it has lasted.
+    let open = core.state().trial()?;
+    if let Some(trial) = open {
+        crate::trial::end(core, &trial, End::Void)?;
+    }
     tracing::warn!(records = history.size, "the state database was rebuilt from the log");
     // Slots, an interrupted activation and evaluations are the worker's.
     core.wake();
@@ -208,11 +217,23 @@ fn promoted(history: &History) -> Vec<(GenerationId, ImportId, RecordIndex)> {
 /// Of those without an outcome only the last can be open; it may be tried as often as a new one.
 fn activations(history: &History) -> Vec<Activation> {
     let last = history.activations.keys().next_back().copied();
-    let known = history
-        .activations
-        .values()
-        .filter(|one| one.outcome.is_some() || Some(one.activation) == last);
+    let known = history.activations.values().filter(|one| {
+        // A canary that was cut off has not begun; its intent is closed as one that nobody knows of.
+        one.outcome.is_some() || (Some(one.activation) == last && one.kind != Kind::Canary)
+    });
     known.map(|one| Activation { tries_left: TRIES, ..*one }).collect()
+}
+
+/// The trials that began; of those without an end only the last can be under way.
+fn trials(history: &History) -> Vec<PastTrial> {
+    let last = history.trials.keys().next_back().copied();
+    let began = history.trials.values().filter(|trial| {
+        let number = trial.shown.trial;
+        let outcome = history.activations.get(&number).map(|one| one.outcome);
+        let begun = matches!(outcome, None | Some(Some((Outcome::Begun, _))));
+        trial.end.is_some() || (begun && Some(number) == last)
+    });
+    began.cloned().collect()
 }
 
 fn past_import(
@@ -293,16 +314,16 @@ fn weigh(
     let (Some(generation), Some((evaluation, judged))) = (past.generation, &told.evaluation) else {
         return Ok(());
     };
-    let inspection = told.inspection.as_ref().map(|(found, _)| found);
-    if !adds_up(generation, evaluation, inspection) {
+    let Some(evaluation) = added_up(generation, evaluation, told) else {
         past.steps.push((ImportState::Evaluating, *judged));
         return Ok(());
-    }
+    };
     let package = Package {
         digest: evaluation.package,
         policy: evaluation.policy,
         evidence: evaluation.evidence,
     };
+    past.evaluation = Some((evaluation, *judged));
     let candidate = Candidate {
         generation,
         state: ImportState::AwaitingApproval,
@@ -315,6 +336,7 @@ fn weigh(
     let mut world = World {
         facility: facility(core, trust),
         log_size: 0,
+        last_switch: 0,
         active: None,
         canary: None,
         candidates: BTreeMap::from([(import, candidate)]),
@@ -352,15 +374,14 @@ fn facility(core: &Core, trust: &TrustState) -> Facility {
     }
 }
 
-/// Whether the digests that were recorded are those of what was recorded with them.
-fn adds_up(
-    generation: GenerationId,
-    evaluation: &Evaluation,
-    inspection: Option<&cloister_wire::supply::Inspection>,
-) -> bool {
-    books::evidence(&evaluation.figures, inspection, &[]) == evaluation.evidence
-        && books::package_digest(generation, evaluation.policy, evaluation.evidence)
-            == evaluation.package
+/// The evaluation, if the digests that were recorded are those of what was recorded with them.
+fn added_up(generation: GenerationId, recorded: &Evaluation, told: &Told) -> Option<Evaluation> {
+    let inspection = told.inspection.as_ref().map(|(found, _)| found);
+    let evidence = books::evidence(&recorded.figures, inspection, &told.shadows);
+    // The record of an evaluation tells its evidence; a shadow's end only the package that it leads to.
+    let same = evidence == recorded.evidence || !told.shadows.is_empty();
+    let package = books::package_digest(generation, recorded.policy, evidence);
+    (same && package == recorded.package).then(|| Evaluation { evidence, ..recorded.clone() })
 }
 
 /// What persons decided, as it is stored. Whose word still counts is judged by each act.

@@ -154,6 +154,7 @@ fn import(a: &str) -> Import {
             evidence: digest("evidence"),
             log: LogHead { origin: text(), size: 12 },
         }),
+        trials: Vec::new(),
         problem: Some(Problem::new(cloister_domain::Class::Refused, "x.y", a)),
         review: Some(Box::new(Review {
             difference: difference_of(a),

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{approval::Approval, dsse::Envelope, statement::Statement};
+use cloister_attest::{approval::Approval, consent::Consent, dsse::Envelope, statement::Statement};
 use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex};
-use cloister_state::{Activation, Evaluation, Kind, Outcome, Series};
-use cloister_wire::supply::{Figure, ImportState, Inspection};
+use cloister_state::{Activation, Evaluation, Kind, Outcome, PastConsent, PastTrial, Series};
+use cloister_wire::{
+    supply::{Figure, ImportState, Inspection},
+    trial::{self, Shown},
+};
 use serde_json::Value;
 
 /// What the last change of trust came to.
@@ -39,6 +42,8 @@ pub(crate) struct Told {
     pub(crate) refused: Option<(String, String)>,
     pub(crate) inspection: Option<(Inspection, RecordIndex)>,
     pub(crate) evaluation: Option<(Evaluation, RecordIndex)>,
+    /// The shadows whose reports are part of what is approved.
+    pub(crate) shadows: Vec<Shown>,
     /// Every package that ever was this import's.
     packages: BTreeSet<Digest>,
     /// Persons' envelopes about any of them, oldest first.
@@ -66,6 +71,8 @@ pub(crate) struct History {
     pub(crate) trusted: Option<Trusted>,
     pub(crate) imports: BTreeMap<ImportId, Told>,
     pub(crate) activations: BTreeMap<u64, Activation>,
+    pub(crate) trials: BTreeMap<u64, PastTrial>,
+    pub(crate) consents: Vec<PastConsent>,
     /// What was promoted, oldest first, each time.
     pub(crate) promotions: Vec<(GenerationId, RecordIndex)>,
     pub(crate) pins: BTreeMap<GenerationId, RecordIndex>,
@@ -93,6 +100,11 @@ impl History {
         let Ok(envelope) = Envelope::parse(text.as_bytes()) else { return };
         if let Ok(approval) = Approval::of(&envelope) {
             self.approved(&approval, text, record);
+            return;
+        }
+        if let Ok(Consent { matter, person, .. }) = Consent::of(&envelope) {
+            let envelope = text.as_bytes().to_vec();
+            self.consents.push(PastConsent { matter, person, envelope, record });
             return;
         }
         let Ok(statement) = Statement::of(&envelope) else { return };
@@ -130,6 +142,8 @@ impl History {
             "pin" => self.pin(entry),
             "activation-intent" => self.intent(entry),
             "activation-outcome" => self.outcome(entry),
+            "shadow-started" => self.begun(entry, &entry.facts, trial::Kind::Shadow),
+            "trial-ended" => self.ended(entry),
             _ => self.import(entry),
         }
     }
@@ -145,7 +159,7 @@ impl History {
                 self.refusal_last = self.refusal_last.max(last);
                 &mut self.import_last
             }
-            Some("activation") => &mut self.activation_last,
+            Some("activation" | "trial") => &mut self.activation_last,
             Some("refusal" | "rollback") => &mut self.refusal_last,
             _ => return,
         };
@@ -184,8 +198,7 @@ impl History {
     fn intent(&mut self, entry: &Entry) {
         let number = entry.facts.get("activation").and_then(Value::as_u64);
         let kind = entry.facts.get("kind").and_then(Value::as_str);
-        let known = [Kind::Activate, Kind::Rollback];
-        let kind = known.into_iter().find(|known| Some(known.name()) == kind);
+        let kind = Kind::ALL.into_iter().find(|known| Some(known.name()) == kind);
         let generation = entry.statement.subject("bundle").map(GenerationId);
         let (Some(activation), Some(kind), Some(generation)) = (number, kind, generation) else {
             return;
@@ -203,6 +216,9 @@ impl History {
             outcome,
         };
         self.activations.insert(activation, activation_is);
+        if let (Kind::Canary, Some(because)) = (kind, entry.facts.get("because")) {
+            self.begun(entry, because, trial::Kind::Canary);
+        }
     }
 
     fn outcome(&mut self, entry: &Entry) {
@@ -221,6 +237,48 @@ impl History {
         let told = import.and_then(|import| self.imports.get_mut(&import));
         if let (Some(told), Kind::Activate) = (told, kind) {
             told.go(ImportState::Activated, entry.record);
+        }
+    }
+
+    /// A trial that begins; `said` holds what is told of it.
+    fn begun(&mut self, entry: &Entry, said: &Value, kind: trial::Kind) {
+        let number = |facts: &Value, name: &str| facts.get(name).and_then(Value::as_u64);
+        let trial = number(&entry.facts, "trial").or(number(&entry.facts, "activation"));
+        let scope = said.get("scope").cloned().map(serde_json::from_value);
+        let seconds = number(said, "seconds").and_then(|seconds| u32::try_from(seconds).ok());
+        let generation = entry.statement.subject("bundle").map(GenerationId);
+        let (Some(trial), Some(import), Some(Ok(scope)), Some(seconds), Some(generation)) =
+            (trial, number(said, "import").map(ImportId), scope, seconds, generation)
+        else {
+            return;
+        };
+        let (lasted_s, report, ended) = (0, trial::Report::default(), None);
+        let shown =
+            Shown { trial, kind, import, generation, scope, seconds, lasted_s, report, ended };
+        self.trials.insert(trial, PastTrial { shown, record: entry.record, end: None });
+    }
+
+    fn ended(&mut self, entry: &Entry) {
+        let number = entry.facts.get("trial").and_then(Value::as_u64);
+        let Some(trial) = number.and_then(|number| self.trials.get_mut(&number)) else { return };
+        let fact = |name: &str| entry.facts.get(name).cloned().unwrap_or_default();
+        let lasted = entry.facts.get("lasted_s").and_then(Value::as_u64).unwrap_or_default();
+        trial.shown.lasted_s = u32::try_from(lasted).unwrap_or(u32::MAX);
+        trial.shown.report = serde_json::from_value(fact("report")).unwrap_or_default();
+        // An end that is not known is one all the same.
+        let why = serde_json::from_value(fact("ended")).unwrap_or(trial::End::Void);
+        (trial.shown.ended, trial.end) = (Some(why), Some(entry.record));
+        let import = trial.shown.import;
+        let Some(package) = entry.statement.subject("package") else { return };
+        let of = |trial: &&PastTrial| {
+            trial.shown.import == import && trial.shown.kind == trial::Kind::Shadow
+        };
+        let shadows = self.trials.values().filter(of).map(|trial| trial.shown.clone()).collect();
+        let Some(told) = self.imports.get_mut(&import) else { return };
+        if let Some((evaluation, record)) = &mut told.evaluation {
+            (evaluation.package, *record) = (package, entry.record);
+            told.shadows = shadows;
+            told.packages.insert(package);
         }
     }
 
@@ -292,6 +350,8 @@ impl Told {
             return;
         };
         self.packages.insert(package);
+        // One that is judged anew has its shadows anew.
+        self.shadows.clear();
         let evaluation = Evaluation { figures, policy, evidence, package };
         self.evaluation = Some((evaluation, entry.record));
         // A refused one has a record of its own behind it.
