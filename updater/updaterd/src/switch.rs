@@ -131,7 +131,8 @@ fn carry_out(
     if let Some(trial) = trial.as_ref().filter(|trial| trial.generation != *to) {
         trial::end(core, trial, End::Switched)?;
     }
-    let switched = switch(core, kind, &target, &about(persons), watch)?;
+    let switched = switch(core, kind, &target, &about(persons), watch);
+    let switched = switched.inspect_err(|_error| core.wake())?;
     trial::end_of(core, *to, End::Promoted)?;
     Ok(switched)
 }
@@ -146,7 +147,8 @@ pub(crate) fn begin_canary<'a>(
 ) -> Result<u64, ActError> {
     let open = intend(core, Kind::Canary, target.id(), about, |core, intent| {
         core.state().begin_trial(&new(intent.activation, intent.intent), Some(intent))
-    })?;
+    })
+    .inspect_err(|_error| core.wake())?;
     let tried = attempt(core, &open, target);
     let outcome = if tried.is_ok() { Outcome::Begun } else { retreat(core, &open)? };
     conclude(core, &open, outcome, tried.as_ref().err())?;
