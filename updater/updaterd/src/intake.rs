@@ -464,9 +464,11 @@ impl Session<'_> {
         if core.state().import(import)?.state != ImportState::Receiving {
             return Ok(());
         }
+        // Numbered: a crash before the database took it leads to other bytes read, and a new record.
+        let number = core.state().next(Series::Refusal)?;
         let record = core.recordd.append(&Core::entry(
             Event::MediaSeen,
-            format!("import/{import}/received"),
+            format!("import/{import}/received/{number}"),
             &[("bundle", self.generation().0), ("volume", complete.volume)],
             json!({
                 "import": import,
