@@ -98,8 +98,32 @@ impl Shelf {
     /// # Errors
     /// [`ShelfError::Io`] when the disk fails.
     pub fn holders(&self, digest: Digest) -> Result<BTreeSet<GenerationId>, ShelfError> {
+        self.holders_of(&self.object_path(digest))
+    }
+
+    /// The objects that were isolated, each with the generations whose trees hold it still.
+    ///
+    /// # Errors
+    /// [`ShelfError::Io`] when the disk fails.
+    pub fn isolated(&self) -> Result<Vec<(Digest, BTreeSet<GenerationId>)>, ShelfError> {
+        let failed = || ShelfError::io("list what was isolated");
+        let listing = match fs::read_dir(self.root.join("isolated")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listing => listing.map_err(failed())?,
+        };
+        let mut isolated = Vec::new();
+        for entry in listing {
+            let entry = entry.map_err(failed())?;
+            if let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                isolated.push((digest, self.holders_of(&entry.path())?));
+            }
+        }
+        Ok(isolated)
+    }
+
+    fn holders_of(&self, object: &Path) -> Result<BTreeSet<GenerationId>, ShelfError> {
         let failed = || ShelfError::io("look for who holds an object");
-        let about = fs::symlink_metadata(self.object_path(digest)).map_err(failed())?;
+        let about = fs::symlink_metadata(object).map_err(failed())?;
         let mut holders = BTreeSet::new();
         for generation in self.list()? {
             if holds(generation.directory(), about.ino()).map_err(failed())? {

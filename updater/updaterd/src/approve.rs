@@ -1,6 +1,13 @@
 //! A person's decision about a candidate.
 
-use cloister_domain::{Class, Digest, ImportId};
+use std::collections::BTreeMap;
+
+use cloister_attest::{
+    approval::Approval,
+    dsse::Envelope,
+    statement::{Statement, predicate_type},
+};
+use cloister_domain::{Class, Digest, ImportId, RecordIndex};
 use cloister_promotion::{Act, Change, Refusal, Verdict, step};
 use cloister_state::{self as state, Judgement};
 use cloister_wire::{
@@ -10,12 +17,23 @@ use cloister_wire::{
     trial::{End, Kind},
 };
 
-use crate::{books, consent, core::Core, error::ActError, slots, trial};
+use crate::{
+    books, consent,
+    core::{Core, is_refusal},
+    error::ActError,
+    slots, trial,
+};
+
+/// Entries that are read at a time.
+const PAGE: u32 = 64;
 
 /// Takes a person's signed decision: into the log byte for byte, then into the state.
 pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
     let _act = core.act();
     decide(core, envelope).map_err(|error| {
+        if !is_refusal(&error) {
+            core.leave_unfinished();
+        }
         let subject = [("envelope", Digest::of(envelope.as_bytes()))];
         core.record_refusal("approve", &subject, error)
     })
@@ -74,6 +92,61 @@ fn decide(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
         core.sweep();
     }
     Ok(import)
+}
+
+/// Takes in what persons decided and only the log holds. What came before an evaluation is void.
+///
+/// The caller holds the right to act.
+pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
+    if core.enrolled().is_none() {
+        return Ok(());
+    }
+    for (approval, text) in newest(core)? {
+        let Some(import) = core.state().import_of_package(approval.package)? else { continue };
+        let held = core.state().import(import)?.state;
+        let known = core.state().decisions(import)?;
+        let known = known.iter().any(|decision| decision.envelope == text.as_bytes());
+        if known || !matches!(held, ImportState::AwaitingApproval | ImportState::Approved) {
+            continue;
+        }
+        match decide(core, &text) {
+            Err(error) if is_refusal(&error) => {
+                tracing::info!(code = error.problem().code, "a decision of the log does not count");
+            }
+            decided => {
+                let import = decided?.0;
+                tracing::info!(import, "a decision that was cut off counts");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest decision of each person about each package since the last evaluation.
+fn newest(core: &Core) -> Result<Vec<(Approval, String)>, ActError> {
+    let mut newest = BTreeMap::new();
+    let mut from = RecordIndex(0);
+    loop {
+        let page = core.recordd.read(from, PAGE)?;
+        if page.is_empty() {
+            return Ok(newest.into_values().collect());
+        }
+        from.0 = from.0.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
+        for text in page {
+            let Ok(envelope) = Envelope::parse(text.as_bytes()) else { continue };
+            if let Ok(approval) = Approval::of(&envelope) {
+                newest.insert((approval.package, approval.person.clone()), (approval, text));
+            } else if Statement::of(&envelope).is_ok_and(|entry| is_evaluation(&entry)) {
+                newest.clear();
+            }
+        }
+    }
+}
+
+fn is_evaluation(entry: &Statement) -> bool {
+    ["evaluation", "evaluation-asked"]
+        .iter()
+        .any(|event| entry.predicate_type == predicate_type(event))
 }
 
 /// Has a release judged again that waits for approvals, or has them; what was decided is void.

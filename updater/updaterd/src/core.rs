@@ -4,7 +4,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, TryLockError, atomic::AtomicBool, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use cloister_config::Config;
@@ -48,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) reading: Mutex<()>,
     /// Whether the log may hold an intent that the database does not.
     pub(crate) intents_unsure: AtomicBool,
+    /// Whether an act may have been cut off between two of its writes; see [`crate::unfinished`].
+    pub(crate) unfinished: AtomicBool,
     pub(crate) holders: Holders,
     /// Wakes the worker; one waiting word is as good as many.
     wake: mpsc::SyncSender<()>,
@@ -97,6 +103,7 @@ impl Core {
             adoptions: Mutex::new(()),
             reading: Mutex::new(()),
             intents_unsure: AtomicBool::new(true),
+            unfinished: AtomicBool::new(true),
             holders: Holders::default(),
             wake,
             config,
@@ -149,6 +156,12 @@ impl Core {
             // A word waits already, or the worker has ended because the daemon is to stop.
             Ok(()) | Err(mpsc::TrySendError::Full(()) | mpsc::TrySendError::Disconnected(())) => {}
         }
+    }
+
+    /// An act was cut off after its first write; the worker finishes it.
+    pub(crate) fn leave_unfinished(&self) {
+        self.unfinished.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     pub(crate) fn engine(&self, slot: Slot) -> Engine {

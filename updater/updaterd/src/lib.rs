@@ -39,6 +39,7 @@ mod switch;
 mod trial;
 mod trusted;
 mod turn;
+mod unfinished;
 mod verdict;
 mod worker;
 

@@ -89,10 +89,25 @@ pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;
     let discarded = ActError::Discarded.problem();
     core.state().note_trouble(import, Some(&discarded))?;
-    match quarantine.refuse(generation, &discarded) {
+    let refused = quarantine.refuse(generation, &discarded);
+    if refused.is_err() {
+        core.leave_unfinished();
+    }
+    match refused {
         Err(ActError::Recordd(cause)) => Err(ActError::Unrecorded { import, cause }),
         other => other.map(drop),
     }
+}
+
+/// Ends every import that was given up and has no end yet. The caller holds the right to act.
+pub(crate) fn finish_discards(core: &Core) -> Result<(), ActError> {
+    let waiting = core.state().imports_in(ImportState::Receiving)?;
+    let mut discarded = waiting.iter().filter(|import| is_discarded(import));
+    discarded.try_for_each(|import| match finish_discard(core, import) {
+        // Whoever receives it ends it.
+        Err(ActError::Receiving { .. }) => Ok(()),
+        finished => finished,
+    })
 }
 
 /// Ends an import that was given up while the log could not be written. The caller holds the right to act.

@@ -3,7 +3,7 @@
 //! A pass reads every object at idle weight and at a bounded pace. What holds a damaged one is taken off
 //! the shelf, recorded first; if that is what is active, the generation before takes over.
 
-use std::{io, sync::TryLockError, thread, time::Duration};
+use std::{collections::BTreeSet, io, sync::TryLockError, thread, time::Duration};
 
 use cloister_daemon::{at_idle_weight, clock::Stopwatch};
 use cloister_domain::{ByteCount, Class, Digest, GenerationId};
@@ -12,7 +12,7 @@ use cloister_wire::{Problem, record::Event, supply::Answer};
 use serde_json::json;
 
 use crate::{
-    core::{Core, UNPOISONED},
+    core::{Core, UNPOISONED, is_refusal},
     error::ActError,
     slots, sweep, switch,
 };
@@ -145,13 +145,38 @@ fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
     ))?;
     tracing::error!(releases = holders.len(), "an object of the shelf was damaged at rest");
     core.shelf.isolate(digest)?;
+    let taken_off = take_off(core, digest, &holders);
+    if taken_off.is_err() {
+        core.leave_unfinished();
+    }
+    taken_off
+}
+
+/// Goes on with what was cut off: whatever holds an object that was found damaged leaves the shelf. The
+/// caller holds the rights to adopt and to act.
+pub(crate) fn finish(core: &Core) -> Result<(), ActError> {
+    for (digest, holders) in core.shelf.isolated()? {
+        let active = core.shelf.active()?.map(|active| active.id());
+        let stays = active.is_some_and(|active| holders == BTreeSet::from([active]))
+            && slots::previous(core)?.is_none();
+        if !holders.is_empty() && !stays {
+            take_off(core, digest, &holders)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes what holds a damaged object off the shelf; what is served, once another serves.
+fn take_off(core: &Core, digest: Digest, holders: &BTreeSet<GenerationId>) -> Result<(), ActError> {
     give_up_imports(core, digest)?;
+    let active = core.shelf.active()?.map(|active| active.id());
     for generation in holders.iter().filter(|id| Some(**id) != active) {
         take_down(core, *generation)?;
     }
-    let Some(serving) = serving else { return Ok(()) };
+    let Some(serving) = active.filter(|active| holders.contains(active)) else { return Ok(()) };
     match switch::roll_back(core, None, "damage", Stopwatch::start()) {
         Ok(_switched) => take_down(core, serving),
+        Err(error) if !is_refusal(&error) => Err(error),
         Err(error) => {
             tracing::error!(
                 code = error.problem().code,

@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     error::ActError,
     evaluate::{self, Left},
-    slots, switch, trial,
+    slots, switch, trial, unfinished,
 };
 
 /// How often an engine may break off over one candidate before the candidate is refused.
@@ -107,7 +107,7 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         core.clear_leftovers();
     }
     // What holds one release up does not hold up the others.
-    let mut held_up = Ok(());
+    let mut held_up = unfinished::finish(core);
     let received = core.state().imports_in(ImportState::Received)?;
     for import in received {
         match adopt::adopt_if_free(core, import.import) {

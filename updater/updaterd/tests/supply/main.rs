@@ -15,6 +15,7 @@ mod scrub;
 mod support;
 mod trials;
 mod turns;
+mod unfinished;
 mod weight;
 
 use std::{fs, sync::atomic::Ordering};

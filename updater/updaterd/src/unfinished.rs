@@ -1,0 +1,25 @@
+//! Acts that were cut off between two of their writes, because the daemon died or the log did not answer:
+//! what stands in the log, or was taken off the shelf, has its consequences. Switches have their own
+//! ([`crate::switch::settle`]).
+
+use std::sync::atomic::Ordering;
+
+use crate::{approve, core::Core, error::ActError, parked, scrub};
+
+/// Finishes what may be unfinished; later, while somebody brings a release to the shelf.
+pub(crate) fn finish(core: &Core) -> Result<(), ActError> {
+    if !core.unfinished.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    // Whoever has it wakes the worker.
+    let Some(_nobody_adopts) = core.try_adopting() else { return Ok(()) };
+    let _act = core.act();
+    core.unfinished.store(false, Ordering::SeqCst);
+    let finished = parked::finish_discards(core)
+        .and_then(|()| approve::take_in(core))
+        .and_then(|()| scrub::finish(core));
+    if finished.is_err() {
+        core.unfinished.store(true, Ordering::SeqCst);
+    }
+    finished
+}
