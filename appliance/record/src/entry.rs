@@ -64,7 +64,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 26] = [
+const EVENTS: [Event; 27] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
