@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use cloister_wire::supply::{Answer, Request};
+use cloister_wire::{
+    record,
+    supply::{Answer, Request},
+};
 use nix::sys::statvfs::statvfs;
 
 use crate::{
@@ -121,25 +124,55 @@ fn on_a_full_disk_a_rollback_and_a_refusal_are_done_and_recorded() {
     fillers.push(disk.fill("second"));
     refused(world.ask(&never), "rollback.never-promoted");
     assert_eq!(world.count("act-refused", "code", "rollback.never-promoted"), 2);
+    assert_eq!(held.clone().map(|folder| files(&folder)), [0, 8], "a journal has its space");
+    // When the journal is folded into the log, the log needs what it holds.
+    let before = head(&world);
+    for number in 0..300 {
+        append(&world, number);
+    }
+    assert_eq!(head(&world), before + 300);
     assert_eq!(held.clone().map(|folder| files(&folder)), [0, 0]);
     // An import does not live on what is held.
     assert_eq!(world.import(&Bundle::new(3, "0.5"), 3).unwrap_err().code, "preflight.disk");
     fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
     wait_until(|| files(&held[0]) == 8).expect("held again");
     world.ask(&Request::Rollback { to: None }).unwrap();
-    assert_eq!(files(&held[1]), 8, "the log's too, with the next record");
+    for number in 300..600 {
+        append(&world, number);
+    }
+    assert_eq!(files(&held[1]), 8, "the log's too, when it is folded next");
+}
+
+/// Any record, by another way than the updater, whose database would need space too.
+fn append(world: &World, number: u32) {
+    let entry = record::Entry {
+        event: record::Event::KeyChange,
+        act: format!("full/{number}"),
+        subject: Vec::new(),
+        predicate: serde_json::Map::new(),
+    };
+    let appended = world.ask_recordd(&record::Request::Append(entry)).unwrap();
+    assert!(matches!(appended, record::Answer::Appended { .. }));
+}
+
+fn head(world: &World) -> u64 {
+    match world.ask_recordd(&record::Request::Head).unwrap() {
+        record::Answer::Head { size, .. } => size,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn on_one_disk_what_either_holds_is_enough_and_without_it_nothing_happens() {
+fn without_what_the_updater_holds_nothing_happens_on_a_full_disk() {
     for (log, updater) in [(HELD, 0), (0, HELD), (0, 0)] {
         let Some(disk) = Disk::new() else { return };
         let world = appliance(&disk, log, updater);
         disk.fill("filler");
         let active = world.active();
         let reply = world.ask(&Request::Rollback { to: None });
-        let held = log + updater > 0;
+        // The log's journal has its space from the beginning.
+        let held = updater > 0;
         assert_eq!(reply.is_ok(), held, "log {log}, updater {updater}: {reply:?}");
-        assert_eq!(world.active() != active, held, "what cannot be recorded does not happen");
+        assert_eq!(world.active() != active, held, "what cannot be kept does not happen");
     }
 }

@@ -111,6 +111,7 @@ fn a_release_goes_all_the_way_and_each_step_has_its_record() {
             "act-refused",
             "approval",
             "activation-intent",
+            "verification_summary",
             "activation-outcome",
         ]
     );

@@ -241,6 +241,12 @@ impl World {
         connection.ask(request).unwrap()
     }
 
+    pub(crate) fn ask_recordd(&self, request: &record::Request) -> Reply<record::Answer> {
+        let connection = Connection::connect(&self.config.paths.socket(Role::Recordd)).unwrap();
+        connection.set_timeout(Some(PATIENCE));
+        connection.ask(request).unwrap()
+    }
+
     /// Plays intaked as far as the plan.
     pub(crate) fn begin(&self, bundle: &Bundle, version: u64) -> Result<Receiving, Problem> {
         let connection = Connection::connect(&self.config.paths.socket(Role::Updaterd)).unwrap();
