@@ -1,5 +1,5 @@
-//! The updater's figures: minting and importing 1 GiB, refusing, and what an import takes from the
-//! persons who work meanwhile.
+//! The updater's figures: minting and importing 1 GiB, refusing, what an import takes from the persons
+//! who work meanwhile, switching, and the log.
 //!
 //! The payload is one file of weights: random ones in Q8_0, which nothing packs, and normally
 //! distributed ones in BF16. Peers get the same file, at the settings that their line in the log
@@ -10,6 +10,7 @@ mod hostile;
 mod interactive;
 mod mint;
 mod peers;
+mod promote;
 mod record;
 mod refuse;
 mod usage;
@@ -120,6 +121,7 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
         fs::remove_file(&volume)?;
         fs::remove_dir_all(room.facility.home().join("trees"))?;
     }
+    figures.extend(promote::measure(&mut room, &small, log)?);
     figures.extend(hostile::measure(scratch, log)?);
     Ok(figures)
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_stage::release::read_file;
-use serde_json::json;
+use cloister_stage::{facility::Facility, release::read_file};
+use serde_json::{Value, json};
 
 use super::{
     super::{Figure, RUNS, material, tell},
@@ -38,12 +38,7 @@ pub(super) fn measure(
     for _run in 0..RUNS {
         room.fresh()?;
         room.facility.promote(small)?;
-        let api = room.facility.home().join("keys/bench.api");
-        if api.exists() {
-            std::fs::remove_file(&api)?;
-        }
-        let key = String::from_utf8(read_file(&room.facility.api_key("bench", &["open"])?)?)?;
-        let asker = Asker { address: room.facility.address()?, key: key.trim().to_owned() };
+        let asker = Asker::new(&room.facility)?;
         // Once for everything that is cold.
         asker.ask()?;
         let begun = Instant::now();
@@ -72,25 +67,47 @@ pub(super) fn measure(
 }
 
 /// A person who asks again as soon as the answer is there.
-struct Asker {
+pub(super) struct Asker {
     address: String,
     key: String,
 }
 
 impl Asker {
-    fn ask(&self) -> Result<f64> {
+    /// With a key of a running appliance.
+    pub(super) fn new(facility: &Facility) -> Result<Self> {
+        let api = facility.home().join("keys/bench.api");
+        if api.exists() {
+            std::fs::remove_file(&api)?;
+        }
+        let key = String::from_utf8(read_file(&facility.api_key("bench", &["open"])?)?)?;
+        Ok(Self { address: facility.address()?, key: key.trim().to_owned() })
+    }
+
+    fn answer(&self, tokens: u32) -> Result<Value> {
         let question = json!({
             "model": "default",
             "messages": [{"role": "user", "content": "Hello"}],
-            "max_tokens": 8,
+            "max_tokens": tokens,
         });
+        http::ask(&self.address, &self.key, "/v1/chat/completions", Some(&question))
+    }
+
+    /// Milliseconds of one request.
+    pub(super) fn ask(&self) -> Result<f64> {
         let begun = Instant::now();
-        http::ask(&self.address, &self.key, "/v1/chat/completions", Some(&question))?;
+        self.answer(8)?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     }
 
+    /// The generation that answers now.
+    pub(super) fn answered_by(&self) -> Result<String> {
+        let answer = self.answer(1)?;
+        let by = answer["cloister"]["generation"].as_str();
+        Ok(by.context("an answer names no generation")?.to_owned())
+    }
+
     /// Milliseconds of each request until `done`.
-    fn until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<Vec<f64>> {
+    pub(super) fn until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<Vec<f64>> {
         let mut took = Vec::new();
         while !done()? {
             took.push(self.ask()?);
