@@ -21,8 +21,8 @@ use cloister_wire::{
 };
 
 use crate::{
-    Accept, Failure, Prove, VerifyProof, Witness, WitnessKeyOf, ask_daemon, print_json, proof,
-    read_config, say, witness,
+    Accept, Failure, Prove, ReceiptOf, VerifyProof, VerifyReceipt, Witness, WitnessKeyOf,
+    ask_daemon, print_json, proof, read_config, receipt, say, witness,
 };
 
 /// What to do with records.
@@ -56,6 +56,11 @@ pub enum RecordsVerb {
     Prove(Prove),
     /// Check a record and its proof with a policy.
     VerifyProof(VerifyProof),
+    /// Write receipts of an export's records, each of which convinces alone: as text, or as QR codes
+    /// that leave on paper.
+    Receipt(ReceiptOf),
+    /// Check receipts, or the lines that were read off their codes, with a policy.
+    VerifyReceipt(VerifyReceipt),
 }
 
 /// What an auditor brought along, by another way than the export.
@@ -97,6 +102,8 @@ pub(crate) fn records(
         RecordsVerb::Accept(said) => witness::accept(&read_config(config)?, said, json, out),
         RecordsVerb::Prove(said) => proof::prove(said, json, out),
         RecordsVerb::VerifyProof(said) => proof::verify(said, json, out),
+        RecordsVerb::Receipt(said) => receipt::receipt(said, json, out),
+        RecordsVerb::VerifyReceipt(said) => receipt::verify(said, json, out),
     }
 }
 
@@ -136,10 +143,13 @@ fn export(
     fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
         .map_err(|_detail| Failure::output())?;
     let key = log_key(config)?;
+    let receipts = receipt::write_beside(folder, &read_export(folder)?, &verifier_key(&key)?)?;
     if json {
-        return print_json(&serde_json::json!({ "files": files, "log_key": key }), out);
+        let body = serde_json::json!({ "files": files, "receipts": receipts, "log_key": key });
+        return print_json(&body, out);
     }
     say!(out, "exported {} to {}", counted(files, "file"), folder.display());
+    say!(out, "receipts    {} of promotions", counted(receipts, "receipt"));
     say!(out, "log key     {key}");
     say!(
         out,

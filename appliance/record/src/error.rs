@@ -40,6 +40,9 @@ pub enum RecordError {
     /// A text is no proof.
     #[error("the text is not a proof as `records prove` writes it")]
     ProofForm,
+    /// What is to be a receipt has no record in it, or its printed parts do not make a whole.
+    #[error("this is no receipt: a proof with its record, or all printed parts of one")]
+    Receipt,
     /// An entry is larger than the log takes.
     #[error("a record of {bytes} bytes is larger than the {max} allowed")]
     TooLong {
@@ -85,6 +88,7 @@ impl Coded for RecordError {
             Self::Bundle { .. } => "record.bundle",
             Self::Proof => "record.proof",
             Self::ProofForm => "record.proof.form",
+            Self::Receipt => "record.receipt",
             Self::TooLong { .. } => "record.too-long",
             Self::Act => "record.act",
             Self::ActPair => "record.act.pair",

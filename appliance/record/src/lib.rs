@@ -17,6 +17,7 @@ mod note;
 mod policy;
 mod promotions;
 mod proof;
+mod receipt;
 mod summary;
 pub mod tiles;
 pub mod tree;
@@ -35,8 +36,11 @@ pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
 pub use policy::{Policy, PolicyError, Witnessed};
 pub use promotions::Promotions;
 pub use proof::LogProof;
+pub use receipt::{Receipt, join_parts, parts};
 pub use summary::{SUMMARY, SUMMARY_TYPE, Verified};
-pub use verify::{Check, Checked, Export, Report, Trust, check_past, prove, verify, verify_spread};
+pub use verify::{
+    Check, Checked, Export, Report, Trust, check_past, prove, prove_chosen, verify, verify_spread,
+};
 pub use witness::{AddCheckpoint, Seen, WitnessError};
 
 /// The second verifier: another language, no shared code. Every export carries it.

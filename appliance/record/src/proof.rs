@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The first line.
-const VERSION: &str = "c2sp.org/tlog-proof@v1";
+pub(crate) const VERSION: &str = "c2sp.org/tlog-proof@v1";
 
 /// The most hashes of a path: one for each bit of a size.
 pub(crate) const HASHES_MAX: usize = 63;
@@ -26,7 +26,7 @@ pub(crate) const HASHES_MAX: usize = 63;
 /// That an entry is under a checkpoint. Nothing in it is believed before [`LogProof::check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogProof {
-    /// Bytes of the application's that nobody signed. The proofs of a record have none.
+    /// Bytes of the application's that nobody signed. A receipt has its record there, which the proof is of.
     pub extra: Option<Vec<u8>>,
     /// The entry's position, from 0.
     pub index: u64,

@@ -207,23 +207,42 @@ pub fn prove<'export>(
     log: &VerifierKey,
     index: u64,
 ) -> Result<(LogProof, &'export [u8]), Fault> {
+    let mut size = 0;
+    let chosen = prove_chosen(export, log, |of, _entries| {
+        size = of;
+        vec![index]
+    });
+    chosen?.pop().ok_or(Fault::NoEntry { size })
+}
+
+/// As [`prove`], of those entries whose positions `choose` answers, given the log's size and its entries.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_chosen<'export>(
+    export: &'export Export,
+    log: &VerifierKey,
+    choose: impl FnOnce(u64, &[&'export [u8]]) -> Vec<u64>,
+) -> Result<Vec<(LogProof, &'export [u8])>, Fault> {
     let Checkpoint { size, .. } = open_checkpoint(checkpoint_bytes(export)?, log)?;
     let mut faults = Vec::new();
-    if size.div_ceil(WIDTH) > export.len() as u64 || index >= size {
+    if size.div_ceil(WIDTH) > export.len() as u64 {
         return Err(Fault::NoEntry { size });
     }
-    let entries = entries(export, size, &mut faults);
+    let entries: Vec<&[u8]> = entries(export, size, &mut faults).into_iter().flatten().collect();
     if let Some(fault) = faults.into_iter().next() {
         return Err(fault);
     }
     let mut tree = Tree::new();
-    entries.iter().flatten().for_each(|entry| tree.push(leaf_hash(entry)));
-    let place = usize::try_from(index).ok();
-    let entry = place.and_then(|place| entries.get(place).copied().flatten());
-    let entry = entry.ok_or(Fault::NoEntry { size })?;
-    let checkpoint = checkpoint_text(checkpoint_bytes(export)?)?.to_owned();
-    let proof = LogProof { extra: None, index, path: tree.inclusion(index, size), checkpoint };
-    Ok((proof, entry))
+    entries.iter().for_each(|entry| tree.push(leaf_hash(entry)));
+    let checkpoint = checkpoint_text(checkpoint_bytes(export)?)?;
+    let prove = |index: u64| {
+        let entry = usize::try_from(index).ok().and_then(|index| entries.get(index));
+        let entry = entry.ok_or(Fault::NoEntry { size })?;
+        let (path, checkpoint) = (tree.inclusion(index, size), checkpoint.to_owned());
+        Ok((LogProof { extra: None, index, path, checkpoint }, *entry))
+    };
+    choose(size, &entries).into_iter().map(prove).collect()
 }
 
 /// Who of the policy's witnesses cosigned the checkpoint.
