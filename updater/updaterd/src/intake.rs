@@ -287,6 +287,7 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
             "filesystem": offer.filesystem,
             "read_only": offer.read_only,
             "operator": operator(offer.operator),
+            "persons": books::persons(core, &[operator(offer.operator)]),
         }),
     ))?;
     let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
@@ -473,6 +474,7 @@ impl Session<'_> {
             json!({
                 "import": import,
                 "operator": self.operator,
+                "persons": books::persons(core, std::slice::from_ref(&self.operator)),
                 "read_bytes": complete.read_bytes,
                 "resumed_chunks": complete.resumed_chunks,
             }),
@@ -501,7 +503,12 @@ impl Session<'_> {
             Event::MediaSeen,
             format!("import/{}/interrupted/{number}", self.import()),
             &[("bundle", self.generation().0)],
-            json!({ "import": self.import(), "operator": self.operator, "code": problem.code }),
+            json!({
+                "import": self.import(),
+                "operator": self.operator,
+                "persons": books::persons(core, std::slice::from_ref(&self.operator)),
+                "code": problem.code,
+            }),
         ))?;
         core.state().note_trouble(self.import(), Some(problem))?;
         Ok(())
