@@ -1,5 +1,6 @@
 //! `./x demo`: the whole life of an update, with the real daemons, told as a story.
 
+mod export;
 mod sticks;
 mod trials;
 mod witness;
@@ -52,13 +53,34 @@ const CONTROL: &str = "bundle.digest";
 /// # Errors
 /// When a step does not come out as told, or the process is asked to end before the story has.
 pub(crate) fn run(stay: bool, out: &mut dyn Write) -> Result<()> {
+    on_scratch_root(out, |folder, story| play(folder, stay, story))
+}
+
+/// Plays the same acts and writes what an auditor takes away to `out_folder`, with the public keys.
+///
+/// # Errors
+/// When `out_folder` is there and not an empty folder, and as [`run`].
+pub(crate) fn export(out_folder: &Path, out: &mut dyn Write) -> Result<()> {
+    export::must_be_new(out_folder)?;
+    on_scratch_root(out, |scratch, story| {
+        let (demo, _key) = act(scratch, story)?;
+        export::hand_out(&demo, out_folder, story)?;
+        story.end("The export is complete; README.txt in it says how it is read.")
+    })
+}
+
+/// Plays on a scratch root that is gone afterwards, unless the story does not come out as told.
+fn on_scratch_root(
+    out: &mut dyn Write,
+    play: impl FnOnce(&Path, &mut Story<'_>) -> Result<()>,
+) -> Result<()> {
     let interrupts = Interrupts::hear()?;
     let folder = std::env::temp_dir().join(format!("cloister-demo-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let mounts = OwnMounts::enter(&folder);
     let mut story = Story::new(out, &interrupts);
     // What it returns with has stopped every daemon.
-    let played = play(&folder, stay, &mut story);
+    let played = play(&folder, &mut story);
     drop(mounts);
     match played {
         Ok(()) => Ok(fs::remove_dir_all(&folder)?),
@@ -83,6 +105,16 @@ struct Demo {
 }
 
 fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
+    let (mut demo, key) = act(folder, story)?;
+    if stay {
+        return remain(&demo, &key, story);
+    }
+    journal_is_silent(&mut demo, story)?;
+    story.end("The demo is complete; nothing is left running.")
+}
+
+/// What an auditor finds in the log, and how it is audited; with the file of a reader's API key.
+fn act(folder: &Path, story: &mut Story<'_>) -> Result<(Demo, PathBuf)> {
     let mut demo = mint(folder, story)?;
     import(&mut demo, story)?;
     let key = serve(&demo, story)?;
@@ -93,11 +125,7 @@ fn play(folder: &Path, stay: bool, story: &mut Story<'_>) -> Result<()> {
     sticks::play(&demo.facility, demo.embedding.as_deref(), story)?;
     audit(&demo, story)?;
     witness::play(&demo, story)?;
-    if stay {
-        return remain(&demo, &key, story);
-    }
-    journal_is_silent(&mut demo, story)?;
-    story.end("The demo is complete; nothing is left running.")
+    Ok((demo, key))
 }
 
 fn mint(folder: &Path, story: &mut Story<'_>) -> Result<Demo> {

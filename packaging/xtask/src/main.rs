@@ -49,6 +49,11 @@ enum Verb {
         /// The folder for it.
         out: PathBuf,
     },
+    /// Play the demo's acts and write the auditor's export with the public keys.
+    Export {
+        /// The folder for it: a new one, or an empty one.
+        out: PathBuf,
+    },
     /// Judge files as the artefacts of a release are judged, in the same caged process.
     Inspect(inspect::Wish),
     /// Offer every file of a folder as a volume to the real daemons, one line each.
@@ -90,6 +95,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Deb { out: folder } => deb::run(&folder)?,
         Verb::Demo { stay } => demo::run(stay, &mut out)?,
+        Verb::Export { out: folder } => demo::export(&folder, &mut out)?,
         Verb::Inspect(wish) => {
             if !inspect::run(&wish, &mut out)? {
                 return Ok(ExitCode::FAILURE);

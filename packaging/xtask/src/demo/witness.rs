@@ -1,7 +1,7 @@
 //! The chapter in which somebody outside keeps what the log was, so that nobody can put back an old
 //! copy unseen.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Result, ensure};
 use cloister_stage::{facility::Facility, release::checkout};
@@ -48,7 +48,7 @@ pub(super) fn play(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
     )?;
     let export = facility.home().join("witnessed");
     facility.cloister(&["records", "export", "--witnessed", utf8(&export)?])?.done()?;
-    let policy = facility.home().join("witness.policy");
+    let policy = policy_file(facility);
     let witness = witness_key(facility)?;
     fs::write(&policy, format!("log {log_key}\nwitness {NAME} {witness}\nquorum {NAME}\n"))?;
     let root = facility.root_file();
@@ -61,4 +61,9 @@ pub(super) fn play(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
         .output()?;
     ensure!(second.status.success(), "the second verifier misses the witness");
     story.tell("both verifiers find its signature; without it they would refuse the export")
+}
+
+/// The policy that asks for the witness, once it has signed.
+pub(super) fn policy_file(facility: &Facility) -> PathBuf {
+    facility.home().join("witness.policy")
 }
