@@ -21,8 +21,8 @@ use cloister_wire::{
 };
 
 use crate::{
-    Accept, Failure, Prove, ReceiptOf, VerifyProof, VerifyReceipt, Witness, WitnessKeyOf,
-    ask_daemon, print_json, proof, read_config, receipt, say, witness,
+    About, Accept, Changes, Failure, Prove, ReceiptOf, VerifyProof, VerifyReceipt, Witness,
+    WitnessKeyOf, ask_daemon, print_json, proof, queries, read_config, receipt, say, witness,
 };
 
 /// What to do with records.
@@ -61,6 +61,10 @@ pub enum RecordsVerb {
     Receipt(ReceiptOf),
     /// Check receipts, or the lines that were read off their codes, with a policy.
     VerifyReceipt(VerifyReceipt),
+    /// Tell what changed since a record or a date.
+    Changes(Changes),
+    /// Tell everything about a thing, such as the generation that an answer names.
+    About(About),
 }
 
 /// What an auditor brought along, by another way than the export.
@@ -104,6 +108,8 @@ pub(crate) fn records(
         RecordsVerb::VerifyProof(said) => proof::verify(said, json, out),
         RecordsVerb::Receipt(said) => receipt::receipt(said, json, out),
         RecordsVerb::VerifyReceipt(said) => receipt::verify(said, json, out),
+        RecordsVerb::Changes(said) => queries::changes(said, config, json, out),
+        RecordsVerb::About(said) => queries::about(said, config, json, out),
     }
 }
 

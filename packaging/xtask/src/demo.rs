@@ -1,5 +1,6 @@
 //! `./x demo`: the whole life of an update, with the real daemons, told as a story.
 
+mod audit;
 mod export;
 mod sticks;
 mod trials;
@@ -123,7 +124,7 @@ fn act(folder: &Path, story: &mut Story<'_>) -> Result<(Demo, PathBuf)> {
     refuse(&demo, story)?;
     crash(&demo, &key, story)?;
     sticks::play(&demo.facility, demo.embedding.as_deref(), story)?;
-    audit(&demo, story)?;
+    audit::play(&demo, story)?;
     witness::play(&demo, story)?;
     Ok((demo, key))
 }
@@ -432,37 +433,6 @@ fn kill_during_a_switch(facility: &Facility, story: &mut Story<'_>) -> Result<()
         ));
     }
     bail!("every switch was over before the kill")
-}
-
-fn audit(demo: &Demo, story: &mut Story<'_>) -> Result<()> {
-    let facility = &demo.facility;
-    story.chapter("An auditor checks the records with a second verifier")?;
-    let export = facility.home().join("export");
-    facility.cloister(&["records", "export", utf8(&export)?])?.done()?;
-    let Head { size, root, log_key } = head(facility)?;
-    story.tell(&format!("exported: {}, their tree's head {root}", counted(size, "record")))?;
-    ensure!(second_verifier(demo, &export, &log_key)?, "the second verifier refuses the export");
-    story.tell("audit.py: every signature, leaf, root and checkpoint holds")?;
-    let checkpoint = export.join("checkpoint");
-    let good = read_file(&checkpoint)?;
-    let mut bad = good.clone();
-    let place = bad.len() / 2;
-    *bad.get_mut(place).context("an empty checkpoint")? ^= 1;
-    fs::write(&checkpoint, bad)?;
-    ensure!(!second_verifier(demo, &export, &log_key)?, "a flipped byte was not found");
-    fs::write(&checkpoint, good)?;
-    story.tell("with one byte of the export changed it refuses")
-}
-
-fn second_verifier(demo: &Demo, export: &Path, log_key: &str) -> Result<bool> {
-    let output = Command::new(&demo.python)
-        // Not the copy in the export, which whoever made the export could have changed.
-        .arg(checkout().join("appliance/record/audit.py"))
-        .arg(export)
-        .args(["--log-key", log_key, "--root"])
-        .arg(demo.facility.root_file())
-        .output()?;
-    Ok(output.status.success())
 }
 
 fn journal_is_silent(demo: &mut Demo, story: &mut Story<'_>) -> Result<()> {
