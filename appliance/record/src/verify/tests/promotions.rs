@@ -66,6 +66,12 @@ fn an_approval_is_of_what_was_judged_and_comes_after_it() {
     let mut log = Log::default();
     log.add(Event::AnchorEnrolment, "anchor/0").approve("ada", 9).judged();
     assert_eq!(faults(log.approve("bob", 10).activate()), unapproved(5, &[4]));
+    // A verdict that says another policy than its package is over.
+    let mut log = begun();
+    let about = [("bundle", Digest::of(b"g")), ("package", package())];
+    let facts = json!({"import": 1, "verdict": "passed", "policy": other});
+    log.add_about(Event::Evaluation, "import/1/evaluation/2", &about, &facts);
+    assert_eq!(faults(log.approve("ada", 9).approve("bob", 10).activate()), unapproved(6, &[]));
     // Signed by nobody whom the root knows by that name, it is no approval.
     let mut log = begun();
     log.approve("ada", 9).approve("bob", 9).activate();
