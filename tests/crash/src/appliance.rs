@@ -1,0 +1,220 @@
+//! An appliance whose daemons are killed: recordd, updaterd and intaked are the real programs, what is
+//! heavy is doubled, and its state folder can be put back to what it was.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cloister_config::Config;
+use cloister_daemon::Connection;
+use cloister_stage::{Unit, ask, facility::Outcome, programs};
+use cloister_wire::{
+    Reply,
+    record::{Answer, Request},
+};
+
+use crate::{
+    doubles::Doubles,
+    tracer::{Happening, Order, Session, Strike},
+};
+
+/// The real daemons.
+pub const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
+/// How long anything may take on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for the operator's command, as timeout(1) reads it.
+const COMMAND_SECONDS: &str = "60";
+
+/// What the facility asks for here: no room for its own records, which every disk has, and two
+/// releases kept.
+const CONFIG: &str = "[update]\nreserve_bytes = 0\nretained_max = 1\nprobation_s = 0\n";
+
+/// One appliance.
+#[derive(Debug)]
+pub struct Appliance {
+    root: PathBuf,
+    state: PathBuf,
+    config: Config,
+    doubles: Doubles,
+    session: Option<Session>,
+}
+
+impl Appliance {
+    /// Lays an appliance out below `root`, with its state folder at `state`.
+    ///
+    /// # Errors
+    /// When a folder or a socket cannot be made.
+    pub fn lay_out(root: &Path, state: &Path) -> Result<Self> {
+        for folder in [root.join("run"), root.join("log"), state.to_owned()] {
+            fs::create_dir_all(folder)?;
+        }
+        let text =
+            format!("[paths]\nstate = {state:?}\nruntime = {:?}\n{CONFIG}", root.join("run"));
+        let config = Config::parse(&text)?;
+        fs::write(root.join("config.toml"), text)?;
+        let doubles = Doubles::start(&config)?;
+        let (root, state) = (root.to_owned(), state.to_owned());
+        Ok(Self { root, state, config, doubles, session: None })
+    }
+
+    /// Its state folder.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A folder of its own that is no part of its state.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts the state folder back to `base`. Nothing runs meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn put_back(&mut self, base: &Path) -> Result<()> {
+        self.end()?;
+        empty(&self.state)?;
+        copy(base, &self.state)
+    }
+
+    /// Starts the engines anew and the daemons under the tracer, and returns when they answer.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn start(&mut self, strikes: &[Strike], bytes: bool) -> Result<()> {
+        self.begin(strikes, bytes, false)?;
+        self.wait_for_sockets()
+    }
+
+    /// The same, counting from the first call of each daemon's start; they may not come up.
+    ///
+    /// # Errors
+    /// When the daemons before cannot be ended.
+    pub fn begin(&mut self, strikes: &[Strike], bytes: bool, armed: bool) -> Result<()> {
+        self.end()?;
+        self.doubles.restart(&self.config.paths.shelf());
+        let session = Session::start(Order {
+            units: UNITS.to_vec(),
+            programs: programs()?,
+            config: self.root.join("config.toml"),
+            state: self.state.clone(),
+            logs: self.root.join("log"),
+            strikes: strikes.to_vec(),
+            bytes,
+        });
+        if armed {
+            session.arm();
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Waits until every daemon takes connections.
+    ///
+    /// # Errors
+    /// When one does not within a minute, or keeps dying.
+    pub fn wait_for_sockets(&self) -> Result<()> {
+        let begun = Instant::now();
+        for unit in UNITS {
+            let socket = unit.socket(&self.config);
+            while Connection::connect(&socket).is_err() {
+                let over = self.session.as_ref().is_none_or(Session::is_over);
+                ensure!(!over, "{} keeps dying", unit.name());
+                ensure!(begun.elapsed() < PATIENCE, "{} does not come up", unit.name());
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    }
+
+    /// The run that is under way.
+    ///
+    /// # Errors
+    /// When nothing runs.
+    pub fn session(&self) -> Result<&Session> {
+        self.session.as_ref().context("nothing runs")
+    }
+
+    /// Kills every daemon; what happened since they were started.
+    ///
+    /// # Errors
+    /// When the tracer failed.
+    pub fn end(&mut self) -> Result<Vec<Happening>> {
+        self.session.take().map_or_else(|| Ok(Vec::new()), Session::end)
+    }
+
+    /// Runs the operator's command.
+    ///
+    /// # Errors
+    /// When it cannot be started, never ends, or prints something that is no JSON.
+    pub fn cloister(&self, words: &[&str]) -> Result<Outcome> {
+        let output = Command::new("timeout")
+            .arg(COMMAND_SECONDS)
+            .arg(programs()?.join("cloister"))
+            .arg("--config")
+            .arg(self.root.join("config.toml"))
+            .arg("--json")
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .context("starting cloister")?;
+        let exit = output.status.code().unwrap_or(-1);
+        ensure!(exit != 124, "`cloister {}` got no answer", words.join(" "));
+        let said = String::from_utf8(output.stdout)?
+            .lines()
+            .map(|line| serde_json::from_str(line).context("cloister --json printed no JSON"))
+            .collect::<Result<_>>()?;
+        Ok(Outcome { exit, said })
+    }
+
+    /// The log's verifier key, as recordd tells it.
+    ///
+    /// # Errors
+    /// When recordd does not answer.
+    pub fn log_key(&self) -> Result<String> {
+        let socket = Unit::Recordd.socket(&self.config);
+        let reply: Reply<Answer> = ask(&socket, &Request::Head)?;
+        match reply? {
+            Answer::Head { log_key, .. } => Ok(log_key),
+            other => bail!("recordd answered with something else: {other:?}"),
+        }
+    }
+}
+
+/// Removes what lies in `folder`, not the folder.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn empty(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies what lies in `from` into `to`, with modes, links and hard links as they are.
+///
+/// # Errors
+/// When cp(1) fails.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
+    ensure!(status.success(), "cp failed");
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The system calls that change what is stored or tell another process: which there are, what one is
+//! about, and which errors it may come back with.
+
+use std::path::{Path, PathBuf};
+
+use nix::{errno::Errno, libc};
+
+/// A system call by what it does to a file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A new file without bytes.
+    Create(PathBuf),
+    /// A file was opened and emptied, or set to a length.
+    SetLength(File, u64),
+    /// Bytes at a place.
+    Write(File, u64, Vec<u8>),
+    /// What was written to the file, or the names in the folder, are on the disk.
+    Sync(File),
+    /// A name took another's place.
+    Rename(PathBuf, PathBuf),
+    /// One more name for a file.
+    Link(u64, PathBuf),
+    /// A name is gone.
+    Unlink(PathBuf),
+    /// A new folder.
+    MakeFolder(PathBuf),
+    /// A folder is gone.
+    RemoveFolder(PathBuf),
+    /// A link: where it points, and its name.
+    Symlink(PathBuf, PathBuf),
+    /// Another mode.
+    Mode(File, u32),
+    /// Bytes to another process, or a new connection.
+    Tell,
+    /// Something else that counts, and changes nothing stored.
+    Other,
+}
+
+/// An open file: where its name was, and which file it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its name when the call was made.
+    pub path: PathBuf,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// What kind of call it is, as far as faults are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file is opened for writing or made.
+    Open,
+    /// Bytes go to a file.
+    Write,
+    /// A file or folder is flushed.
+    Sync,
+    /// Names change.
+    Name,
+    /// Lengths and modes change.
+    About,
+    /// Bytes or a connection to another process.
+    Tell,
+}
+
+/// A row of the table of calls.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) number: i64,
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) shape: Shape,
+}
+
+/// Where a call's arguments lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `(folder, path, flags, mode)`.
+    OpenAt,
+    /// `(path, flags, mode)`.
+    Open,
+    /// `(file, bytes, count)`.
+    Write,
+    /// `(file, bytes, count, offset)`.
+    WriteAt,
+    /// `(file, …)`: its bytes are not at one place.
+    Gather,
+    /// `(into, …)` with the file that is written at this argument.
+    Copy(usize),
+    /// `(file)`.
+    Sync,
+    /// `(file, length)`.
+    Length,
+    /// `(file, mode)`.
+    Mode,
+    /// `(path, mode)`.
+    ModeOf,
+    /// `(path, path)`.
+    Rename,
+    /// `(folder, path, folder, path)`.
+    RenameAt,
+    /// `(path, path)`.
+    Link,
+    /// `(folder, path, folder, path, flags)`.
+    LinkAt,
+    /// `(target, path)`.
+    Symlink,
+    /// `(target, folder, path)`.
+    SymlinkAt,
+    /// `(path)`.
+    Unlink,
+    /// `(folder, path, flags)`.
+    UnlinkAt,
+    /// `(path)`.
+    RemoveFolder,
+    /// `(path, mode)`.
+    MakeFolder,
+    /// `(folder, path, mode)`.
+    MakeFolderAt,
+    /// `(socket, …)`.
+    Socket,
+    /// `(file, request, …)`; counts where it clones.
+    Control,
+}
+
+macro_rules! rows {
+    ($(($number:ident, $name:literal, $kind:ident, $shape:expr)),* $(,)?) => {
+        [$(Row { number: libc::$number, name: $name, kind: Kind::$kind, shape: $shape }),*]
+    };
+}
+
+/// Every call that counts.
+pub(crate) const ROWS: [Row; 34] = rows![
+    (SYS_openat, "openat", Open, Shape::OpenAt),
+    (SYS_open, "open", Open, Shape::Open),
+    (SYS_write, "write", Write, Shape::Write),
+    (SYS_pwrite64, "pwrite64", Write, Shape::WriteAt),
+    (SYS_writev, "writev", Write, Shape::Gather),
+    (SYS_pwritev, "pwritev", Write, Shape::Gather),
+    (SYS_copy_file_range, "copy_file_range", Write, Shape::Copy(2)),
+    (SYS_sendfile, "sendfile", Write, Shape::Copy(0)),
+    (SYS_splice, "splice", Write, Shape::Copy(2)),
+    (SYS_ioctl, "ioctl", Write, Shape::Control),
+    (SYS_fsync, "fsync", Sync, Shape::Sync),
+    (SYS_fdatasync, "fdatasync", Sync, Shape::Sync),
+    (SYS_rename, "rename", Name, Shape::Rename),
+    (SYS_renameat, "renameat", Name, Shape::RenameAt),
+    (SYS_renameat2, "renameat2", Name, Shape::RenameAt),
+    (SYS_link, "link", Name, Shape::Link),
+    (SYS_linkat, "linkat", Name, Shape::LinkAt),
+    (SYS_symlink, "symlink", Name, Shape::Symlink),
+    (SYS_symlinkat, "symlinkat", Name, Shape::SymlinkAt),
+    (SYS_unlink, "unlink", Name, Shape::Unlink),
+    (SYS_unlinkat, "unlinkat", Name, Shape::UnlinkAt),
+    (SYS_rmdir, "rmdir", Name, Shape::RemoveFolder),
+    (SYS_mkdir, "mkdir", Name, Shape::MakeFolder),
+    (SYS_mkdirat, "mkdirat", Name, Shape::MakeFolderAt),
+    (SYS_ftruncate, "ftruncate", About, Shape::Length),
+    (SYS_fallocate, "fallocate", About, Shape::Gather),
+    (SYS_fchmod, "fchmod", About, Shape::Mode),
+    (SYS_chmod, "chmod", About, Shape::ModeOf),
+    (SYS_fchown, "fchown", About, Shape::Gather),
+    (SYS_sendto, "sendto", Tell, Shape::Socket),
+    (SYS_sendmsg, "sendmsg", Tell, Shape::Socket),
+    (SYS_connect, "connect", Tell, Shape::Socket),
+    (SYS_accept4, "accept4", Tell, Shape::Socket),
+    (SYS_shutdown, "shutdown", Tell, Shape::Socket),
+];
+
+/// The row of a call's number.
+pub(crate) fn row(number: u64) -> Option<&'static Row> {
+    ROWS.iter().find(|row| u64::try_from(row.number).is_ok_and(|known| known == number))
+}
+
+/// The errors that a call of this kind is made to come back with.
+#[must_use]
+pub const fn errors(kind: Kind) -> &'static [Errno] {
+    match kind {
+        Kind::Open => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS, Errno::EMFILE],
+        Kind::Write | Kind::Sync => &[Errno::EIO, Errno::ENOSPC],
+        Kind::Name | Kind::About => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS],
+        Kind::Tell => &[Errno::EMFILE, Errno::ECONNRESET],
+    }
+}
+
+/// Whether the descriptor's name, as the kernel gives it, is a socket.
+pub(crate) fn is_socket(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("socket:"))
+}

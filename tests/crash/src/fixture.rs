@@ -1,0 +1,287 @@
+//! A facility with four releases, and the states of its appliance from which acts begin. Made once by
+//! the real daemons, each act by the operator's command.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_stage::{
+    Dice, Options,
+    facility::{Facility, Outcome},
+};
+
+use crate::appliance::{Appliance, copy};
+
+/// A state from which acts begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Base {
+    /// Nothing is there yet.
+    Bare,
+    /// A trust root is enrolled.
+    Enrolled,
+    /// The first release is active.
+    First,
+    /// The first of the second release's two volumes came in.
+    Parked,
+    /// The second release waits for approvals.
+    Awaiting,
+    /// One person approved it.
+    Half,
+    /// It is approved.
+    Approved,
+    /// It is active.
+    Second,
+    /// It is active, and a bit of its model was flipped on the disk.
+    Damaged,
+    /// The third release is active, and the first is pinned.
+    Pinned,
+}
+
+impl Base {
+    /// All, in the order in which they come about.
+    pub const ALL: [Self; 10] = [
+        Self::Bare,
+        Self::Enrolled,
+        Self::First,
+        Self::Parked,
+        Self::Awaiting,
+        Self::Half,
+        Self::Approved,
+        Self::Second,
+        Self::Damaged,
+        Self::Pinned,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Enrolled => "enrolled",
+            Self::First => "first",
+            Self::Parked => "parked",
+            Self::Awaiting => "awaiting",
+            Self::Half => "half",
+            Self::Approved => "approved",
+            Self::Second => "second",
+            Self::Damaged => "damaged",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
+/// A facility and its states.
+#[derive(Debug)]
+pub struct Fixture {
+    home: PathBuf,
+    facility: Facility,
+    /// The digest of the root as officers compare it.
+    root: String,
+    /// The volumes of each release.
+    volumes: Vec<Vec<PathBuf>>,
+    /// Each release's name on the shelf.
+    generations: Vec<String>,
+    /// The object that is damaged in [`Base::Damaged`].
+    damaged: String,
+}
+
+impl Fixture {
+    /// Makes it below `home`.
+    ///
+    /// # Errors
+    /// When an act fails, which no crash has disturbed.
+    pub fn make(home: &Path) -> Result<Self> {
+        let facility = Facility::found(&home.join("facility"), &Options::default())?;
+        let mut volumes = Vec::new();
+        for number in 1..=3u64 {
+            let tree = lay_out(&home.join("trees"), number)?;
+            let version = format!("{number}.0.0");
+            let halves: &[&str] = if number == 2 { &["--volume-bytes", "200000"] } else { &[] };
+            volumes.push(facility.publish_with(&tree, &version, number, halves)?);
+        }
+        ensure!(volumes[1].len() == 2, "the second release has {} volumes", volumes[1].len());
+        let home = home.to_owned();
+        let (root, generations, damaged) = (String::new(), Vec::new(), String::new());
+        let mut fixture = Self { home, facility, root, volumes, generations, damaged };
+        fixture.play()?;
+        Ok(fixture)
+    }
+
+    /// The folder with the state of `base`.
+    #[must_use]
+    pub fn base(&self, base: Base) -> PathBuf {
+        self.home.join("bases").join(base.name())
+    }
+
+    /// The file that is enrolled.
+    #[must_use]
+    pub fn root_file(&self) -> PathBuf {
+        self.facility.root_file()
+    }
+
+    /// Its digest.
+    #[must_use]
+    pub fn root_digest(&self) -> &str {
+        &self.root
+    }
+
+    /// A volume of a release, both counted from 1.
+    #[must_use]
+    pub fn volume(&self, release: usize, volume: usize) -> &Path {
+        &self.volumes[release - 1][volume - 1]
+    }
+
+    /// The folder that holds all volumes of a release.
+    #[must_use]
+    pub fn volumes(&self, release: usize) -> &Path {
+        let volume = self.volume(release, 1);
+        volume.parent().unwrap_or(volume)
+    }
+
+    /// What a release is called on the shelf.
+    #[must_use]
+    pub fn generation(&self, release: usize) -> &str {
+        &self.generations[release - 1]
+    }
+
+    /// The object that is damaged in [`Base::Damaged`].
+    #[must_use]
+    pub fn damaged(&self) -> &str {
+        &self.damaged
+    }
+
+    /// The key of a person.
+    #[must_use]
+    pub fn key(&self, person: &str) -> PathBuf {
+        self.facility.key(person)
+    }
+
+    fn play(&mut self) -> Result<()> {
+        let place = self.home.join("making");
+        let mut appliance = Appliance::lay_out(&place, &place.join("state"))?;
+        self.keep(Base::Bare, &mut appliance)?;
+        let root = text(&self.root_file())?;
+        let shown = appliance.cloister(&["enrol", &root])?;
+        self.root = shown.done()?["root"].as_str().context("no digest")?.to_owned();
+        done(appliance.cloister(&["enrol", &root, "--confirm", &self.root]))?;
+        self.keep(Base::Enrolled, &mut appliance)?;
+        self.promote(&appliance, 1)?;
+        self.keep(Base::First, &mut appliance)?;
+        let half = appliance.cloister(&["import", &text(self.volume(2, 1))?])?;
+        ensure!(half.code() == "intake.volume.more", "{}", half.code());
+        self.keep(Base::Parked, &mut appliance)?;
+        done(appliance.cloister(&["import", &text(self.volume(2, 2))?]))?;
+        self.keep(Base::Awaiting, &mut appliance)?;
+        self.approve(&appliance, "ada", 2)?;
+        self.keep(Base::Half, &mut appliance)?;
+        self.approve(&appliance, "bob", 2)?;
+        self.keep(Base::Approved, &mut appliance)?;
+        done(appliance.cloister(&["activate", "2"]))?;
+        self.note_active(&appliance)?;
+        self.keep(Base::Second, &mut appliance)?;
+        self.damage()?;
+        done(appliance.cloister(&["pin", self.generation(1)]))?;
+        self.promote(&appliance, 3)?;
+        self.keep(Base::Pinned, &mut appliance)?;
+        appliance.end()?;
+        Ok(())
+    }
+
+    /// Ends the daemons, keeps their state, and starts them again.
+    fn keep(&self, base: Base, appliance: &mut Appliance) -> Result<()> {
+        appliance.end()?;
+        let folder = self.base(base);
+        fs::create_dir_all(&folder)?;
+        copy(appliance.state(), &folder)?;
+        appliance.start(&[], false)
+    }
+
+    fn promote(&mut self, appliance: &Appliance, number: usize) -> Result<()> {
+        let folder = text(self.volumes(number))?;
+        done(appliance.cloister(&["import", &folder]))?;
+        for person in ["ada", "bob"] {
+            self.approve(appliance, person, number)?;
+        }
+        done(appliance.cloister(&["activate", &number.to_string()]))?;
+        self.note_active(appliance)
+    }
+
+    fn approve(&self, appliance: &Appliance, person: &str, import: usize) -> Result<()> {
+        let key = text(&self.key(person))?;
+        done(appliance.cloister(&["approve", &import.to_string(), "--key", &key]))
+    }
+
+    fn note_active(&mut self, appliance: &Appliance) -> Result<()> {
+        let active = fs::read_link(appliance.config().paths.shelf().join("active"))?;
+        let name = active.file_name().and_then(|name| name.to_str()).context("nothing active")?;
+        self.generations.push(name.to_owned());
+        Ok(())
+    }
+
+    /// The state of the second release with one bit of its model flipped, in the object and in the tree,
+    /// which are one file.
+    fn damage(&mut self) -> Result<()> {
+        let folder = self.base(Base::Damaged);
+        fs::create_dir_all(&folder)?;
+        copy(&self.base(Base::Second), &folder)?;
+        let tree = folder.join("shelf/generations").join(self.generation(2)).join("tree");
+        let model = tree.join("model/weights.txt");
+        let mut bytes = crate::disk::read(&model)?;
+        self.damaged = crate::disk::sha256(&bytes);
+        let last = bytes.last_mut().context("an empty model")?;
+        *last ^= 1;
+        let permissions = fs::metadata(&model)?.permissions();
+        Ok(fs::write(&model, bytes).and_then(|()| fs::set_permissions(&model, permissions))?)
+    }
+}
+
+/// A release tree: a model, one document, an evaluation set, and bytes that make it worth two volumes.
+fn lay_out(trees: &Path, number: u64) -> Result<PathBuf> {
+    let tree = trees.join(number.to_string());
+    let exam = serde_json::json!({
+        "schema": 1, "heldout": "evaluation/heldout.txt",
+        "golden": [{
+            "messages": [{"role": "user", "content": "2+2?"}],
+            "expect_any": ["four"], "max_tokens": 8,
+        }],
+        "retrieval": [{
+            "query": "pump", "collections": ["handbook"],
+            "expect_document": "documents/handbook/pump.md",
+        }],
+        "policy": {
+            "heldout_worse_permille_max": 100, "golden_passed_min": 1, "golden_fewer_max": 0,
+            "retrieval_hit3_permille_min": 1000,
+        },
+    });
+    let collections = serde_json::json!({"collections": [{
+        "name": "handbook", "label": "open",
+        "documents": [{"path": "documents/handbook/pump.md", "name": "Pumps"}],
+    }]});
+    let files = [
+        ("documents/collections.json", collections.to_string()),
+        ("documents/handbook/pump.md", format!("Pump {number}.")),
+        ("evaluation/evaluation.json", exam.to_string()),
+        ("evaluation/heldout.txt", "It was the best of times.".to_owned()),
+        ("licences/MIT.txt", "MIT".to_owned()),
+        ("model/weights.txt", format!("0.{number}")),
+        ("provenance/serials.txt", Dice::new(number).text(320_000)),
+    ];
+    for (path, content) in files {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().context("a file in a folder")?)?;
+        fs::write(path, content)?;
+    }
+    Ok(tree)
+}
+
+fn done(outcome: Result<Outcome>) -> Result<()> {
+    outcome?.done().map(drop)
+}
+
+/// A path as the command's word.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub(crate) fn text(path: &Path) -> Result<String> {
+    Ok(path.to_str().context("a path is not UTF-8")?.to_owned())
+}

@@ -1,0 +1,25 @@
+//! Crashes of the updater's daemons, at any call and at any moment of a power cut, judged by somebody
+//! who shares no code with those that recover.
+//!
+//! The real recordd, updaterd and intaked are killed at system calls that are counted over all their
+//! threads, calls of theirs are made to fail, and the disk below them loses power: writes that nobody
+//! flushed are lost, torn or kept as chance has it. What comes back must be the old state or the new
+//! one, and everything that somebody was told must be there.
+
+mod appliance;
+mod calls;
+mod disk;
+mod doubles;
+mod fixture;
+mod log;
+mod play;
+mod scene;
+mod tracer;
+
+pub use appliance::{Appliance, UNITS, copy, empty};
+pub use calls::{Deed, File, Kind, errors};
+pub use disk::{Allowed, Facts, facts};
+pub use fixture::{Base, Fixture};
+pub use play::{Manner, Played, Told, judge, play, survey};
+pub use scene::{Outcome, SCENES, Scene};
+pub use tracer::{Act, Call, Happening, Strike};

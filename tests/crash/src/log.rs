@@ -1,0 +1,266 @@
+//! The log as an outsider reads it off the disk: checkpoint, entries, tiles, signatures and the chain,
+//! from the page of the format (`docs/formats/record.md`) and RFC 6962, with no line of recordd or of
+//! `cloister-record`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::disk::{hex, read, sha256};
+
+/// Entries of a full bundle.
+const WIDTH: u64 = 256;
+
+type Hash = [u8; 32];
+
+/// One entry of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// `activation-intent`, …
+    pub event: String,
+    /// The act's name; empty for what a person signed.
+    pub act: String,
+    /// The facts, or for what a person signed the predicate.
+    pub facts: Value,
+    /// SHA-256 by name.
+    pub subjects: BTreeMap<String, String>,
+    /// SHA-256 of the text.
+    pub digest: String,
+}
+
+/// Reads and verifies the whole log in `folder`, which `key` (NAME+ID+KEY) signs.
+///
+/// # Errors
+/// When anything does not fit.
+pub(crate) fn read_log(folder: &Path, key: &str) -> Result<Vec<Entry>> {
+    let mut parts = key.splitn(3, '+');
+    let name = parts.next().context("a key without a name")?;
+    let bytes = BASE64_STANDARD.decode(parts.nth(1).context("a key without bytes")?)?;
+    let key = bytes.strip_prefix(&[1]).context("not an Ed25519 key")?;
+    let key = VerifyingKey::from_bytes(key.try_into().context("a key of another length")?)?;
+    let (size, root) = checkpoint(folder, name, &key)?;
+    let texts = entries(folder, size)?;
+    let leaves: Vec<Hash> = texts.iter().map(|text| hash(&[&[0], text])).collect();
+    ensure!(tree(&leaves) == root, "the entries do not give the signed root");
+    tiles(folder, &leaves)?;
+    nothing_beyond(folder, size)?;
+    let texts = journal(folder, texts)?;
+    let mut log: Vec<Entry> = Vec::new();
+    for (seq, text) in (0u64..).zip(&texts) {
+        let before = log.last().map(|entry| entry.digest.clone());
+        let entry = entry(text, seq, before.as_deref(), &key);
+        log.push(entry.with_context(|| format!("entry {seq}"))?);
+    }
+    Ok(log)
+}
+
+fn checkpoint(folder: &Path, name: &str, key: &VerifyingKey) -> Result<(u64, Hash)> {
+    let note = String::from_utf8(read(&folder.join("checkpoint"))?)?;
+    let (text, signatures) = note.split_once("\n\n").context("a checkpoint without signatures")?;
+    let text = format!("{text}\n");
+    let own = signatures.lines().find_map(|line| line.strip_prefix(&format!("— {name} ")));
+    let own = BASE64_STANDARD.decode(own.context("the log did not sign its checkpoint")?)?;
+    let signature = Signature::from_slice(own.get(4..).context("a short signature")?)?;
+    key.verify_strict(text.as_bytes(), &signature).context("the checkpoint's signature")?;
+    let mut lines = text.lines();
+    ensure!(lines.next() == Some(name), "the checkpoint of another log");
+    let size = lines.next().context("no size")?.parse()?;
+    let root = BASE64_STANDARD.decode(lines.next().context("no root")?)?;
+    Ok((size, root.as_slice().try_into().context("a root of another length")?))
+}
+
+/// The file of a bundle or tile: whole, or with so many rows.
+fn file(folder: &Path, kind: &str, index: u64, width: u64) -> PathBuf {
+    let mut name = format!("{:03}", index % 1000);
+    let mut rest = index / 1000;
+    while rest > 0 {
+        name = format!("x{:03}/{name}", rest % 1000);
+        rest /= 1000;
+    }
+    let whole = format!("tile/{kind}/{name}");
+    folder.join(if width == WIDTH { whole } else { format!("{whole}.p/{width}") })
+}
+
+/// Index and width of each file that `count` rows take.
+fn files(count: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..count.div_ceil(WIDTH)).map(move |index| (index, (count - index * WIDTH).min(WIDTH)))
+}
+
+fn entries(folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
+    let mut texts = Vec::new();
+    for (index, width) in files(size) {
+        let path = file(folder, "entries", index, width);
+        let bytes = read(&path).with_context(|| format!("bundle {index} of {width}"))?;
+        let mut rest = bytes.as_slice();
+        for _entry in 0..width {
+            let (length, behind) = rest.split_first_chunk().context("a bundle is cut short")?;
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (text, behind) = behind.split_at_checked(length).context("an entry is cut short")?;
+            texts.push(text.to_vec());
+            rest = behind;
+        }
+        ensure!(rest.is_empty(), "a bundle holds more than its entries");
+    }
+    Ok(texts)
+}
+
+/// The entries of the folder with those of the rounds that its journal holds, if there is one.
+fn journal(folder: &Path, mut texts: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    /// Where a round may begin.
+    const BLOCK: usize = 4096;
+    let path = folder.join("journal");
+    let bytes = if path.exists() { read(&path)? } else { return Ok(texts) };
+    let mut at = 0;
+    while let Some(round) = bytes.get(at..).and_then(|rest| rest.strip_prefix(b"CLROUND1")) {
+        let number = |from: usize, to: usize| -> Option<usize> {
+            let bytes = round.get(from..to)?;
+            Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        };
+        let numbers = (number(0, 8), number(8, 12), number(12, 16));
+        let (Some(first), Some(count), Some(length)) = numbers else { break };
+        let whole = bytes.get(at..at + 24 + length).zip(round.get(16..16 + length));
+        let sum = bytes.get(at + 24 + length..at + 56 + length);
+        let Some(((whole, bundle), sum)) = whole.zip(sum) else { break };
+        if Sha256::digest(whole).as_slice() != sum || first > texts.len() {
+            break;
+        }
+        let (mut rest, mut seq) = (bundle, first);
+        for _entry in 0..count {
+            let (length, behind) = rest.split_first_chunk().context("a round is cut short")?;
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (text, behind) = behind.split_at_checked(length).context("a round's entry")?;
+            if seq == texts.len() {
+                texts.push(text.to_vec());
+            }
+            (rest, seq) = (behind, seq + 1);
+        }
+        at += (56 + length).next_multiple_of(BLOCK);
+    }
+    Ok(texts)
+}
+
+fn tiles(folder: &Path, leaves: &[Hash]) -> Result<()> {
+    let mut row = leaves.to_vec();
+    let mut level = 0;
+    while !row.is_empty() {
+        for (index, width) in files(row.len() as u64) {
+            let first = usize::try_from(index * WIDTH)?;
+            let expected = row[first..first + usize::try_from(width)?].concat();
+            let stored = read(&file(folder, &level.to_string(), index, width))?;
+            ensure!(stored == expected, "tile {index} of level {level} has other hashes");
+        }
+        row = row.chunks_exact(usize::try_from(WIDTH)?).map(tree).collect();
+        level += 1;
+    }
+    Ok(())
+}
+
+/// No bundle lies there that the checkpoint does not cover, and nothing half written.
+fn nothing_beyond(folder: &Path, size: u64) -> Result<()> {
+    let (index, width) = (size / WIDTH, size % WIDTH);
+    let partials = file(folder, "entries", index, 1);
+    let partials = partials.parent().context("a bundle lies in a folder")?;
+    for name in crate::disk::names(partials)? {
+        // What a write that was cut off left is written over by the next, or swept.
+        if name.starts_with('.') && name.ends_with(".new") {
+            continue;
+        }
+        let found: u64 = name.parse().with_context(|| format!("the log holds `{name}`"))?;
+        ensure!(found <= width, "{found} entries lie where the checkpoint covers {width}");
+    }
+    ensure!(!file(folder, "entries", index, WIDTH).exists(), "a full bundle beyond the checkpoint");
+    for name in crate::disk::names(folder)? {
+        let strange = name.starts_with('.') && !name.ends_with(".new");
+        ensure!(!strange, "the log's folder holds `{name}`");
+    }
+    Ok(())
+}
+
+fn entry(text: &[u8], seq: u64, before: Option<&str>, key: &VerifyingKey) -> Result<Entry> {
+    let envelope: Value = serde_json::from_slice(text)?;
+    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().context("no payload")?)?;
+    let statement: Value = serde_json::from_slice(&payload)?;
+    let predicate = &statement["predicate"];
+    let kind = statement["predicateType"].as_str().context("no predicate type")?;
+    let event = kind.split('/').nth(3).context("no event")?.to_owned();
+    let mut subjects = BTreeMap::new();
+    for subject in statement["subject"].as_array().context("no subjects")? {
+        let (name, digest) = (subject["name"].as_str(), subject["digest"]["sha256"].as_str());
+        subjects
+            .insert(name.context("no name")?.to_owned(), digest.context("no digest")?.to_owned());
+    }
+    let digest = sha256(text);
+    if event == "approval" {
+        let facts = predicate.clone();
+        return Ok(Entry { event, act: String::new(), facts, subjects, digest });
+    }
+    ensure!(predicate["seq"].as_u64() == Some(seq), "it names another place");
+    ensure!(predicate["prev"].as_str() == before, "it names another entry before it");
+    let signed = &envelope["signatures"][0]["sig"];
+    let signature = BASE64_STANDARD.decode(signed.as_str().context("no signature")?)?;
+    let payload_type = envelope["payloadType"].as_str().context("no payload type")?;
+    let mut message =
+        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    message.extend_from_slice(&payload);
+    key.verify_strict(&message, &Signature::from_slice(&signature)?).context("its signature")?;
+    let act = predicate["act"].as_str().context("no act")?.to_owned();
+    Ok(Entry { event, act, facts: predicate["facts"].clone(), subjects, digest })
+}
+
+/// Every intent has exactly one outcome after it, before the next intent, and no act stands twice.
+///
+/// # Errors
+/// When that is not so.
+pub(crate) fn acts(log: &[Entry]) -> Result<()> {
+    let mut open: Option<&str> = None;
+    let mut seen = std::collections::BTreeSet::new();
+    for entry in log.iter().filter(|entry| !entry.act.is_empty()) {
+        ensure!(seen.insert(entry.act.as_str()), "the act {} stands twice", entry.act);
+        match (entry.event.as_str(), open) {
+            ("activation-intent", None) => open = entry.act.strip_suffix("/intent"),
+            ("activation-intent", Some(open)) => bail!("{} while {open} is open", entry.act),
+            ("activation-outcome", open_act) => {
+                let of = entry.act.strip_suffix("/outcome");
+                ensure!(of.is_some() && of == open_act, "{} without its intent", entry.act);
+                open = None;
+            }
+            _ => {}
+        }
+    }
+    ensure!(open.is_none(), "{open:?} has no outcome");
+    Ok(())
+}
+
+fn hash(parts: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// The root of a tree (RFC 6962, section 2.1).
+fn tree(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => hash(&[]),
+        [leaf] => *leaf,
+        more => {
+            let split = more.len().next_power_of_two() / 2;
+            let (left, right) = more.split_at(split);
+            hash(&[&[1], &tree(left), &tree(right)])
+        }
+    }
+}
+
+/// The log's leaf hash of the entry with this text, as an answer to an append names it.
+#[must_use]
+pub(crate) fn leaf(text: &[u8]) -> String {
+    hex(&hash(&[&[0], text]))
+}

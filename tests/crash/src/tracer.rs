@@ -1,0 +1,451 @@
+//! The daemons' supervisor in these tests, and their tracer: starts them, starts again what died, sees
+//! every call that counts in one order over all threads of all daemons, and strikes at the one that it
+//! was told to strike at.
+//!
+//! strace(1) counts calls for each thread by itself and cannot cut a write short; a point here is one
+//! number for the whole appliance.
+
+mod memory;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use anyhow::{Context as _, Result, bail};
+use cloister_stage::Unit;
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        ptrace::{self, Options},
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use crate::calls::{Deed, Kind};
+use memory::Entered;
+
+/// A daemon that dies so often in one run is not started again.
+const DEATHS_MAX: u32 = 12;
+
+/// What becomes of the call that is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Its daemon dies before the call is made.
+    Kill,
+    /// All daemons die before the call is made.
+    KillAll,
+    /// The call is not made and comes back with an error.
+    Fail(Errno),
+    /// Every call of that kind comes back with the error from then on.
+    FailFrom(Errno),
+    /// Half of the bytes are written.
+    Short,
+}
+
+/// Strikes at the call that is `after` calls behind the strike before it, or behind the arming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// How many calls that count are let through first.
+    pub after: u64,
+    /// What happens then.
+    pub act: Act,
+}
+
+/// A call that counted.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Whose.
+    pub unit: Unit,
+    /// By name.
+    pub name: &'static str,
+    /// What kind.
+    pub kind: Kind,
+    /// The file, if it is about one, below the state folder.
+    pub about: PathBuf,
+    /// What it did.
+    pub deed: Deed,
+    /// What it came back with.
+    pub result: i64,
+    /// Whether it was struck.
+    pub struck: bool,
+}
+
+/// What happened in a run, in order.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A call that counted, when it came back; one at which its process died came not back.
+    Call(Call),
+    /// A strike hit: which call of which daemon, about what.
+    Struck(String),
+    /// Somebody outside learnt something.
+    Mark(String),
+    /// A daemon ended by itself, with this exit code or signal; not by a strike.
+    Ended(Unit, String),
+}
+
+/// Everything about one run of the daemons.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    armed: AtomicBool,
+    stopping: AtomicBool,
+    pids: Mutex<BTreeMap<&'static str, Pid>>,
+    happenings: Mutex<Vec<Happening>>,
+}
+
+/// What is started and how it is watched.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The daemons.
+    pub units: Vec<Unit>,
+    /// Their programs' folder.
+    pub programs: PathBuf,
+    /// Their configuration.
+    pub config: PathBuf,
+    /// Calls about files below it count.
+    pub state: PathBuf,
+    /// Where what they say goes.
+    pub logs: PathBuf,
+    /// The strikes, one after the other.
+    pub strikes: Vec<Strike>,
+    /// Whether bytes that are written are kept.
+    pub bytes: bool,
+}
+
+impl Session {
+    /// Starts the daemons under the tracer.
+    #[must_use]
+    pub fn start(order: Order) -> Self {
+        let shared = Arc::new(Shared {
+            armed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            pids: Mutex::default(),
+            happenings: Mutex::default(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let run = Tracer::new(order, Arc::clone(&theirs)).run();
+            // Whoever waits for a socket learns that nobody will open it.
+            theirs.stopping.store(true, Ordering::SeqCst);
+            run
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// From now on calls are counted.
+    pub fn arm(&self) {
+        self.shared.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that somebody outside learnt `what`.
+    pub fn mark(&self, what: &str) {
+        self.shared.say(Happening::Mark(what.to_owned()));
+    }
+
+    /// Whether the tracer gave up.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.shared.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The strikes that hit until now.
+    #[must_use]
+    pub fn struck(&self) -> Vec<String> {
+        let hit = |happening: &Happening| match happening {
+            Happening::Struck(what) => Some(what.clone()),
+            _ => None,
+        };
+        self.shared.happenings().iter().filter_map(hit).collect()
+    }
+
+    /// Kills every daemon and tells what happened.
+    ///
+    /// # Errors
+    /// When the tracer failed, not when a daemon did.
+    pub fn end(mut self) -> Result<Vec<Happening>> {
+        self.shut()?;
+        Ok(std::mem::take(&mut self.shared.happenings()))
+    }
+
+    fn shut(&mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.kill_all();
+        match thread.join() {
+            Ok(ended) => ended,
+            Err(_panic) => bail!("the tracer panicked"),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Whoever wanted to know what happened called `end`.
+        self.shut().unwrap_or_default();
+    }
+}
+
+impl Shared {
+    fn happenings(&self) -> MutexGuard<'_, Vec<Happening>> {
+        self.happenings.lock().expect("nobody panics while adding a line")
+    }
+
+    fn say(&self, what: Happening) {
+        self.happenings().push(what);
+    }
+
+    fn kill_all(&self) {
+        for pid in self.pids.lock().expect("nobody panics while adding a number").values() {
+            // One that has just died needs no killing.
+            kill(*pid, Signal::SIGKILL).unwrap_or_default();
+        }
+    }
+}
+
+/// One thread of a daemon.
+struct Thread {
+    unit: Unit,
+    entered: Option<Entered>,
+}
+
+struct Tracer {
+    order: Order,
+    shared: Arc<Shared>,
+    strikes: VecDeque<Strike>,
+    /// Calls that counted since the last strike.
+    count: u64,
+    /// The strike that goes on: the kind of call, and the error.
+    failing: Option<(Kind, Errno)>,
+    threads: BTreeMap<Pid, Thread>,
+    leaders: BTreeMap<Pid, Unit>,
+    /// Those that a strike killed.
+    struck: Vec<Pid>,
+    deaths: u32,
+}
+
+impl Tracer {
+    fn new(order: Order, shared: Arc<Shared>) -> Self {
+        Self {
+            strikes: order.strikes.iter().copied().collect(),
+            order,
+            shared,
+            count: 0,
+            failing: None,
+            threads: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            struck: Vec::new(),
+            deaths: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<()> {
+        for unit in self.order.units.clone() {
+            self.spawn(unit)?;
+        }
+        while !self.leaders.is_empty() {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            match waitpid(None, Some(flags)) {
+                Ok(status) => self.on(status)?,
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => break,
+                Err(error) => return Err(error).context("waiting for a daemon"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a daemon by a shell that waits until it is traced.
+    fn spawn(&mut self, unit: Unit) -> Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.order.logs.join(format!("{}.log", unit.name())))?;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read -r go; exec \"$0\" \"$@\" </dev/null"])
+            .arg(self.order.programs.join(unit.program()))
+            .arg("--config")
+            .arg(&self.order.config)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting a daemon")?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_EXITKILL;
+        ptrace::seize(pid, options).context("tracing a daemon; this needs root")?;
+        ptrace::interrupt(pid)?;
+        let mut go = child.stdin.take().context("the shell has no input")?;
+        go.write_all(b"go\n")?;
+        self.leaders.insert(pid, unit);
+        self.threads.insert(pid, Thread { unit, entered: None });
+        let mut pids = self.shared.pids.lock().expect("nobody panics while adding a number");
+        pids.insert(unit.name(), pid);
+        drop(pids);
+        if self.shared.stopping.load(Ordering::SeqCst) {
+            // `end` may have looked before this one was there.
+            self.shared.kill_all();
+        }
+        Ok(())
+    }
+
+    fn on(&mut self, status: WaitStatus) -> Result<()> {
+        match status {
+            WaitStatus::PtraceSyscall(pid) => {
+                self.stopped(pid)?;
+                go_on(pid, None)
+            }
+            WaitStatus::PtraceEvent(pid, _signal, _event) => go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
+            WaitStatus::Exited(pid, code) => self.ended(pid, &format!("exit code {code}")),
+            WaitStatus::Signaled(pid, signal, _) => self.ended(pid, signal.as_str()),
+            WaitStatus::Continued(_) | WaitStatus::StillAlive => Ok(()),
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, how: &str) -> Result<()> {
+        self.threads.remove(&pid);
+        let Some(unit) = self.leaders.remove(&pid) else { return Ok(()) };
+        let stopping = self.shared.stopping.load(Ordering::SeqCst);
+        if let Some(place) = self.struck.iter().position(|struck| *struck == pid) {
+            self.struck.swap_remove(place);
+        } else if !stopping {
+            self.shared.say(Happening::Ended(unit, how.to_owned()));
+        }
+        self.deaths += 1;
+        if stopping || self.deaths > DEATHS_MAX {
+            return Ok(());
+        }
+        self.spawn(unit)
+    }
+
+    /// A thread is about to make a call, or has made it.
+    fn stopped(&mut self, pid: Pid) -> Result<()> {
+        /// What `op` says in `struct ptrace_syscall_info` (ptrace(2)).
+        const ENTRY: u8 = 1;
+        // A thread that is being killed answers nothing any more.
+        let Ok(info) = ptrace::syscall_info(pid) else { return Ok(()) };
+        if !self.threads.contains_key(&pid) {
+            let Some(unit) = self.owner(pid) else { return Ok(()) };
+            self.threads.insert(pid, Thread { unit, entered: None });
+        }
+        if info.op == ENTRY { self.enters(pid) } else { self.returns(pid) }
+    }
+
+    /// The daemon of a new thread.
+    fn owner(&self, pid: Pid) -> Option<Unit> {
+        let mut folders = self.leaders.iter();
+        let task = |leader: &Pid| PathBuf::from(format!("/proc/{leader}/task/{pid}"));
+        folders.find(|(leader, _)| task(leader).exists()).map(|(_, unit)| *unit)
+    }
+
+    fn enters(&mut self, pid: Pid) -> Result<()> {
+        if !self.shared.armed.load(Ordering::SeqCst) || self.shared.stopping.load(Ordering::SeqCst)
+        {
+            return Ok(());
+        }
+        let Ok(mut registers) = ptrace::getregs(pid) else { return Ok(()) };
+        let entered = Entered::of(pid, &registers, &self.order.state, self.order.bytes);
+        let Some(mut entered) = entered else { return Ok(()) };
+        let strike = match (self.strikes.front(), self.failing) {
+            (Some(strike), _) if strike.after == self.count => self.strikes.pop_front(),
+            (_, Some((kind, errno))) if kind == entered.row.kind => {
+                entered.fails_with = Some(errno);
+                None
+            }
+            _ => None,
+        };
+        self.count += 1;
+        let thread = self.threads.get_mut(&pid).context("a thread that was never seen")?;
+        let unit = thread.unit;
+        if let Some(Strike { act, .. }) = strike {
+            self.count = 0;
+            entered.struck = true;
+            let what = format!("{} {} {}", unit.name(), entered.row.name, entered.told());
+            self.shared.say(Happening::Struck(what));
+            match act {
+                Act::Kill => return self.kill(unit),
+                Act::KillAll => return self.kill_everything(),
+                Act::Fail(errno) => entered.fails_with = Some(errno),
+                Act::FailFrom(errno) => {
+                    entered.fails_with = Some(errno);
+                    self.failing = Some((entered.row.kind, errno));
+                }
+                Act::Short => entered.shorten(&mut registers),
+            }
+        }
+        if entered.fails_with.is_some() {
+            // No call has this number: the kernel does nothing.
+            registers.orig_rax = u64::MAX;
+        }
+        if entered.struck || entered.fails_with.is_some() {
+            ptrace::setregs(pid, registers).context("changing a call")?;
+        }
+        thread.entered = Some(entered);
+        Ok(())
+    }
+
+    fn returns(&mut self, pid: Pid) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&pid) else { return Ok(()) };
+        let Some(entered) = thread.entered.take() else { return Ok(()) };
+        let unit = thread.unit;
+        let Ok(mut registers) = ptrace::getregs(pid) else { return Ok(()) };
+        if let Some(errno) = entered.fails_with {
+            registers.rax = (-i64::from(errno as i32)).cast_unsigned();
+            ptrace::setregs(pid, registers).context("failing a call")?;
+        }
+        let call = entered.done(unit, registers.rax.cast_signed(), pid);
+        self.shared.say(Happening::Call(call));
+        Ok(())
+    }
+
+    fn kill(&mut self, unit: Unit) -> Result<()> {
+        let pid = self.leaders.iter().find(|(_, of)| **of == unit).map(|(pid, _)| *pid);
+        let pid = pid.context("a daemon without a process")?;
+        self.struck.push(pid);
+        kill(pid, Signal::SIGKILL).context("killing a daemon")
+    }
+
+    fn kill_everything(&mut self) -> Result<()> {
+        for unit in self.leaders.values().copied().collect::<Vec<_>>() {
+            self.kill(unit)?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets a thread run to its next call.
+fn go_on(pid: Pid, signal: Option<Signal>) -> Result<()> {
+    match ptrace::syscall(pid, signal) {
+        // Killed in the meantime.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).context("letting a daemon go on"),
+    }
+}
+
+/// Whether `path` lies in `folder`.
+pub(crate) fn is_below(path: &Path, folder: &Path) -> bool {
+    path.starts_with(folder)
+}
+
+/// The number that stands for the folder a process is in.
+pub(crate) const HERE: i32 = libc::AT_FDCWD;
