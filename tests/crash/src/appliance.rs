@@ -103,6 +103,24 @@ impl Appliance {
     /// # Errors
     /// When the daemons before cannot be ended.
     pub fn begin(&mut self, strikes: &[Strike], bytes: bool, armed: bool) -> Result<()> {
+        self.begin_as(strikes, bytes, armed, true)
+    }
+
+    /// Starts engines and daemons; nobody looks at their calls.
+    ///
+    /// # Errors
+    /// When the daemons before cannot be ended.
+    pub fn begin_unwatched(&mut self) -> Result<()> {
+        self.begin_as(&[], false, false, false)
+    }
+
+    fn begin_as(
+        &mut self,
+        strikes: &[Strike],
+        bytes: bool,
+        armed: bool,
+        watched: bool,
+    ) -> Result<()> {
         self.end()?;
         self.doubles.restart(&self.config.paths.shelf());
         let session = Session::start(Order {
@@ -113,6 +131,7 @@ impl Appliance {
             logs: self.root.join("log"),
             strikes: strikes.to_vec(),
             bytes,
+            watched,
         });
         if armed {
             session.arm();

@@ -11,15 +11,15 @@ pub enum Deed {
     /// A new file without bytes.
     Create(PathBuf),
     /// A file was opened and emptied, or set to a length.
-    SetLength(File, u64),
+    SetLength(PathBuf, u64),
     /// Bytes at a place.
-    Write(File, u64, Vec<u8>),
+    Write(PathBuf, u64, Vec<u8>),
     /// What was written to the file, or the names in the folder, are on the disk.
-    Sync(File),
+    Sync(PathBuf),
     /// A name took another's place.
     Rename(PathBuf, PathBuf),
-    /// One more name for a file.
-    Link(u64, PathBuf),
+    /// One more name for a file: one that it had, and the new one.
+    Link(PathBuf, PathBuf),
     /// A name is gone.
     Unlink(PathBuf),
     /// A new folder.
@@ -29,20 +29,11 @@ pub enum Deed {
     /// A link: where it points, and its name.
     Symlink(PathBuf, PathBuf),
     /// Another mode.
-    Mode(File, u32),
+    Mode(PathBuf, u32),
     /// Bytes to another process, or a new connection.
     Tell,
     /// Something else that counts, and changes nothing stored.
     Other,
-}
-
-/// An open file: where its name was, and which file it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Its name when the call was made.
-    pub path: PathBuf,
-    /// Its inode.
-    pub inode: u64,
 }
 
 /// What kind of call it is, as far as faults are concerned.

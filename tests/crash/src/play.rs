@@ -50,8 +50,8 @@ pub struct Played {
 pub struct Manner {
     /// Keep the bytes that are written.
     pub bytes: bool,
-    /// Do not ask again for what did not happen.
-    pub once: bool,
+    /// Start the daemons again, without strikes, before anything is judged.
+    pub restart: bool,
 }
 
 /// Plays `scene` from its beginning with `strikes`.
@@ -76,14 +76,20 @@ pub fn play(
     if told == Told::Done {
         session.mark("done");
     }
+    let (struck, mut happenings) = (session.struck(), Vec::new());
+    if manner.restart {
+        happenings = appliance.end()?;
+        appliance.begin_unwatched()?;
+        appliance.wait_for_sockets()?;
+    }
     let (facts, first) = rest(appliance, fixture, scene, &key, &told)?;
-    let struck = session.struck();
     if told == Told::Done {
         ensure!(first == Outcome::New, "the operator was told that it is done, and it is not");
         acknowledged(&said, &facts)?;
     }
+    let struck = if manner.restart { struck } else { appliance.session()?.struck() };
     let (mut outcome, mut again) = (first, 0);
-    while outcome == Outcome::Old && !manner.once {
+    while outcome == Outcome::Old {
         again += 1;
         let told = self::told(scene, &ask(appliance, fixture, scene)?)?;
         outcome = rest(appliance, fixture, scene, &key, &told)?.1;
@@ -92,7 +98,7 @@ pub fn play(
             "asked again it does not happen: {told:?}"
         );
     }
-    let happenings = appliance.end()?;
+    happenings.extend(appliance.end()?);
     died(&happenings, strikes)?;
     let calls = happenings.iter().filter_map(|happening| match happening {
         Happening::Call(call) => Some(call.clone()),
@@ -103,12 +109,12 @@ pub fn play(
 }
 
 /// Asks for the act as its operator would.
-fn ask(appliance: &Appliance, fixture: &Fixture, scene: &Scene) -> Result<facility::Outcome> {
+pub(crate) fn ask(appliance: &Appliance, fixture: &Fixture, scene: &Scene) -> Result<facility::Outcome> {
     let words = scene.words(fixture)?;
     appliance.cloister(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn told(scene: &Scene, said: &facility::Outcome) -> Result<Told> {
+pub(crate) fn told(scene: &Scene, said: &facility::Outcome) -> Result<Told> {
     if said.exit == 0 || scene.ends_with(said.code()) {
         return Ok(Told::Done);
     }
@@ -119,7 +125,7 @@ fn told(scene: &Scene, said: &facility::Outcome) -> Result<Told> {
 
 /// Waits until the disk holds what is whole, and the same twice in a row; the new state, where the operator
 /// was told that the act is done.
-fn rest(
+pub(crate) fn rest(
     appliance: &Appliance,
     fixture: &Fixture,
     scene: &Scene,
@@ -132,12 +138,13 @@ fn rest(
         let seen = judge(appliance, fixture, scene, key);
         let over = appliance.session()?.is_over();
         match seen {
-            Ok((facts, outcome)) if last == Some(outcome) && (*told != Told::Done || outcome == Outcome::New || begun.elapsed() > REST) => {
+            // What is done may still be on its way.
+            Ok((_, Outcome::Old)) if *told == Told::Done && begun.elapsed() < REST && !over => {}
+            Ok((facts, outcome)) if last == Some(outcome) => {
                 // At rest, and the daemons answer.
                 appliance.wait_for_sockets()?;
                 return Ok((facts, outcome));
             }
-            Ok((_, Outcome::Old)) if *told == Told::Done && begun.elapsed() < REST && !over => {}
             Ok((_, outcome)) => last = Some(outcome),
             Err(wrong) if begun.elapsed() > REST || over => return Err(wrong),
             Err(_not_yet) => last = None,

@@ -126,6 +126,8 @@ pub struct Order {
     pub strikes: Vec<Strike>,
     /// Whether bytes that are written are kept.
     pub bytes: bool,
+    /// Whether their calls are looked at.
+    pub watched: bool,
 }
 
 impl Session {
@@ -312,10 +314,10 @@ impl Tracer {
         match status {
             WaitStatus::PtraceSyscall(pid) => {
                 self.stopped(pid)?;
-                go_on(pid, None)
+                self.go_on(pid, None)
             }
-            WaitStatus::PtraceEvent(pid, _signal, _event) => go_on(pid, None),
-            WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
+            WaitStatus::PtraceEvent(pid, _signal, _event) => self.go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal)),
             WaitStatus::Exited(pid, code) => self.ended(pid, &format!("exit code {code}")),
             WaitStatus::Signaled(pid, signal, _) => self.ended(pid, signal.as_str()),
             WaitStatus::Continued(_) | WaitStatus::StillAlive => Ok(()),
@@ -413,7 +415,7 @@ impl Tracer {
             registers.rax = (-i64::from(errno as i32)).cast_unsigned();
             ptrace::setregs(pid, registers).context("failing a call")?;
         }
-        let call = entered.done(unit, registers.rax.cast_signed(), pid);
+        let call = entered.done(unit, registers.rax.cast_signed());
         self.shared.say(Happening::Call(call));
         Ok(())
     }
@@ -425,20 +427,22 @@ impl Tracer {
         kill(pid, Signal::SIGKILL).context("killing a daemon")
     }
 
+    /// Lets a thread run, to its next call if that is looked at.
+    fn go_on(&self, pid: Pid, signal: Option<Signal>) -> Result<()> {
+        let gone_on =
+            if self.order.watched { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+        match gone_on {
+            // Killed in the meantime.
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error).context("letting a daemon go on"),
+        }
+    }
+
     fn kill_everything(&mut self) -> Result<()> {
         for unit in self.leaders.values().copied().collect::<Vec<_>>() {
             self.kill(unit)?;
         }
         Ok(())
-    }
-}
-
-/// Lets a thread run to its next call.
-fn go_on(pid: Pid, signal: Option<Signal>) -> Result<()> {
-    match ptrace::syscall(pid, signal) {
-        // Killed in the meantime.
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error).context("letting a daemon go on"),
     }
 }
 

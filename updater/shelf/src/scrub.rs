@@ -40,7 +40,12 @@ impl Shelf {
             if !fan.is_dir() {
                 continue;
             }
-            for entry in fs::read_dir(&fan).map_err(failed())? {
+            let listing = match fs::read_dir(&fan) {
+                // A sweep has emptied and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                listing => listing.map_err(failed())?,
+            };
+            for entry in listing {
                 let name = entry.map_err(failed())?.file_name();
                 names.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
             }
@@ -66,7 +71,12 @@ impl Shelf {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
             Err(source) => return Err(ShelfError::Io { act: "look for an object", source }),
         };
-        let mut file = self.open_object(&Object::named(digest, bytes))?;
+        let mut file = match self.open_object(&Object::named(digest, bytes)) {
+            Err(ShelfError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Found::Gone);
+            }
+            file => file?,
+        };
         // What an engine has mapped stays in memory; the rest is asked of the disk, and makes no room for
         // itself by pushing out what others read.
         let forget = |file: &fs::File| {

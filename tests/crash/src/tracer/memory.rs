@@ -1,9 +1,9 @@
 //! What a thread that stands at a system call is about to do, read from its registers and memory.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::IoSliceMut,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::{Call, HERE, is_below};
-use crate::calls::{Deed, File, Kind, Row, Shape, is_socket, row};
+use crate::calls::{Deed, Row, Shape, is_socket, row};
 
 /// The longest path, and the page size up to which a text is read at a time.
 const PAGE: usize = 4096;
@@ -29,8 +29,8 @@ pub(super) struct Entered {
     pub(super) fails_with: Option<Errno>,
     about: PathBuf,
     deed: Deed,
-    /// The descriptor's path, where the deed is known only when the call came back.
-    opens: bool,
+    /// The file whose bytes the kernel copies from another file, to be read when it has.
+    copied: Option<PathBuf>,
 }
 
 impl Entered {
@@ -44,8 +44,11 @@ impl Entered {
         let row = row(registers.orig_rax)?;
         let at = Arguments { pid, registers, state, bytes };
         let (about, deed) = at.deed(row)?;
-        let opens = row.kind == Kind::Open;
-        Some(Self { row, struck: false, fails_with: None, about, deed, opens })
+        let copied = match (row.shape, &deed) {
+            (Shape::Copy(place), Deed::Write(..)) if bytes => Some(at.link_of(place)),
+            _ => None,
+        };
+        Some(Self { row, struck: false, fails_with: None, about, deed, copied })
     }
 
     /// What it is about, in a line.
@@ -65,16 +68,17 @@ impl Entered {
     }
 
     /// The call with its result.
-    pub(super) fn done(self, unit: Unit, result: i64, pid: Pid) -> Call {
+    pub(super) fn done(self, unit: Unit, result: i64) -> Call {
         let mut deed = self.deed;
-        match &mut deed {
-            Deed::Write(_, _, bytes) => bytes.truncate(usize::try_from(result).unwrap_or(0)),
-            // Only now the file has a number.
-            Deed::SetLength(file, _) if self.opens => {
-                let opened = PathBuf::from(format!("/proc/{pid}/fd/{result}"));
-                file.inode = fs::metadata(opened).map_or(0, |about| about.ino());
+        if let Deed::Write(_, at, bytes) = &mut deed {
+            let count = usize::try_from(result).unwrap_or(0);
+            if let Some(file) = &self.copied {
+                bytes.resize(count, 0);
+                let read = File::open(file).and_then(|file| file.read_exact_at(bytes, *at));
+                // A copy that cannot be read is noticed when the model is compared with the disk.
+                read.unwrap_or_default();
             }
-            _ => {}
+            bytes.truncate(count);
         }
         let deed = if result < 0 { Deed::Other } else { deed };
         Call {
@@ -117,24 +121,26 @@ impl Arguments<'_> {
             Shape::Write => self.write(None),
             Shape::WriteAt => self.write(Some(self.number(3))),
             Shape::Gather => self.gather(0),
-            Shape::Copy(place) => self.gather(place),
+            Shape::Copy(place) => {
+                let (file, at) = (self.file(place)?, self.position(place)?);
+                Some((file.clone(), Deed::Write(file, at, Vec::new())))
+            }
             Shape::Control => {
                 // FICLONE and FICLONERANGE (ioctl_ficlone(2)).
                 matches!(self.number(1), 0x4004_9409 | 0x4020_940d).then(|| self.gather(0))?
             }
-            Shape::Sync => self.file(0).map(|file| (file.path.clone(), Deed::Sync(file))),
+            Shape::Sync => self.file(0).map(|file| (file.clone(), Deed::Sync(file))),
             Shape::Length => {
                 let length = self.number(1);
-                self.file(0).map(|file| (file.path.clone(), Deed::SetLength(file, length)))
+                self.file(0).map(|file| (file.clone(), Deed::SetLength(file, length)))
             }
             Shape::Mode => {
                 let mode = self.int(1).cast_unsigned();
-                self.file(0).map(|file| (file.path.clone(), Deed::Mode(file, mode)))
+                self.file(0).map(|file| (file.clone(), Deed::Mode(file, mode)))
             }
             Shape::ModeOf => {
                 let (path, mode) = (self.counted(self.path(0)?)?, self.int(1).cast_unsigned());
-                let inode = fs::metadata(&path).ok()?.ino();
-                Some((path.clone(), Deed::Mode(File { path, inode }, mode)))
+                Some((path.clone(), Deed::Mode(path, mode)))
             }
             Shape::Socket => self.tell(),
             Shape::Rename => self.rename(self.path(0)?, self.path(1)?),
@@ -173,7 +179,7 @@ impl Arguments<'_> {
         } else if flags & libc::O_CREAT != 0 && there.is_err() {
             Deed::Create(path.clone())
         } else if flags & libc::O_TRUNC != 0 {
-            Deed::SetLength(File { path: path.clone(), inode: there.ok()?.ino() }, 0)
+            Deed::SetLength(path.clone(), 0)
         } else if flags & libc::O_ACCMODE != libc::O_RDONLY {
             Deed::Other
         } else {
@@ -191,7 +197,7 @@ impl Arguments<'_> {
         let at = at.or_else(|| self.position(0))?;
         let count = usize::try_from(self.number(2)).ok()?;
         let bytes = if self.bytes { self.read(self.number(1), count)? } else { vec![0; count] };
-        Some((file.path.clone(), Deed::Write(file, at, bytes)))
+        Some((file.clone(), Deed::Write(file, at, bytes)))
     }
 
     fn gather(&self, place: usize) -> Option<(PathBuf, Deed)> {
@@ -199,7 +205,7 @@ impl Arguments<'_> {
         if is_socket(&name) {
             return Some((name, Deed::Tell));
         }
-        self.file(place).map(|file| (file.path, Deed::Other))
+        self.file(place).map(|file| (file, Deed::Other))
     }
 
     fn tell(&self) -> Option<(PathBuf, Deed)> {
@@ -215,11 +221,9 @@ impl Arguments<'_> {
         let to = self.counted(to)?;
         // A name below /proc/self/fd stands for the open file.
         let own = from.strip_prefix("/proc/self").ok();
-        let from = own.map(|rest| PathBuf::from(format!("/proc/{}", self.pid)).join(rest)).map_or_else(
-            || fs::symlink_metadata(from),
-            fs::metadata,
-        );
-        Some((to.clone(), Deed::Link(from.ok()?.ino(), to)))
+        let own = own.map(|rest| PathBuf::from(format!("/proc/{}", self.pid)).join(rest));
+        let from = own.map_or_else(|| Some(from.to_owned()), |link| fs::read_link(link).ok())?;
+        Some((to.clone(), Deed::Link(from, to)))
     }
 
     fn symlink(&self, name: PathBuf) -> Option<(PathBuf, Deed)> {
@@ -228,10 +232,8 @@ impl Arguments<'_> {
     }
 
     /// The open file of an argument, if calls about it count.
-    fn file(&self, place: usize) -> Option<File> {
-        let path = self.counted(self.descriptor(place)?)?;
-        let inode = fs::metadata(self.link_of(place)).ok()?.ino();
-        Some(File { path, inode })
+    fn file(&self, place: usize) -> Option<PathBuf> {
+        self.counted(self.descriptor(place)?)
     }
 
     fn link_of(&self, place: usize) -> PathBuf {

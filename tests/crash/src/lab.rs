@@ -1,0 +1,429 @@
+//! Many crashes, one line each: which they are follows from a seed, and several run beside each other.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cloister_stage::Dice;
+use nix::{sys::statvfs::statvfs, unistd::geteuid};
+
+use crate::{
+    appliance::Appliance,
+    calls::{Kind, errors},
+    cuts::{Bench, Cut, Recording, Spared},
+    fixture::Fixture,
+    model::Rule,
+    play::{Manner, Told, play, survey},
+    scene::{SCENES, Scene},
+    simulate::{Crash, Script},
+    tracer::{Act, Call, Strike},
+};
+
+/// Crashes that run beside each other: the daemons wait for each other most of the time.
+const WORKERS: usize = 3;
+/// Room that a memory file system must have to be preferred to a disk.
+const ROOM_BYTES: u64 = 1 << 30;
+/// A second strike falls within so many calls of the first.
+const SECOND_WITHIN: usize = 80;
+
+/// What is done, and how often.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Wish {
+    /// Everything that is left to chance follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many of each kind: kills, kills in recovery, failing calls, power cuts, simulated crashes.
+    #[arg(long, default_value_t = 40)]
+    pub points: usize,
+    /// Instead: every call of every act, each killed at, and each failing in every way.
+    #[arg(long)]
+    pub every: bool,
+}
+
+/// The kinds of crashes that are wanted.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each kind is wanted or not")]
+pub struct Kinds {
+    /// Kills at a call.
+    pub kills: bool,
+    /// Kills at a call, and again in recovery.
+    pub pairs: bool,
+    /// Calls that come back with errors.
+    pub faults: bool,
+    /// Power cuts.
+    pub cuts: bool,
+    /// Crashes of the model file systems.
+    pub model: bool,
+}
+
+impl Kinds {
+    /// All of them.
+    pub const ALL: Self = Self { kills: true, pairs: true, faults: true, cuts: true, model: true };
+    /// None of them.
+    pub const NONE: Self =
+        Self { kills: false, pairs: false, faults: false, cuts: false, model: false };
+}
+
+/// One crash.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// An act with strikes.
+    Struck(Scene, Vec<Strike>, Manner),
+    /// A power cut in a recording.
+    Cut(usize, Cut),
+    /// A crash in a script.
+    Crash(usize, Crash),
+}
+
+/// What became of a crash.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// In words.
+    pub text: String,
+    /// What happened, to be counted; none where it must not have happened.
+    pub counts: Option<Vec<String>>,
+}
+
+/// A facility, its acts' calls, recordings and scripts, and room to crash in.
+#[derive(Debug)]
+pub struct Lab {
+    fixture: Fixture,
+    /// Each act with its calls.
+    surveyed: Vec<(Scene, Vec<Call>)>,
+    recordings: Vec<Recording>,
+    scripts: Vec<Script>,
+    home: PathBuf,
+    _scratch: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Makes what `kinds` need.
+    ///
+    /// # Errors
+    /// Without root, or when an undisturbed act does not end well.
+    pub fn open(kinds: Kinds) -> Result<Self> {
+        ensure!(geteuid().is_root(), "daemons are traced and disks mounted; this needs root");
+        let scratch = scratch()?;
+        let home = scratch.path().to_owned();
+        let fixture = Fixture::make(&home)?;
+        let place = home.join("survey");
+        let mut appliance = Appliance::lay_out(&place, &place.join("state"))?;
+        let mut lab = Self {
+            fixture,
+            surveyed: Vec::new(),
+            recordings: Vec::new(),
+            scripts: Vec::new(),
+            home,
+            _scratch: scratch,
+        };
+        if kinds.kills || kinds.pairs || kinds.faults {
+            lab.surveyed = survey(&mut appliance, &lab.fixture, &SCENES)?;
+        }
+        for scene in SCENES {
+            let what = || format!("{}, undisturbed", scene.name);
+            if kinds.cuts {
+                let recording = Recording::make(&lab.home, &lab.fixture, &scene);
+                lab.recordings.push(recording.with_context(what)?);
+            }
+            if kinds.model {
+                let script = Script::make(&mut appliance, &lab.fixture, &scene);
+                lab.scripts.push(script.with_context(what)?);
+            }
+        }
+        Ok(lab)
+    }
+
+    /// `points` kills at calls.
+    #[must_use]
+    pub fn kills(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
+        let kill = |dice: &mut Dice| {
+            let (scene, after, _call) = self.call(dice);
+            Job::Struck(scene, vec![Strike { after, act: deadly(dice) }], Manner::default())
+        };
+        (0..points).map(|_| kill(dice)).collect()
+    }
+
+    /// `points` pairs of kills, the second in what follows the first.
+    #[must_use]
+    pub fn pairs(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
+        let pair = |dice: &mut Dice| {
+            let (scene, after, _call) = self.call(dice);
+            let first = Strike { after, act: deadly(dice) };
+            let after = dice.below(SECOND_WITHIN) as u64;
+            let strikes = vec![first, Strike { after, act: deadly(dice) }];
+            Job::Struck(scene, strikes, Manner::default())
+        };
+        (0..points).map(|_| pair(dice)).collect()
+    }
+
+    /// `points` calls that come back with an error or are cut short.
+    #[must_use]
+    pub fn faults(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
+        let fault = |dice: &mut Dice| {
+            let (scene, after, call) = self.call(dice);
+            let ways = ways(call.kind);
+            failing(scene, after, ways[dice.below(ways.len())], dice.below(2) == 0)
+        };
+        (0..points).map(|_| fault(dice)).collect()
+    }
+
+    /// Every call of every act: killed at, and failing in each way.
+    #[must_use]
+    pub fn every(&self, kinds: Kinds) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (scene, calls) in &self.surveyed {
+            for (after, call) in (0u64..).zip(calls) {
+                for act in [Act::Kill, Act::KillAll] {
+                    let strikes = vec![Strike { after, act }];
+                    jobs.extend(kinds.kills.then(|| Job::Struck(*scene, strikes, Manner::default())));
+                }
+                let ways = ways(call.kind).into_iter().filter(|_way| kinds.faults);
+                jobs.extend(ways.map(|act| failing(*scene, after, act, after % 2 == 0)));
+            }
+        }
+        jobs
+    }
+
+    /// `points` power cuts.
+    #[must_use]
+    pub fn cuts(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
+        let cut = |dice: &mut Dice| {
+            let which = dice.below(self.recordings.len());
+            let at = self.recordings[which].moment(dice);
+            Job::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: false })
+        };
+        (0..points).map(|_| cut(dice)).collect()
+    }
+
+    /// `points` power cuts behind everything, of a disk that lies about flushes.
+    #[must_use]
+    pub fn lies(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
+        let cut = |dice: &mut Dice| {
+            let which = dice.below(self.recordings.len());
+            let at = self.recordings[which].len();
+            Job::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: true })
+        };
+        (0..points).map(|_| cut(dice)).collect()
+    }
+
+    /// `points` crashes of the model file systems, or of one that never syncs.
+    #[must_use]
+    pub fn crashes(&self, dice: &mut Dice, points: usize, deaf: bool) -> Vec<Job> {
+        let crash = |dice: &mut Dice| {
+            let which = dice.below(self.scripts.len());
+            let rule = if dice.below(2) == 0 { Rule::Ordered } else { Rule::Loose };
+            let rule = if deaf { Rule::Deaf } else { rule };
+            let length = self.scripts[which].len();
+            let at = if deaf { length } else { dice.below(length + 1) };
+            Job::Crash(which, Crash { at, rule, seed: dice.roll() })
+        };
+        (0..points).map(|_| crash(dice)).collect()
+    }
+
+    /// A call that the dice choose.
+    fn call(&self, dice: &mut Dice) -> (Scene, u64, &Call) {
+        let (scene, calls) = &self.surveyed[dice.below(self.surveyed.len())];
+        let after = dice.below(calls.len());
+        (*scene, after as u64, &calls[after])
+    }
+
+    /// Runs `jobs` beside each other and hands each line to `each` as it comes.
+    ///
+    /// # Errors
+    /// When there is no room to crash in, and what `each` returns.
+    pub fn run(
+        &self,
+        jobs: &[Job],
+        mut each: impl FnMut(usize, Line) -> Result<()>,
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let (tell, told) = mpsc::channel();
+        let broken = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for number in 0..WORKERS.min(jobs.len()) {
+                let (tell, next, broken) = (tell.clone(), &next, &broken);
+                scope.spawn(move || {
+                    let place = self.home.join(format!("worker-{number}"));
+                    let worked = Worker::lay_out(&place).map(|mut worker| {
+                        while let Some(at) = Some(next.fetch_add(1, Ordering::SeqCst))
+                            && let Some(job) = jobs.get(at)
+                        {
+                            let line = worker.line(self, job);
+                            if tell.send((at, line)).is_err() {
+                                return;
+                            }
+                        }
+                    });
+                    if let Err(error) = worked {
+                        *broken.lock().expect("nobody panics while assigning") = Some(error);
+                    }
+                });
+            }
+            drop(tell);
+            for (at, line) in told {
+                each(at, line)?;
+            }
+            Ok::<(), anyhow::Error>(())
+        })?;
+        broken.into_inner().expect("nobody panicked while assigning").map_or(Ok(()), Err)
+    }
+}
+
+/// How a call of this kind is made to fail.
+fn ways(kind: Kind) -> Vec<Act> {
+    let mut ways: Vec<Act> = errors(kind).iter().map(|errno| Act::Fail(*errno)).collect();
+    match kind {
+        Kind::Write => ways.push(Act::Short),
+        Kind::Tell => return ways,
+        Kind::Open | Kind::Sync | Kind::Name | Kind::About => {}
+    }
+    ways.extend(errors(kind).iter().map(|errno| Act::FailFrom(*errno)));
+    ways
+}
+
+fn failing(scene: Scene, after: u64, act: Act, restart: bool) -> Job {
+    // What fails for good comes to no rest before the daemons start again.
+    let restart = restart || matches!(act, Act::FailFrom(_));
+    let manner = Manner { restart, ..Manner::default() };
+    Job::Struck(scene, vec![Strike { after, act }], manner)
+}
+
+/// A kill of one daemon or of all.
+fn deadly(dice: &mut Dice) -> Act {
+    if dice.below(2) == 0 { Act::Kill } else { Act::KillAll }
+}
+
+/// A folder in memory where there is room, else on the disk.
+fn scratch() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let room = statvfs(memory).map_or(0, |about| about.blocks_available() * about.fragment_size());
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("cloister-crash-");
+    Ok(if room > ROOM_BYTES { builder.tempdir_in(memory)? } else { builder.tempdir()? })
+}
+
+/// One place to crash in, for daemons and for cut disks.
+struct Worker {
+    appliance: Appliance,
+    bench: Bench,
+}
+
+impl Worker {
+    fn lay_out(place: &Path) -> Result<Self> {
+        let state = place.join("state");
+        let appliance = Appliance::lay_out(place, &state)?;
+        Ok(Self { appliance, bench: Bench::lay_out(&place.join("bench"))? })
+    }
+
+    fn line(&mut self, lab: &Lab, job: &Job) -> Line {
+        let (what, judged) = match job {
+            Job::Struck(scene, strikes, manner) => self.struck(lab, scene, strikes, *manner),
+            Job::Cut(which, cut) => {
+                let recording = &lab.recordings[*which];
+                let what = format!("cut {} at {} of {}", recording.scene().name, cut.at, recording.len());
+                (what, spared("cut", self.bench.judge(&lab.fixture, recording, *cut)))
+            }
+            Job::Crash(which, crash) => {
+                let script = &lab.scripts[*which];
+                let (name, length) = (script.scene().name, script.len());
+                let what = format!("model {name} at {} of {length}, {:?}", crash.at, crash.rule);
+                let judged = script.crash(&mut self.appliance, &lab.fixture, *crash);
+                (what, spared("model", judged))
+            }
+        };
+        match judged {
+            Ok((told, counts)) => Line { text: format!("{what}: {told}"), counts: Some(counts) },
+            Err(wrong) => Line { text: format!("{what}: WRONG: {wrong:#}"), counts: None },
+        }
+    }
+
+    fn struck(
+        &mut self,
+        lab: &Lab,
+        scene: &Scene,
+        strikes: &[Strike],
+        manner: Manner,
+    ) -> (String, Result<(String, Vec<String>)>) {
+        let played = play(&mut self.appliance, &lab.fixture, scene, strikes, manner);
+        let deadly = |strike: &Strike| matches!(strike.act, Act::Kill | Act::KillAll);
+        let kind = match strikes {
+            [strike] if deadly(strike) => "kill",
+            [_] => "fault",
+            _ => "pair",
+        };
+        let at: Vec<String> =
+            strikes.iter().map(|strike| format!("{:?} after {}", strike.act, strike.after)).collect();
+        let what = format!("{kind} {}, {}", scene.name, at.join(", "));
+        let judged = played.map(|played| {
+            let state = self.appliance.state().display().to_string();
+            let hit = played.struck.join(", ").replace(&state, "");
+            let told = match &played.told {
+                Told::Done => "done".to_owned(),
+                Told::Refused(code) => code.clone(),
+            };
+            let outcome = played.outcome.word();
+            let mut counts = vec![format!("{kind} {outcome}")];
+            counts.extend((1..=played.struck.len()).map(|depth| format!("{kind} depth {depth}")));
+            (format!("[{hit}] {told}, {outcome}"), counts)
+        });
+        // Whatever was left running is not the next one's.
+        let ended = self.appliance.end().map(drop);
+        (what, judged.and_then(|judged| ended.map(|()| judged)))
+    }
+}
+
+/// A spared state in words.
+fn spared(kind: &str, judged: Result<Spared>) -> Result<(String, Vec<String>)> {
+    judged.map(|Spared { open, lost, outcome, told }| {
+        let outcome = outcome.word();
+        let told = if told { ", was told" } else { "" };
+        let counts = vec![format!("{kind} {outcome}")];
+        (format!("{open} open, {lost} lost or torn{told}, {outcome}"), counts)
+    })
+}
+
+/// Runs what is wished; writes a line for each crash. Whether all of them ended old or new.
+///
+/// # Errors
+/// When there is no room to crash in, or `out` is gone.
+pub fn run(wish: Wish, kinds: Kinds, out: &mut dyn Write) -> Result<(bool, BTreeMap<String, u64>)> {
+    let lab = Lab::open(kinds)?;
+    let mut dice = Dice::new(wish.seed);
+    let mut jobs = Vec::new();
+    let mut add = |wanted: bool, make: &dyn Fn(&mut Dice) -> Vec<Job>| {
+        if wanted {
+            jobs.extend(make(&mut dice));
+        }
+    };
+    if wish.every {
+        add(true, &|_dice| lab.every(kinds));
+    } else {
+        add(kinds.kills, &|dice| lab.kills(dice, wish.points));
+        add(kinds.faults, &|dice| lab.faults(dice, wish.points));
+    }
+    add(kinds.pairs, &|dice| lab.pairs(dice, wish.points));
+    add(kinds.cuts, &|dice| lab.cuts(dice, wish.points));
+    add(kinds.model, &|dice| lab.crashes(dice, wish.points, false));
+    let (mut good, mut counts) = (true, BTreeMap::new());
+    lab.run(&jobs, |at, line| {
+        writeln!(out, "{at} {}", line.text)?;
+        for what in line.counts.iter().flatten() {
+            *counts.entry(what.clone()).or_default() += 1;
+        }
+        good &= line.counts.is_some();
+        Ok(())
+    })?;
+    for (what, often) in &counts {
+        writeln!(out, "{what}: {often}")?;
+    }
+    writeln!(out, "{} crashes, seed {}: {}", jobs.len(), wish.seed, if good { "old or new" } else { "WRONG" })?;
+    Ok((good, counts))
+}
