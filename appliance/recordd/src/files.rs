@@ -32,6 +32,8 @@ impl Files {
     /// The folder, made with mode 0700 if it is not there.
     pub(crate) fn open(folder: PathBuf, reserve_bytes: u64) -> Result<Self, Error> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        // Its name lasts before anything in it is acknowledged.
+        let made = made.and_then(|()| folder.parent().map_or(Ok(()), sync_folder));
         made.map_err(|source| Error::Disk(FileError::System { act: "make a folder for", source }))?;
         let reserve = Arc::new(Reserve::new(folder.join("reserve"), reserve_bytes));
         let files = Self { folder, reserve };

@@ -36,6 +36,12 @@ enum Verb {
         #[arg(long)]
         stay: bool,
     },
+    /// Kill daemons at their calls, make calls fail, and cut the power; one line each.
+    Crash {
+        /// What `cloister-crash` is told: `--seed N`, `--points N`, `--only KIND`, `--every`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Measure, beside a peer.
     Bench {
         /// What.
@@ -92,6 +98,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Bench { area, json } => {
             return bench::run(area, json, &mut out, &mut std::io::stderr());
+        }
+        Verb::Crash { words } => {
+            let program = cloister_stage::programs()?.join("cloister-crash");
+            let status = std::process::Command::new(program).args(words).status()?;
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Verb::Deb { out: folder } => deb::run(&folder)?,
         Verb::Demo { stay } => demo::run(stay, &mut out)?,

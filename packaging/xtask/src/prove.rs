@@ -1,6 +1,7 @@
 //! `./x prove [NAME]`: proofs that are too long for CI. Each is seeded and goes on where it was
 //! interrupted; a proof that holds leaves one line in `docs/proofs.jsonl`.
 
+mod crash;
 mod damage;
 mod drills;
 pub(crate) mod kills;
@@ -47,11 +48,16 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 17] = [
+const PROOFS: [Proof; 18] = [
     Proof {
         name: "bits",
         shows: "no bit of a volume of 400 KiB may be flipped: each such volume is refused",
         run: damage::bits,
+    },
+    Proof {
+        name: "crash",
+        shows: "killed at every call of every act, with every call failing in every way, killed again in recovery, and without power at any moment, an act is done or not, and what was told is there",
+        run: crash::run,
     },
     Proof {
         name: "drill-1",

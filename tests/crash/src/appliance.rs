@@ -23,11 +23,14 @@ use crate::{
 };
 
 /// The real daemons.
-pub const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
+pub(crate) const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
 /// How long anything may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same for the operator's command, as timeout(1) reads it.
-const COMMAND_SECONDS: &str = "60";
+const COMMAND_SECONDS: &str = "30";
+
+/// The code of a command that waited in vain.
+pub(crate) const NO_ANSWER: &str = "no-answer";
 
 /// What the facility asks for here: no room for its own records, which every disk has, and two
 /// releases kept.
@@ -35,7 +38,7 @@ const CONFIG: &str = "[update]\nreserve_bytes = 0\nretained_max = 1\nprobation_s
 
 /// One appliance.
 #[derive(Debug)]
-pub struct Appliance {
+pub(crate) struct Appliance {
     root: PathBuf,
     state: PathBuf,
     config: Config,
@@ -48,7 +51,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When a folder or a socket cannot be made.
-    pub fn lay_out(root: &Path, state: &Path) -> Result<Self> {
+    pub(crate) fn lay_out(root: &Path, state: &Path) -> Result<Self> {
         for folder in [root.join("run"), root.join("log"), state.to_owned()] {
             fs::create_dir_all(folder)?;
         }
@@ -62,28 +65,20 @@ impl Appliance {
     }
 
     /// Its state folder.
-    #[must_use]
-    pub fn state(&self) -> &Path {
+    pub(crate) fn state(&self) -> &Path {
         &self.state
     }
 
     /// Its configuration.
-    #[must_use]
-    pub const fn config(&self) -> &Config {
+    pub(crate) const fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// A folder of its own that is no part of its state.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Puts the state folder back to `base`. Nothing runs meanwhile.
     ///
     /// # Errors
     /// When it cannot be copied.
-    pub fn put_back(&mut self, base: &Path) -> Result<()> {
+    pub(crate) fn put_back(&mut self, base: &Path) -> Result<()> {
         self.end()?;
         empty(&self.state)?;
         copy(base, &self.state)
@@ -93,7 +88,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When one does not come up.
-    pub fn start(&mut self, strikes: &[Strike], bytes: bool) -> Result<()> {
+    pub(crate) fn start(&mut self, strikes: &[Strike], bytes: bool) -> Result<()> {
         self.begin(strikes, bytes, false)?;
         self.wait_for_sockets()
     }
@@ -102,7 +97,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When the daemons before cannot be ended.
-    pub fn begin(&mut self, strikes: &[Strike], bytes: bool, armed: bool) -> Result<()> {
+    pub(crate) fn begin(&mut self, strikes: &[Strike], bytes: bool, armed: bool) -> Result<()> {
         self.begin_as(strikes, bytes, armed, true)
     }
 
@@ -110,7 +105,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When the daemons before cannot be ended.
-    pub fn begin_unwatched(&mut self) -> Result<()> {
+    pub(crate) fn begin_unwatched(&mut self) -> Result<()> {
         self.begin_as(&[], false, false, false)
     }
 
@@ -144,7 +139,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When one does not within a minute, or keeps dying.
-    pub fn wait_for_sockets(&self) -> Result<()> {
+    pub(crate) fn wait_for_sockets(&self) -> Result<()> {
         let begun = Instant::now();
         for unit in UNITS {
             let socket = unit.socket(&self.config);
@@ -162,7 +157,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When nothing runs.
-    pub fn session(&self) -> Result<&Session> {
+    pub(crate) fn session(&self) -> Result<&Session> {
         self.session.as_ref().context("nothing runs")
     }
 
@@ -170,7 +165,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When the tracer failed.
-    pub fn end(&mut self) -> Result<Vec<Happening>> {
+    pub(crate) fn end(&mut self) -> Result<Vec<Happening>> {
         self.session.take().map_or_else(|| Ok(Vec::new()), Session::end)
     }
 
@@ -178,7 +173,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When it cannot be started, never ends, or prints something that is no JSON.
-    pub fn cloister(&self, words: &[&str]) -> Result<Outcome> {
+    pub(crate) fn cloister(&self, words: &[&str]) -> Result<Outcome> {
         let output = Command::new("timeout")
             .arg(COMMAND_SECONDS)
             .arg(programs()?.join("cloister"))
@@ -190,7 +185,11 @@ impl Appliance {
             .output()
             .context("starting cloister")?;
         let exit = output.status.code().unwrap_or(-1);
-        ensure!(exit != 124, "`cloister {}` got no answer", words.join(" "));
+        if exit == 124 {
+            // What timeout(1) says when it ended the command.
+            let problem = serde_json::json!({ "problem": { "code": NO_ANSWER } });
+            return Ok(Outcome { exit, said: vec![problem] });
+        }
         let said = String::from_utf8(output.stdout)?
             .lines()
             .map(|line| serde_json::from_str(line).context("cloister --json printed no JSON"))
@@ -202,7 +201,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When recordd does not answer.
-    pub fn log_key(&self) -> Result<String> {
+    pub(crate) fn log_key(&self) -> Result<String> {
         let socket = Unit::Recordd.socket(&self.config);
         let reply: Reply<Answer> = ask(&socket, &Request::Head)?;
         match reply? {
@@ -216,7 +215,7 @@ impl Appliance {
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn empty(folder: &Path) -> Result<()> {
+pub(crate) fn empty(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -232,7 +231,7 @@ pub fn empty(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When cp(1) fails.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
     ensure!(status.success(), "cp failed");
     Ok(())

@@ -7,7 +7,7 @@ use nix::{errno::Errno, libc};
 
 /// A system call by what it does to a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub(crate) enum Deed {
     /// A new file without bytes.
     Create(PathBuf),
     /// A file was opened and emptied, or set to a length.
@@ -38,7 +38,7 @@ pub enum Deed {
 
 /// What kind of call it is, as far as faults are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A file is opened for writing or made.
     Open,
     /// Bytes go to a file.
@@ -163,13 +163,12 @@ pub(crate) fn row(number: u64) -> Option<&'static Row> {
 }
 
 /// The errors that a call of this kind is made to come back with.
-#[must_use]
-pub const fn errors(kind: Kind) -> &'static [Errno] {
+pub(crate) const fn errors(kind: Kind) -> &'static [Errno] {
     match kind {
         Kind::Open => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS, Errno::EMFILE],
         Kind::Write | Kind::Sync => &[Errno::EIO, Errno::ENOSPC],
         Kind::Name | Kind::About => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS],
-        Kind::Tell => &[Errno::EMFILE, Errno::ECONNRESET],
+        Kind::Tell => &[Errno::EMFILE],
     }
 }
 

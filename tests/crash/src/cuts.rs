@@ -24,7 +24,7 @@ const SECTOR: usize = 512;
 
 /// An act that was played on a disk that remembers.
 #[derive(Debug)]
-pub struct Recording {
+pub(crate) struct Recording {
     scene: Scene,
     image: Vec<u8>,
     log: Vec<Logged>,
@@ -33,26 +33,26 @@ pub struct Recording {
 
 /// A moment at which the power goes, and what it spares.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// So many entries of the log reached the disk.
-    pub at: usize,
+    pub(crate) at: usize,
     /// What becomes of those that no flush covers follows from it.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Whether the disk lies about flushes, which the judge must notice.
-    pub flushes_lie: bool,
+    pub(crate) flushes_lie: bool,
 }
 
 /// What became of a cut.
 #[derive(Clone, Copy, Debug)]
-pub struct Spared {
+pub(crate) struct Spared {
     /// Writes that no flush covered.
-    pub open: usize,
+    pub(crate) open: usize,
     /// Those of them that were lost or torn.
-    pub lost: usize,
+    pub(crate) lost: usize,
     /// What the act had come to.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Whether the operator had been told that it was done.
-    pub told: bool,
+    pub(crate) told: bool,
 }
 
 impl Recording {
@@ -60,7 +60,7 @@ impl Recording {
     ///
     /// # Errors
     /// When no such disk can be had, or the act does not end well.
-    pub fn make(place: &Path, fixture: &Fixture, scene: &Scene) -> Result<Self> {
+    pub(crate) fn make(place: &Path, fixture: &Fixture, scene: &Scene) -> Result<Self> {
         let place = place.join(format!("recording-{}", scene.name));
         fs::create_dir_all(&place)?;
         let image = image_of(&fixture.base(scene.base), &place)?;
@@ -72,7 +72,7 @@ impl Recording {
         let said = ask(&appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
-        device.mark("done");
+        device.mark();
         rest(&appliance, fixture, scene, &key, &told)?;
         appliance.end()?;
         let log = device.log();
@@ -82,25 +82,12 @@ impl Recording {
     }
 
     /// Writes, flushes and marks of the act.
-    #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.log.len()
     }
 
-    /// Whether the act wrote nothing.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.log.is_empty()
-    }
-
-    /// Flushes of the act.
-    #[must_use]
-    pub fn flushes(&self) -> usize {
-        self.log.iter().filter(|one| matches!(one, Logged::Flush)).count()
-    }
-
     /// A moment that the dice choose: three in four of them while something is not flushed.
-    pub fn moment(&self, dice: &mut Dice) -> usize {
+    pub(crate) fn moment(&self, dice: &mut Dice) -> usize {
         let open = |at: &usize| matches!(self.log.get(at - 1), Some(Logged::Write(..)));
         let moments: Vec<usize> = (1..=self.log.len()).filter(open).collect();
         if moments.is_empty() || dice.below(4) == 0 {
@@ -110,8 +97,7 @@ impl Recording {
     }
 
     /// The act.
-    #[must_use]
-    pub const fn scene(&self) -> &Scene {
+    pub(crate) const fn scene(&self) -> &Scene {
         &self.scene
     }
 
@@ -123,11 +109,12 @@ impl Recording {
         disk.write_all_at(&self.image, 0)?;
         let mut dice = Dice::new(cut.seed);
         let flushed = flushed(reached);
-        let (safe, open) = reached.split_at(if cut.flushes_lie { dice.below(flushed + 1) } else { flushed });
+        let (safe, open) =
+            reached.split_at(if cut.flushes_lie { dice.below(flushed + 1) } else { flushed });
         let writes = |log: &'_ [Logged]| -> Vec<(usize, Vec<u8>)> {
             let write = |one: &Logged| match one {
                 Logged::Write(at, bytes) => Some((*at, bytes.clone())),
-                Logged::Flush | Logged::Mark(_) => None,
+                Logged::Flush | Logged::Mark => None,
             };
             log.iter().filter_map(write).collect()
         };
@@ -145,7 +132,7 @@ impl Recording {
             }
         }
         let open = open.len();
-        let told = reached.iter().any(|one| matches!(one, Logged::Mark(_)));
+        let told = reached.iter().any(|one| matches!(one, Logged::Mark));
         Ok((open, lost, told))
     }
 }
@@ -170,7 +157,7 @@ fn fate(dice: &mut Dice, sectors: usize) -> Vec<bool> {
 
 /// A place where cut disks are mounted and their daemons recover.
 #[derive(Debug)]
-pub struct Bench {
+pub(crate) struct Bench {
     place: PathBuf,
     appliance: Appliance,
 }
@@ -180,7 +167,7 @@ impl Bench {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn lay_out(place: &Path) -> Result<Self> {
+    pub(crate) fn lay_out(place: &Path) -> Result<Self> {
         let folder = place.join("fs");
         fs::create_dir_all(&folder)?;
         let appliance = Appliance::lay_out(place, &folder.join("state"))?;
@@ -191,7 +178,12 @@ impl Bench {
     ///
     /// # Errors
     /// When it is neither old nor new, or something that was acknowledged is lost.
-    pub fn judge(&mut self, fixture: &Fixture, recording: &Recording, cut: Cut) -> Result<Spared> {
+    pub(crate) fn judge(
+        &mut self,
+        fixture: &Fixture,
+        recording: &Recording,
+        cut: Cut,
+    ) -> Result<Spared> {
         self.appliance.end()?;
         let disk = self.place.join("cut");
         let (open, lost, told) = recording.replay(cut, &disk)?;

@@ -10,9 +10,10 @@ use std::{
     process::Command,
     sync::{Arc, Mutex, MutexGuard},
     thread::JoinHandle,
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -30,8 +31,8 @@ pub(crate) enum Logged {
     Write(usize, Vec<u8>),
     /// Everything before it lasts.
     Flush,
-    /// Somebody outside learnt something.
-    Mark(String),
+    /// Somebody outside was told.
+    Mark,
 }
 
 #[derive(Debug)]
@@ -77,9 +78,9 @@ impl Device {
         &self.mounted.0
     }
 
-    /// Notes that somebody outside learnt `what`.
-    pub(crate) fn mark(&self, what: &str) {
-        self.disk.log().push(Logged::Mark(what.to_owned()));
+    /// Notes that somebody outside was told.
+    pub(crate) fn mark(&self) {
+        self.disk.log().push(Logged::Mark);
     }
 
     /// Forgets what was written until now and begins the log here.
@@ -123,11 +124,20 @@ pub(crate) struct Mounted(PathBuf);
 impl Mounted {
     /// Mounts the file system in `image` at `folder`.
     pub(crate) fn at(image: &Path, folder: &Path) -> Result<Self> {
-        let mut words = Command::new("mount");
-        words.args(["-t", "ext4", "-o", "loop,noatime,errors=remount-ro"]).arg(image).arg(folder);
-        let said = words.output().context("starting mount")?;
-        ensure!(said.status.success(), "mount: {}", String::from_utf8_lossy(&said.stderr).trim());
-        Ok(Self(folder.to_owned()))
+        /// Two that look for a free loop device at once may find the same one.
+        const TRIES: u32 = 20;
+        let mut said = String::new();
+        for _try in 0..TRIES {
+            let mut words = Command::new("mount");
+            words.args(["-t", "ext4", "-o", "loop,noatime"]).arg(image).arg(folder);
+            let output = words.output().context("starting mount")?;
+            if output.status.success() {
+                return Ok(Self(folder.to_owned()));
+            }
+            said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        bail!("{said}")
     }
 
     fn leave(&self) {

@@ -21,59 +21,56 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Everything that is judged.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The release that is served.
-    pub active: Option<String>,
+    pub(crate) active: Option<String>,
     /// The releases on the shelf; each is whole.
-    pub releases: BTreeSet<String>,
+    pub(crate) releases: BTreeSet<String>,
     /// Objects that were taken off because they were damaged.
-    pub isolated: BTreeSet<String>,
+    pub(crate) isolated: BTreeSet<String>,
     /// The log; it verifies.
-    pub log: Vec<Entry>,
+    pub(crate) log: Vec<Entry>,
     /// Imports by number: their states.
-    pub imports: BTreeMap<i64, String>,
+    pub(crate) imports: BTreeMap<i64, String>,
     /// The approvals in the database: import and person.
-    pub approvals: BTreeSet<(i64, String)>,
+    pub(crate) approvals: BTreeSet<(i64, String)>,
     /// Pinned releases.
-    pub pins: BTreeSet<String>,
+    pub(crate) pins: BTreeSet<String>,
     /// Whether a trust root is enrolled.
-    pub enrolled: bool,
+    pub(crate) enrolled: bool,
 }
 
 impl Facts {
     /// Whether the log holds this act.
-    #[must_use]
-    pub fn has_act(&self, act: &str) -> bool {
+    pub(crate) fn has_act(&self, act: &str) -> bool {
         self.log.iter().any(|entry| entry.act == act)
     }
 
     /// Whether a release was accepted.
-    #[must_use]
-    pub fn accepted(&self, release: &str) -> bool {
+    pub(crate) fn accepted(&self, release: &str) -> bool {
         let accepted = |entry: &Entry| entry.event == "import-accepted";
         let of = |entry: &Entry| entry.subjects.get("bundle").is_some_and(|name| name == release);
         self.log.iter().any(|entry| accepted(entry) && of(entry))
     }
 
     /// How many entries are of this event.
-    #[must_use]
-    pub fn count(&self, event: &str) -> usize {
+    pub(crate) fn count(&self, event: &str) -> usize {
         self.log.iter().filter(|entry| entry.event == event).count()
     }
 }
 
 /// What may be wrong, because a test made it so.
 #[derive(Clone, Debug, Default)]
-pub struct Allowed {
+pub(crate) struct Allowed {
     /// An object whose bytes were changed on purpose.
-    pub damaged: Option<String>,
+    pub(crate) damaged: Option<String>,
 }
 
 /// Reads and checks the state of an appliance whose daemons have come to rest.
 ///
 /// # Errors
 /// Names the first thing that is not as it must be.
-pub fn facts(config: &Config, log_key: &str, allowed: &Allowed) -> Result<Facts> {
+pub(crate) fn facts(config: &Config, log_key: &str, allowed: &Allowed) -> Result<Facts> {
     let log = read_log(&config.paths.record(), log_key).context("the log")?;
     acts(&log).context("the log")?;
     let shelf = config.paths.shelf();
@@ -210,7 +207,8 @@ fn read_database(path: &Path, facts: &mut Facts) -> Result<()> {
         return Ok(());
     }
     let loose: i64 =
-        database.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))?;
+        database
+            .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))?;
     ensure!(loose == 0, "{loose} rows name what is not there");
     compare(&database, facts)
 }
@@ -285,7 +283,7 @@ fn backwards(facts: &Facts) -> Result<()> {
 /// The last promotion that was recorded is what is served.
 fn promoted(facts: &Facts) -> Result<()> {
     let outcomes = facts.log.iter().filter(|entry| entry.event == "activation-outcome");
-    let last = outcomes.filter(|entry| entry.facts["outcome"] == "promoted").next_back();
+    let last = outcomes.rev().find(|entry| entry.facts["outcome"] == "promoted");
     let last = last.and_then(|entry| entry.subjects.get("bundle"));
     if facts.active.as_ref() != last {
         bail!("{:?} is served, and {last:?} was recorded", facts.active);

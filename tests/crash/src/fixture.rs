@@ -16,7 +16,7 @@ use crate::appliance::{Appliance, copy};
 
 /// A state from which acts begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Base {
+pub(crate) enum Base {
     /// Nothing is there yet.
     Bare,
     /// A trust root is enrolled.
@@ -40,20 +40,6 @@ pub enum Base {
 }
 
 impl Base {
-    /// All, in the order in which they come about.
-    pub const ALL: [Self; 10] = [
-        Self::Bare,
-        Self::Enrolled,
-        Self::First,
-        Self::Parked,
-        Self::Awaiting,
-        Self::Half,
-        Self::Approved,
-        Self::Second,
-        Self::Damaged,
-        Self::Pinned,
-    ];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -72,7 +58,7 @@ impl Base {
 
 /// A facility and its states.
 #[derive(Debug)]
-pub struct Fixture {
+pub(crate) struct Fixture {
     home: PathBuf,
     facility: Facility,
     /// The digest of the root as officers compare it.
@@ -90,7 +76,7 @@ impl Fixture {
     ///
     /// # Errors
     /// When an act fails, which no crash has disturbed.
-    pub fn make(home: &Path) -> Result<Self> {
+    pub(crate) fn make(home: &Path) -> Result<Self> {
         let facility = Facility::found(&home.join("facility"), &Options::default())?;
         let mut volumes = Vec::new();
         for number in 1..=3u64 {
@@ -108,51 +94,43 @@ impl Fixture {
     }
 
     /// The folder with the state of `base`.
-    #[must_use]
-    pub fn base(&self, base: Base) -> PathBuf {
+    pub(crate) fn base(&self, base: Base) -> PathBuf {
         self.home.join("bases").join(base.name())
     }
 
     /// The file that is enrolled.
-    #[must_use]
-    pub fn root_file(&self) -> PathBuf {
+    pub(crate) fn root_file(&self) -> PathBuf {
         self.facility.root_file()
     }
 
     /// Its digest.
-    #[must_use]
-    pub fn root_digest(&self) -> &str {
+    pub(crate) fn root_digest(&self) -> &str {
         &self.root
     }
 
     /// A volume of a release, both counted from 1.
-    #[must_use]
-    pub fn volume(&self, release: usize, volume: usize) -> &Path {
+    pub(crate) fn volume(&self, release: usize, volume: usize) -> &Path {
         &self.volumes[release - 1][volume - 1]
     }
 
     /// The folder that holds all volumes of a release.
-    #[must_use]
-    pub fn volumes(&self, release: usize) -> &Path {
+    pub(crate) fn volumes(&self, release: usize) -> &Path {
         let volume = self.volume(release, 1);
         volume.parent().unwrap_or(volume)
     }
 
     /// What a release is called on the shelf.
-    #[must_use]
-    pub fn generation(&self, release: usize) -> &str {
+    pub(crate) fn generation(&self, release: usize) -> &str {
         &self.generations[release - 1]
     }
 
     /// The object that is damaged in [`Base::Damaged`].
-    #[must_use]
-    pub fn damaged(&self) -> &str {
+    pub(crate) fn damaged(&self) -> &str {
         &self.damaged
     }
 
     /// The key of a person.
-    #[must_use]
-    pub fn key(&self, person: &str) -> PathBuf {
+    pub(crate) fn key(&self, person: &str) -> PathBuf {
         self.facility.key(person)
     }
 

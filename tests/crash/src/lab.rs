@@ -24,7 +24,7 @@ use crate::{
     play::{Manner, Told, play, survey},
     scene::{SCENES, Scene},
     simulate::{Crash, Script},
-    tracer::{Act, Call, Strike},
+    tracer::{Act, Call, Session, Strike},
 };
 
 /// Crashes that run beside each other: the daemons wait for each other most of the time.
@@ -35,17 +35,30 @@ const ROOM_BYTES: u64 = 1 << 30;
 const SECOND_WITHIN: usize = 80;
 
 /// What is done, and how often.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Wish {
     /// Everything that is left to chance follows from it.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many of each kind: kills, kills in recovery, failing calls, power cuts, simulated crashes.
+    /// How many of each kind: kills, failing calls, power cuts, crashes of a model file system; a fifth as many
+    /// are killed again in recovery.
     #[arg(long, default_value_t = 40)]
     pub points: usize,
-    /// Instead: every call of every act, each killed at, and each failing in every way.
+    /// Instead of chance: every call of every act, each killed at, and each failing in every way.
     #[arg(long)]
     pub every: bool,
+    /// Of every call only each SHARES-th, from this one on.
+    #[arg(long, default_value_t = 0)]
+    pub share: usize,
+    /// See `--share`.
+    #[arg(long, default_value_t = 1)]
+    pub shares: usize,
+    /// Of every call only those of this act.
+    #[arg(long)]
+    pub act: Option<String>,
+    /// Of every call only the one with this number.
+    #[arg(long)]
+    pub call: Option<u64>,
 }
 
 /// The kinds of crashes that are wanted.
@@ -74,7 +87,10 @@ impl Kinds {
 
 /// One crash.
 #[derive(Clone, Debug)]
-pub enum Job {
+pub struct Job(Task);
+
+#[derive(Clone, Debug)]
+enum Task {
     /// An act with strikes.
     Struck(Scene, Vec<Strike>, Manner),
     /// A power cut in a recording.
@@ -146,9 +162,9 @@ impl Lab {
     pub fn kills(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
         let kill = |dice: &mut Dice| {
             let (scene, after, _call) = self.call(dice);
-            Job::Struck(scene, vec![Strike { after, act: deadly(dice) }], Manner::default())
+            Task::Struck(scene, vec![Strike { after, act: deadly(dice) }], Manner::default())
         };
-        (0..points).map(|_| kill(dice)).collect()
+        (0..points).map(|_| Job(kill(dice))).collect()
     }
 
     /// `points` pairs of kills, the second in what follows the first.
@@ -159,9 +175,9 @@ impl Lab {
             let first = Strike { after, act: deadly(dice) };
             let after = dice.below(SECOND_WITHIN) as u64;
             let strikes = vec![first, Strike { after, act: deadly(dice) }];
-            Job::Struck(scene, strikes, Manner::default())
+            Task::Struck(scene, strikes, Manner::default())
         };
-        (0..points).map(|_| pair(dice)).collect()
+        (0..points).map(|_| Job(pair(dice))).collect()
     }
 
     /// `points` calls that come back with an error or are cut short.
@@ -170,26 +186,31 @@ impl Lab {
         let fault = |dice: &mut Dice| {
             let (scene, after, call) = self.call(dice);
             let ways = ways(call.kind);
-            failing(scene, after, ways[dice.below(ways.len())], dice.below(2) == 0)
+            failing(scene, after, ways[dice.below(ways.len())])
         };
-        (0..points).map(|_| fault(dice)).collect()
+        (0..points).map(|_| Job(fault(dice))).collect()
     }
 
-    /// Every call of every act: killed at, and failing in each way.
-    #[must_use]
-    pub fn every(&self, kinds: Kinds) -> Vec<Job> {
+    /// Every call that is wished: killed at, and failing in each way.
+    fn every(&self, wish: &Wish, kinds: Kinds) -> Vec<Job> {
         let mut jobs = Vec::new();
         for (scene, calls) in &self.surveyed {
-            for (after, call) in (0u64..).zip(calls) {
+            if wish.act.as_deref().is_some_and(|act| act != scene.name) {
+                continue;
+            }
+            let calls = (0u64..).zip(calls);
+            for (after, call) in calls.filter(|(at, _)| wish.call.is_none_or(|call| call == *at)) {
                 for act in [Act::Kill, Act::KillAll] {
                     let strikes = vec![Strike { after, act }];
-                    jobs.extend(kinds.kills.then(|| Job::Struck(*scene, strikes, Manner::default())));
+                    jobs.extend(
+                        kinds.kills.then(|| Task::Struck(*scene, strikes, Manner::default())),
+                    );
                 }
                 let ways = ways(call.kind).into_iter().filter(|_way| kinds.faults);
-                jobs.extend(ways.map(|act| failing(*scene, after, act, after % 2 == 0)));
+                jobs.extend(ways.map(|act| failing(*scene, after, act)));
             }
         }
-        jobs
+        jobs.into_iter().skip(wish.share).step_by(wish.shares.max(1)).map(Job).collect()
     }
 
     /// `points` power cuts.
@@ -198,9 +219,9 @@ impl Lab {
         let cut = |dice: &mut Dice| {
             let which = dice.below(self.recordings.len());
             let at = self.recordings[which].moment(dice);
-            Job::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: false })
+            Task::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: false })
         };
-        (0..points).map(|_| cut(dice)).collect()
+        (0..points).map(|_| Job(cut(dice))).collect()
     }
 
     /// `points` power cuts behind everything, of a disk that lies about flushes.
@@ -209,9 +230,9 @@ impl Lab {
         let cut = |dice: &mut Dice| {
             let which = dice.below(self.recordings.len());
             let at = self.recordings[which].len();
-            Job::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: true })
+            Task::Cut(which, Cut { at, seed: dice.roll(), flushes_lie: true })
         };
-        (0..points).map(|_| cut(dice)).collect()
+        (0..points).map(|_| Job(cut(dice))).collect()
     }
 
     /// `points` crashes of the model file systems, or of one that never syncs.
@@ -223,9 +244,9 @@ impl Lab {
             let rule = if deaf { Rule::Deaf } else { rule };
             let length = self.scripts[which].len();
             let at = if deaf { length } else { dice.below(length + 1) };
-            Job::Crash(which, Crash { at, rule, seed: dice.roll() })
+            Task::Crash(which, Crash { at, rule, seed: dice.roll() })
         };
-        (0..points).map(|_| crash(dice)).collect()
+        (0..points).map(|_| Job(crash(dice))).collect()
     }
 
     /// A call that the dice choose.
@@ -239,11 +260,7 @@ impl Lab {
     ///
     /// # Errors
     /// When there is no room to crash in, and what `each` returns.
-    pub fn run(
-        &self,
-        jobs: &[Job],
-        mut each: impl FnMut(usize, Line) -> Result<()>,
-    ) -> Result<()> {
+    pub fn run(&self, jobs: &[Job], mut each: impl FnMut(usize, Line) -> Result<()>) -> Result<()> {
         let next = AtomicUsize::new(0);
         let (tell, told) = mpsc::channel();
         let broken = Mutex::new(None);
@@ -289,11 +306,10 @@ fn ways(kind: Kind) -> Vec<Act> {
     ways
 }
 
-fn failing(scene: Scene, after: u64, act: Act, restart: bool) -> Job {
-    // What fails for good comes to no rest before the daemons start again.
-    let restart = restart || matches!(act, Act::FailFrom(_));
-    let manner = Manner { restart, ..Manner::default() };
-    Job::Struck(scene, vec![Strike { after, act }], manner)
+fn failing(scene: Scene, after: u64, act: Act) -> Task {
+    // What a failed act left half done is removed at the next start, if not before.
+    let manner = Manner { restart: true, ..Manner::default() };
+    Task::Struck(scene, vec![Strike { after, act }], manner)
 }
 
 /// A kill of one daemon or of all.
@@ -324,14 +340,15 @@ impl Worker {
     }
 
     fn line(&mut self, lab: &Lab, job: &Job) -> Line {
-        let (what, judged) = match job {
-            Job::Struck(scene, strikes, manner) => self.struck(lab, scene, strikes, *manner),
-            Job::Cut(which, cut) => {
+        let (what, judged) = match &job.0 {
+            Task::Struck(scene, strikes, manner) => self.struck(lab, scene, strikes, *manner),
+            Task::Cut(which, cut) => {
                 let recording = &lab.recordings[*which];
-                let what = format!("cut {} at {} of {}", recording.scene().name, cut.at, recording.len());
+                let what =
+                    format!("cut {} at {} of {}", recording.scene().name, cut.at, recording.len());
                 (what, spared("cut", self.bench.judge(&lab.fixture, recording, *cut)))
             }
-            Job::Crash(which, crash) => {
+            Task::Crash(which, crash) => {
                 let script = &lab.scripts[*which];
                 let (name, length) = (script.scene().name, script.len());
                 let what = format!("model {name} at {} of {length}, {:?}", crash.at, crash.rule);
@@ -359,8 +376,10 @@ impl Worker {
             [_] => "fault",
             _ => "pair",
         };
-        let at: Vec<String> =
-            strikes.iter().map(|strike| format!("{:?} after {}", strike.act, strike.after)).collect();
+        let at: Vec<String> = strikes
+            .iter()
+            .map(|strike| format!("{:?} after {}", strike.act, strike.after))
+            .collect();
         let what = format!("{kind} {}, {}", scene.name, at.join(", "));
         let judged = played.map(|played| {
             let state = self.appliance.state().display().to_string();
@@ -373,6 +392,10 @@ impl Worker {
             let mut counts = vec![format!("{kind} {outcome}")];
             counts.extend((1..=played.struck.len()).map(|depth| format!("{kind} depth {depth}")));
             (format!("[{hit}] {told}, {outcome}"), counts)
+        });
+        let judged = judged.map_err(|wrong| {
+            let struck = self.appliance.session().map_or_else(|_| Vec::new(), Session::struck);
+            wrong.context(format!("[{}]", struck.join(", ")))
         });
         // Whatever was left running is not the next one's.
         let ended = self.appliance.end().map(drop);
@@ -394,7 +417,11 @@ fn spared(kind: &str, judged: Result<Spared>) -> Result<(String, Vec<String>)> {
 ///
 /// # Errors
 /// When there is no room to crash in, or `out` is gone.
-pub fn run(wish: Wish, kinds: Kinds, out: &mut dyn Write) -> Result<(bool, BTreeMap<String, u64>)> {
+pub fn run(
+    wish: &Wish,
+    kinds: Kinds,
+    out: &mut dyn Write,
+) -> Result<(bool, BTreeMap<String, u64>)> {
     let lab = Lab::open(kinds)?;
     let mut dice = Dice::new(wish.seed);
     let mut jobs = Vec::new();
@@ -404,12 +431,12 @@ pub fn run(wish: Wish, kinds: Kinds, out: &mut dyn Write) -> Result<(bool, BTree
         }
     };
     if wish.every {
-        add(true, &|_dice| lab.every(kinds));
+        add(true, &|_dice| lab.every(wish, kinds));
     } else {
         add(kinds.kills, &|dice| lab.kills(dice, wish.points));
         add(kinds.faults, &|dice| lab.faults(dice, wish.points));
     }
-    add(kinds.pairs, &|dice| lab.pairs(dice, wish.points));
+    add(kinds.pairs, &|dice| lab.pairs(dice, wish.points.div_ceil(5)));
     add(kinds.cuts, &|dice| lab.cuts(dice, wish.points));
     add(kinds.model, &|dice| lab.crashes(dice, wish.points, false));
     let (mut good, mut counts) = (true, BTreeMap::new());
@@ -424,6 +451,12 @@ pub fn run(wish: Wish, kinds: Kinds, out: &mut dyn Write) -> Result<(bool, BTree
     for (what, often) in &counts {
         writeln!(out, "{what}: {often}")?;
     }
-    writeln!(out, "{} crashes, seed {}: {}", jobs.len(), wish.seed, if good { "old or new" } else { "WRONG" })?;
+    writeln!(
+        out,
+        "{} crashes, seed {}: {}",
+        jobs.len(),
+        wish.seed,
+        if good { "old or new" } else { "WRONG" }
+    )?;
     Ok((good, counts))
 }

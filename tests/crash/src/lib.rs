@@ -21,14 +21,4 @@ mod scene;
 mod simulate;
 mod tracer;
 
-pub use appliance::{Appliance, UNITS, copy, empty};
-pub use calls::{Deed, Kind, errors};
-pub use cuts::{Bench, Cut, Recording, Spared};
-pub use disk::{Allowed, Facts, facts};
-pub use fixture::{Base, Fixture};
 pub use lab::{Job, Kinds, Lab, Line, Wish, run};
-pub use model::Rule;
-pub use play::{Manner, Played, Told, judge, play, survey};
-pub use scene::{Outcome, SCENES, Scene};
-pub use simulate::{Crash, Script};
-pub use tracer::{Act, Call, Happening, Strike};

@@ -13,7 +13,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::disk::{hex, read, sha256};
+use crate::disk::{read, sha256};
 
 /// Entries of a full bundle.
 const WIDTH: u64 = 256;
@@ -22,17 +22,17 @@ type Hash = [u8; 32];
 
 /// One entry of the log.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// `activation-intent`, …
-    pub event: String,
+    pub(crate) event: String,
     /// The act's name; empty for what a person signed.
-    pub act: String,
+    pub(crate) act: String,
     /// The facts, or for what a person signed the predicate.
-    pub facts: Value,
+    pub(crate) facts: Value,
     /// SHA-256 by name.
-    pub subjects: BTreeMap<String, String>,
+    pub(crate) subjects: BTreeMap<String, String>,
     /// SHA-256 of the text.
-    pub digest: String,
+    pub(crate) digest: String,
 }
 
 /// Reads and verifies the whole log in `folder`, which `key` (NAME+ID+KEY) signs.
@@ -102,7 +102,8 @@ fn entries(folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
         for _entry in 0..width {
             let (length, behind) = rest.split_first_chunk().context("a bundle is cut short")?;
             let length = usize::from(u16::from_be_bytes(*length));
-            let (text, behind) = behind.split_at_checked(length).context("an entry is cut short")?;
+            let (text, behind) =
+                behind.split_at_checked(length).context("an entry is cut short")?;
             texts.push(text.to_vec());
             rest = behind;
         }
@@ -257,10 +258,4 @@ fn tree(leaves: &[Hash]) -> Hash {
             hash(&[&[1], &tree(left), &tree(right)])
         }
     }
-}
-
-/// The log's leaf hash of the entry with this text, as an answer to an append names it.
-#[must_use]
-pub(crate) fn leaf(text: &[u8]) -> String {
-    hex(&hash(&[&[0], text]))
 }

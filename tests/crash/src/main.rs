@@ -1,7 +1,8 @@
 //! `cloister-crash`: what `./x crash` runs.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
+use anyhow::Result;
 use clap::Parser;
 use cloister_crash::{Kinds, Wish, run};
 
@@ -14,6 +15,9 @@ struct Arguments {
     /// Only this kind.
     #[arg(long, value_name = "KIND", value_parser = ["kills", "pairs", "faults", "cuts", "model"])]
     only: Option<String>,
+    /// Print nothing but how often each outcome came, as JSON; what is wrong goes to standard error.
+    #[arg(long)]
+    counts: bool,
 }
 
 fn main() -> ExitCode {
@@ -26,14 +30,30 @@ fn main() -> ExitCode {
         cuts: wanted("cuts"),
         model: wanted("model"),
     };
-    match run(arguments.wish, kinds, &mut std::io::stdout()) {
-        Ok((true, _counts)) => ExitCode::SUCCESS,
-        Ok((false, _counts)) => ExitCode::FAILURE,
+    let crashed = if arguments.counts {
+        counted(&arguments.wish, kinds)
+    } else {
+        run(&arguments.wish, kinds, &mut std::io::stdout()).map(|(good, _counts)| good)
+    };
+    match crashed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            use std::io::Write as _;
             // Nobody is left to be told when standard error is gone.
             writeln!(std::io::stderr(), "crash: {error:#}").unwrap_or_default();
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs what is wished for another program.
+fn counted(wish: &Wish, kinds: Kinds) -> Result<bool> {
+    let mut lines = Vec::new();
+    let (good, counts) = run(wish, kinds, &mut lines)?;
+    let lines = String::from_utf8(lines)?;
+    for wrong in lines.lines().filter(|line| line.contains("WRONG")) {
+        writeln!(std::io::stderr(), "{wrong}")?;
+    }
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&counts)?)?;
+    Ok(good)
 }

@@ -24,7 +24,7 @@ type Key = (Id, String);
 
 /// What a file system promises about names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// As ext4: in order, and every sync covers all before it.
     Ordered,
     /// As POSIX: each by itself, and only by a sync of its folder.
@@ -59,7 +59,7 @@ struct Renaming(Vec<(Key, Option<Id>)>);
 
 /// A state folder: what lasts, and what is on its way.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub(crate) struct Model {
     root: PathBuf,
     rule: Rule,
     nodes: Vec<Node>,
@@ -74,7 +74,7 @@ impl Model {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(root: &Path, rule: Rule) -> Result<Self> {
+    pub(crate) fn read(root: &Path, rule: Rule) -> Result<Self> {
         let (nodes, modes) = (Vec::new(), Vec::new());
         let (now, open) = (BTreeMap::new(), Vec::new());
         let mut model = Self { root: root.to_owned(), rule, nodes, modes, now, open };
@@ -83,8 +83,7 @@ impl Model {
     }
 
     /// The same under another rule.
-    #[must_use]
-    pub const fn with(mut self, rule: Rule) -> Self {
+    pub(crate) const fn with(mut self, rule: Rule) -> Self {
         self.rule = rule;
         self
     }
@@ -149,7 +148,7 @@ impl Model {
 
     /// Takes a call that came back well. What lies outside the folder, or has no name any more, does not
     /// matter.
-    pub fn act(&mut self, deed: &Deed) {
+    pub(crate) fn act(&mut self, deed: &Deed) {
         // A call about what has no name changes nothing that a crash could spare.
         self.try_act(deed).unwrap_or_default();
     }
@@ -157,7 +156,8 @@ impl Model {
     fn try_act(&mut self, deed: &Deed) -> Option<()> {
         match deed {
             Deed::Create(path) => {
-                let (key, id) = (self.key(path)?, self.add(Node::File(Content::default()), 0o100_600));
+                let (key, id) =
+                    (self.key(path)?, self.add(Node::File(Content::default()), 0o100_600));
                 self.rename(vec![(key, Some(id))]);
             }
             Deed::MakeFolder(path) => {
@@ -249,8 +249,7 @@ impl Model {
 
     /// The folder as it may be after a crash now: what lasts, and of the rest what the dice spare. Says
     /// how many changes were on their way, and how many of them are gone or torn.
-    #[must_use]
-    pub fn crash(&self, dice: &mut Dice) -> (Self, usize, usize) {
+    pub(crate) fn crash(&self, dice: &mut Dice) -> (Self, usize, usize) {
         let mut after = self.clone();
         let (mut open, mut lost) = (self.open.len(), 0);
         let spared = dice.below(self.open.len() + 1);
@@ -259,7 +258,9 @@ impl Model {
             let keys = || renaming.0.iter().map(|(key, _)| key);
             let gone = match self.rule {
                 Rule::Ordered => place >= spared,
-                Rule::Loose | Rule::Deaf => dice.below(2) == 0 || keys().any(|key| stuck.contains(key)),
+                Rule::Loose | Rule::Deaf => {
+                    dice.below(2) == 0 || keys().any(|key| stuck.contains(key))
+                }
             };
             if gone {
                 stuck.extend(keys());
@@ -292,7 +293,7 @@ impl Model {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn lay_out(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn lay_out(&self, folder: &Path) -> Result<()> {
         let mut there = BTreeMap::new();
         self.lay(0, folder, &mut there)
     }
@@ -328,7 +329,7 @@ impl Model {
     ///
     /// # Errors
     /// Names the first difference.
-    pub fn compare(&self) -> Result<()> {
+    pub(crate) fn compare(&self) -> Result<()> {
         self.compare_at(0, &self.root)
     }
 

@@ -7,7 +7,7 @@ use cloister_stage::facility;
 use serde_json::Value;
 
 use crate::{
-    appliance::Appliance,
+    appliance::{Appliance, NO_ANSWER},
     disk::{Facts, facts},
     fixture::Fixture,
     scene::{Outcome, Scene},
@@ -23,7 +23,7 @@ const AGAIN_MAX: u32 = 4;
 
 /// What an operator was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// It is done.
     Done,
     /// It is not, with this code.
@@ -32,26 +32,24 @@ pub enum Told {
 
 /// What became of an act.
 #[derive(Clone, Debug)]
-pub struct Played {
+pub(crate) struct Played {
     /// The calls that were struck, as they were.
-    pub struck: Vec<String>,
+    pub(crate) struck: Vec<String>,
     /// What the operator was told.
-    pub told: Told,
+    pub(crate) told: Told,
     /// What it had come to when everything was at rest.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// The calls of the whole run, if they were asked for.
-    pub calls: Vec<Call>,
-    /// Everything that happened.
-    pub happenings: Vec<Happening>,
+    pub(crate) calls: Vec<Call>,
 }
 
 /// How an act is played.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Manner {
+pub(crate) struct Manner {
     /// Keep the bytes that are written.
-    pub bytes: bool,
+    pub(crate) bytes: bool,
     /// Start the daemons again, without strikes, before anything is judged.
-    pub restart: bool,
+    pub(crate) restart: bool,
 }
 
 /// Plays `scene` from its beginning with `strikes`.
@@ -59,7 +57,7 @@ pub struct Manner {
 /// # Errors
 /// When what is left is neither old nor new, when something acknowledged is missing, when an error has no
 /// code, or when the daemons do not come to rest.
-pub fn play(
+pub(crate) fn play(
     appliance: &mut Appliance,
     fixture: &Fixture,
     scene: &Scene,
@@ -74,8 +72,12 @@ pub fn play(
     let said = ask(appliance, fixture, scene)?;
     let told = told(scene, &said)?;
     if told == Told::Done {
-        session.mark("done");
+        session.mark();
     }
+    // Who waits for an evaluation waits until the disk takes its figures.
+    let for_good = strikes.iter().any(|strike| matches!(strike.act, Act::FailFrom(_)));
+    let waits = told == Told::Refused(NO_ANSWER.to_owned());
+    ensure!(for_good || !waits, "the command got no answer");
     let (struck, mut happenings) = (session.struck(), Vec::new());
     if manner.restart {
         happenings = appliance.end()?;
@@ -100,16 +102,20 @@ pub fn play(
     }
     happenings.extend(appliance.end()?);
     died(&happenings, strikes)?;
-    let calls = happenings.iter().filter_map(|happening| match happening {
-        Happening::Call(call) => Some(call.clone()),
-        _ => None,
-    });
-    let calls = calls.collect();
-    Ok(Played { struck, told, outcome: first, calls, happenings })
+    let call = |happening| match happening {
+        Happening::Call(call) => Some(call),
+        Happening::Struck(_) | Happening::Mark | Happening::Ended(..) => None,
+    };
+    let calls = happenings.into_iter().filter_map(call).collect();
+    Ok(Played { struck, told, outcome: first, calls })
 }
 
 /// Asks for the act as its operator would.
-pub(crate) fn ask(appliance: &Appliance, fixture: &Fixture, scene: &Scene) -> Result<facility::Outcome> {
+pub(crate) fn ask(
+    appliance: &Appliance,
+    fixture: &Fixture,
+    scene: &Scene,
+) -> Result<facility::Outcome> {
     let words = scene.words(fixture)?;
     appliance.cloister(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -157,7 +163,7 @@ pub(crate) fn rest(
 ///
 /// # Errors
 /// When it is neither old nor new, or not whole.
-pub fn judge(
+pub(crate) fn judge(
     appliance: &Appliance,
     fixture: &Fixture,
     scene: &Scene,
@@ -200,7 +206,7 @@ fn died(happenings: &[Happening], strikes: &[Strike]) -> Result<()> {
 ///
 /// # Errors
 /// When an undisturbed act does not end well.
-pub fn survey(
+pub(crate) fn survey(
     appliance: &mut Appliance,
     fixture: &Fixture,
     scenes: &[Scene],

@@ -1,7 +1,7 @@
 //! The acts that are interrupted: from which state, by which words, and how the old outcome and the new
 //! one are told apart.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     disk::{Allowed, Facts},
@@ -10,11 +10,11 @@ use crate::{
 
 /// An act.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it begins.
-    pub base: Base,
+    pub(crate) base: Base,
     words: fn(&Fixture) -> Result<Vec<String>>,
     /// Whether it has happened.
     is_new: fn(&Fixture, &Facts) -> bool,
@@ -23,7 +23,7 @@ pub struct Scene {
 }
 
 /// Every act that writes.
-pub const SCENES: [Scene; 13] = [
+pub(crate) const SCENES: [Scene; 13] = [
     Scene {
         name: "enrol",
         base: Base::Bare,
@@ -78,9 +78,7 @@ pub const SCENES: [Scene; 13] = [
     Scene {
         name: "reject",
         base: Base::Half,
-        words: |fixture| {
-            words(&["approve", "2", "--reject", "--key", &text(&fixture.key("bob"))?])
-        },
+        words: |fixture| words(&["approve", "2", "--reject", "--key", &text(&fixture.key("bob"))?]),
         is_new: |_, facts| facts.has_act("import/2/refused"),
         served: (1, 1),
     },
@@ -116,7 +114,10 @@ pub const SCENES: [Scene; 13] = [
         name: "scrub",
         base: Base::Damaged,
         words: |_| words(&["scrub"]),
-        is_new: |fixture, facts| facts.active.as_deref() == Some(fixture.generation(1)),
+        is_new: |fixture, facts| {
+            let left = !facts.releases.contains(fixture.generation(2));
+            left && facts.isolated.contains(fixture.damaged())
+        },
         served: (2, 1),
     },
 ];
@@ -127,7 +128,7 @@ fn words(words: &[&str]) -> Result<Vec<String>> {
 
 /// Which of the two outcomes there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// As before the act.
     Old,
     /// The act has happened.
@@ -136,8 +137,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// In one word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Old => "old",
             Self::New => "new",
@@ -146,32 +146,21 @@ impl Outcome {
 }
 
 impl Scene {
-    /// The scene of this name.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn named(name: &str) -> Result<Self> {
-        let found = SCENES.into_iter().find(|scene| scene.name == name);
-        found.with_context(|| format!("no act is called {name}"))
-    }
-
     /// The operator's words.
     ///
     /// # Errors
     /// When a path is not UTF-8.
-    pub fn words(&self, fixture: &Fixture) -> Result<Vec<String>> {
+    pub(crate) fn words(&self, fixture: &Fixture) -> Result<Vec<String>> {
         (self.words)(fixture)
     }
 
     /// Whether the act is done when its command ends with this code: a scrub that found damage says so.
-    #[must_use]
-    pub fn ends_with(&self, code: &str) -> bool {
+    pub(crate) fn ends_with(&self, code: &str) -> bool {
         self.base == Base::Damaged && code == "shelf.damaged"
     }
 
     /// What may be wrong on the disk because the scene begins so.
-    #[must_use]
-    pub fn allowed(&self, fixture: &Fixture) -> Allowed {
+    pub(crate) fn allowed(&self, fixture: &Fixture) -> Allowed {
         let damaged = (self.base == Base::Damaged).then(|| fixture.damaged().to_owned());
         Allowed { damaged }
     }
@@ -180,14 +169,18 @@ impl Scene {
     ///
     /// # Errors
     /// When a release is served that is neither the old one nor the new one.
-    pub fn outcome(&self, fixture: &Fixture, facts: &Facts) -> Result<Outcome> {
+    pub(crate) fn outcome(&self, fixture: &Fixture, facts: &Facts) -> Result<Outcome> {
         let name = |release| (release > 0).then(|| fixture.generation(release));
         let served = [name(self.served.0), name(self.served.1)];
         let active = facts.active.as_deref();
         ensure!(served.contains(&active), "{active:?} is served, which is neither old nor new");
         let new = (self.is_new)(fixture, facts);
-        let fits = active == if new { served[1] } else { served[0] };
-        ensure!(fits || served[0] == served[1], "the records and the pointer disagree");
+        let serves = active == if new { served[1] } else { served[0] };
+        ensure!(
+            serves,
+            "{active:?} is served, and the act is {}",
+            if new { "done" } else { "not" }
+        );
         Ok(if new { Outcome::New } else { Outcome::Old })
     }
 }

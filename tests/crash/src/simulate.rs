@@ -15,7 +15,7 @@ use crate::{
 
 /// An act with all its calls.
 #[derive(Debug)]
-pub struct Script {
+pub(crate) struct Script {
     scene: Scene,
     /// The state folder before the daemons started.
     before: Model,
@@ -25,13 +25,13 @@ pub struct Script {
 
 /// A moment of a crash in a script.
 #[derive(Clone, Copy, Debug)]
-pub struct Crash {
+pub(crate) struct Crash {
     /// So many happenings came to pass.
-    pub at: usize,
+    pub(crate) at: usize,
     /// What the file system promises.
-    pub rule: Rule,
+    pub(crate) rule: Rule,
     /// What is spared follows from it.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Script {
@@ -39,7 +39,11 @@ impl Script {
     ///
     /// # Errors
     /// When the act does not end well, or its calls do not explain what lies on the disk.
-    pub fn make(appliance: &mut Appliance, fixture: &Fixture, scene: &Scene) -> Result<Self> {
+    pub(crate) fn make(
+        appliance: &mut Appliance,
+        fixture: &Fixture,
+        scene: &Scene,
+    ) -> Result<Self> {
         appliance.put_back(&fixture.base(scene.base))?;
         let before = Model::read(appliance.state(), Rule::Loose)?;
         appliance.begin(&[], true, true)?;
@@ -48,7 +52,7 @@ impl Script {
         let said = ask(appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
-        appliance.session()?.mark("done");
+        appliance.session()?.mark();
         rest(appliance, fixture, scene, &key, &told)?;
         let happenings = appliance.end()?;
         let script = Self { scene: *scene, before, happenings, key };
@@ -57,21 +61,13 @@ impl Script {
     }
 
     /// The act.
-    #[must_use]
-    pub const fn scene(&self) -> &Scene {
+    pub(crate) const fn scene(&self) -> &Scene {
         &self.scene
     }
 
     /// Moments at which it can crash.
-    #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.happenings.len()
-    }
-
-    /// Whether nothing happened.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.happenings.is_empty()
     }
 
     /// The file system after so many happenings, and whether the operator was told by then.
@@ -81,7 +77,7 @@ impl Script {
         for happening in self.happenings.iter().take(at) {
             match happening {
                 Happening::Call(call) => model.act(&call.deed),
-                Happening::Mark(_) => told = true,
+                Happening::Mark => told = true,
                 Happening::Struck(_) | Happening::Ended(..) => {}
             }
         }
@@ -92,7 +88,7 @@ impl Script {
     ///
     /// # Errors
     /// When it is neither old nor new, or something that was acknowledged is lost.
-    pub fn crash(
+    pub(crate) fn crash(
         &self,
         appliance: &mut Appliance,
         fixture: &Fixture,

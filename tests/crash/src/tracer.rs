@@ -40,7 +40,7 @@ const DEATHS_MAX: u32 = 12;
 
 /// What becomes of the call that is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     /// Its daemon dies before the call is made.
     Kill,
     /// All daemons die before the call is made.
@@ -53,50 +53,41 @@ pub enum Act {
     Short,
 }
 
-/// Strikes at the call that is `after` calls behind the strike before it, or behind the arming.
+/// Strikes at the call that is `after` calls behind the strike before it, or behind the arming; an error at
+/// the first from there on that can come back with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strike {
+pub(crate) struct Strike {
     /// How many calls that count are let through first.
-    pub after: u64,
+    pub(crate) after: u64,
     /// What happens then.
-    pub act: Act,
+    pub(crate) act: Act,
 }
 
 /// A call that counted.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Whose.
-    pub unit: Unit,
-    /// By name.
-    pub name: &'static str,
+pub(crate) struct Call {
     /// What kind.
-    pub kind: Kind,
-    /// The file, if it is about one, below the state folder.
-    pub about: PathBuf,
+    pub(crate) kind: Kind,
     /// What it did.
-    pub deed: Deed,
-    /// What it came back with.
-    pub result: i64,
-    /// Whether it was struck.
-    pub struck: bool,
+    pub(crate) deed: Deed,
 }
 
 /// What happened in a run, in order.
 #[derive(Clone, Debug)]
-pub enum Happening {
+pub(crate) enum Happening {
     /// A call that counted, when it came back; one at which its process died came not back.
     Call(Call),
     /// A strike hit: which call of which daemon, about what.
     Struck(String),
-    /// Somebody outside learnt something.
-    Mark(String),
+    /// Somebody outside was told.
+    Mark,
     /// A daemon ended by itself, with this exit code or signal; not by a strike.
     Ended(Unit, String),
 }
 
 /// Everything about one run of the daemons.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -111,29 +102,28 @@ struct Shared {
 
 /// What is started and how it is watched.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// The daemons.
-    pub units: Vec<Unit>,
+    pub(crate) units: Vec<Unit>,
     /// Their programs' folder.
-    pub programs: PathBuf,
+    pub(crate) programs: PathBuf,
     /// Their configuration.
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Calls about files below it count.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     /// Where what they say goes.
-    pub logs: PathBuf,
+    pub(crate) logs: PathBuf,
     /// The strikes, one after the other.
-    pub strikes: Vec<Strike>,
+    pub(crate) strikes: Vec<Strike>,
     /// Whether bytes that are written are kept.
-    pub bytes: bool,
+    pub(crate) bytes: bool,
     /// Whether their calls are looked at.
-    pub watched: bool,
+    pub(crate) watched: bool,
 }
 
 impl Session {
     /// Starts the daemons under the tracer.
-    #[must_use]
-    pub fn start(order: Order) -> Self {
+    pub(crate) fn start(order: Order) -> Self {
         let shared = Arc::new(Shared {
             armed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -151,24 +141,22 @@ impl Session {
     }
 
     /// From now on calls are counted.
-    pub fn arm(&self) {
+    pub(crate) fn arm(&self) {
         self.shared.armed.store(true, Ordering::SeqCst);
     }
 
-    /// Notes that somebody outside learnt `what`.
-    pub fn mark(&self, what: &str) {
-        self.shared.say(Happening::Mark(what.to_owned()));
+    /// Notes that somebody outside was told.
+    pub(crate) fn mark(&self) {
+        self.shared.say(Happening::Mark);
     }
 
     /// Whether the tracer gave up.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.shared.stopping.load(Ordering::SeqCst)
     }
 
     /// The strikes that hit until now.
-    #[must_use]
-    pub fn struck(&self) -> Vec<String> {
+    pub(crate) fn struck(&self) -> Vec<String> {
         let hit = |happening: &Happening| match happening {
             Happening::Struck(what) => Some(what.clone()),
             _ => None,
@@ -180,7 +168,7 @@ impl Session {
     ///
     /// # Errors
     /// When the tracer failed, not when a daemon did.
-    pub fn end(mut self) -> Result<Vec<Happening>> {
+    pub(crate) fn end(mut self) -> Result<Vec<Happening>> {
         self.shut()?;
         Ok(std::mem::take(&mut self.shared.happenings()))
     }
@@ -369,8 +357,10 @@ impl Tracer {
         let entered = Entered::of(pid, &registers, &self.order.state, self.order.bytes);
         let Some(mut entered) = entered else { return Ok(()) };
         let strike = match (self.strikes.front(), self.failing) {
-            (Some(strike), _) if strike.after == self.count => self.strikes.pop_front(),
-            (_, Some((kind, errno))) if kind == entered.row.kind => {
+            (Some(strike), _) if strike.after <= self.count && entered.takes(strike.act) => {
+                self.strikes.pop_front()
+            }
+            (_, Some((kind, errno))) if kind == entered.kind() => {
                 entered.fails_with = Some(errno);
                 None
             }
@@ -390,14 +380,15 @@ impl Tracer {
                 Act::Fail(errno) => entered.fails_with = Some(errno),
                 Act::FailFrom(errno) => {
                     entered.fails_with = Some(errno);
-                    self.failing = Some((entered.row.kind, errno));
+                    self.failing = Some((entered.kind(), errno));
                 }
                 Act::Short => entered.shorten(&mut registers),
             }
         }
         if entered.fails_with.is_some() {
-            // No call has this number: the kernel does nothing.
-            registers.orig_rax = u64::MAX;
+            // Instead, a file that is not open is closed, which changes nothing, and which every cage allows.
+            registers.orig_rax = libc::SYS_close.cast_unsigned();
+            registers.rdi = u64::MAX;
         }
         if entered.struck || entered.fails_with.is_some() {
             ptrace::setregs(pid, registers).context("changing a call")?;
@@ -409,13 +400,13 @@ impl Tracer {
     fn returns(&mut self, pid: Pid) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&pid) else { return Ok(()) };
         let Some(entered) = thread.entered.take() else { return Ok(()) };
-        let unit = thread.unit;
         let Ok(mut registers) = ptrace::getregs(pid) else { return Ok(()) };
         if let Some(errno) = entered.fails_with {
             registers.rax = (-i64::from(errno as i32)).cast_unsigned();
+            registers.rdi = entered.first;
             ptrace::setregs(pid, registers).context("failing a call")?;
         }
-        let call = entered.done(unit, registers.rax.cast_signed());
+        let call = entered.done(registers.rax.cast_signed());
         self.shared.say(Happening::Call(call));
         Ok(())
     }
@@ -429,8 +420,11 @@ impl Tracer {
 
     /// Lets a thread run, to its next call if that is looked at.
     fn go_on(&self, pid: Pid, signal: Option<Signal>) -> Result<()> {
-        let gone_on =
-            if self.order.watched { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+        let gone_on = if self.order.watched {
+            ptrace::syscall(pid, signal)
+        } else {
+            ptrace::cont(pid, signal)
+        };
         match gone_on {
             // Killed in the meantime.
             Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cloister_stage::Unit;
 use nix::{
     errno::Errno,
     libc::{self, user_regs_struct},
@@ -15,8 +14,8 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Call, HERE, is_below};
-use crate::calls::{Deed, Row, Shape, is_socket, row};
+use super::{Act, Call, HERE, is_below};
+use crate::calls::{Deed, Kind, Row, Shape, errors, is_socket, row};
 
 /// The longest path, and the page size up to which a text is read at a time.
 const PAGE: usize = 4096;
@@ -27,6 +26,8 @@ pub(super) struct Entered {
     pub(super) row: &'static Row,
     pub(super) struck: bool,
     pub(super) fails_with: Option<Errno>,
+    /// Its first argument.
+    pub(super) first: u64,
     about: PathBuf,
     deed: Deed,
     /// The file whose bytes the kernel copies from another file, to be read when it has.
@@ -48,7 +49,25 @@ impl Entered {
             (Shape::Copy(place), Deed::Write(..)) if bytes => Some(at.link_of(place)),
             _ => None,
         };
-        Some(Self { row, struck: false, fails_with: None, about, deed, copied })
+        let first = registers.rdi;
+        Some(Self { row, struck: false, fails_with: None, first, about, deed, copied })
+    }
+
+    /// What kind of call it is, also where a socket is written like a file.
+    pub(super) fn kind(&self) -> Kind {
+        if self.deed == Deed::Tell { Kind::Tell } else { self.row.kind }
+    }
+
+    /// Whether this can become of it. A message to a process that is there is never refused.
+    pub(super) fn takes(&self, act: Act) -> bool {
+        match act {
+            Act::Kill | Act::KillAll => true,
+            Act::Short => matches!(self.deed, Deed::Write(..)),
+            Act::Fail(errno) | Act::FailFrom(errno) => {
+                let opens = matches!(self.row.name, "connect" | "accept4");
+                (self.kind() != Kind::Tell || opens) && errors(self.kind()).contains(&errno)
+            }
+        }
     }
 
     /// What it is about, in a line.
@@ -68,7 +87,8 @@ impl Entered {
     }
 
     /// The call with its result.
-    pub(super) fn done(self, unit: Unit, result: i64) -> Call {
+    pub(super) fn done(self, result: i64) -> Call {
+        let kind = self.kind();
         let mut deed = self.deed;
         if let Deed::Write(_, at, bytes) = &mut deed {
             let count = usize::try_from(result).unwrap_or(0);
@@ -81,15 +101,7 @@ impl Entered {
             bytes.truncate(count);
         }
         let deed = if result < 0 { Deed::Other } else { deed };
-        Call {
-            unit,
-            name: self.row.name,
-            kind: self.row.kind,
-            about: self.about,
-            deed,
-            result,
-            struck: self.struck || self.fails_with.is_some(),
-        }
+        Call { kind, deed }
     }
 }
 

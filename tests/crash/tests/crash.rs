@@ -1,0 +1,72 @@
+//! A share of all crashes in every run: as `./x crash`, with seeds of its own.
+#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
+
+use std::sync::OnceLock;
+
+use cloister_crash::{Job, Kinds, Lab};
+use cloister_stage::Dice;
+
+const SEED: u64 = 20_261_122;
+
+/// Everything once, for all tests.
+fn lab() -> &'static Lab {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    LAB.get_or_init(|| Lab::open(Kinds::ALL).unwrap())
+}
+
+/// What went wrong in `jobs`.
+fn wrong(lab: &Lab, jobs: &[Job]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    lab.run(jobs, |_at, line| {
+        if line.counts.is_none() {
+            wrong.push(line.text);
+        }
+        Ok(())
+    })
+    .unwrap();
+    wrong
+}
+
+fn none_is_wrong(jobs: &[Job]) {
+    assert_eq!(wrong(lab(), jobs), Vec::<String>::new(), "seed {SEED}");
+}
+
+#[test]
+fn killed_at_any_call_an_act_is_done_or_not() {
+    none_is_wrong(&lab().kills(&mut Dice::new(SEED), 40));
+}
+
+#[test]
+fn killed_again_in_recovery_an_act_is_done_or_not() {
+    none_is_wrong(&lab().pairs(&mut Dice::new(SEED), 15));
+}
+
+#[test]
+fn a_call_that_fails_leaves_nothing_half_done() {
+    none_is_wrong(&lab().faults(&mut Dice::new(SEED), 40));
+}
+
+#[test]
+fn a_power_cut_leaves_an_act_done_or_not_and_loses_nothing_that_was_told() {
+    none_is_wrong(&lab().cuts(&mut Dice::new(SEED), 200));
+}
+
+#[test]
+fn a_disk_that_lies_about_flushes_is_noticed() {
+    let jobs = lab().lies(&mut Dice::new(SEED), 12);
+    let wrong = wrong(lab(), &jobs);
+    let lost = wrong.iter().filter(|line| line.contains("lost")).count();
+    assert!(lost >= 6, "{lost} of {} were noticed: {wrong:?}", jobs.len());
+}
+
+#[test]
+fn a_crash_of_a_file_system_that_keeps_no_more_than_it_promised_leaves_an_act_done_or_not() {
+    none_is_wrong(&lab().crashes(&mut Dice::new(SEED), 60, false));
+}
+
+#[test]
+fn a_file_system_that_never_syncs_is_noticed() {
+    let jobs = lab().crashes(&mut Dice::new(SEED), 8, true);
+    let wrong = wrong(lab(), &jobs);
+    assert!(wrong.len() >= 6, "{} of {} were noticed: {wrong:?}", wrong.len(), jobs.len());
+}
