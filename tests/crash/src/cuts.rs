@@ -110,7 +110,7 @@ impl Recording {
         let mut dice = Dice::new(cut.seed);
         let flushed = flushed(reached);
         let (safe, open) =
-            reached.split_at(if cut.flushes_lie { dice.below(flushed + 1) } else { flushed });
+            reached.split_at(if cut.flushes_lie { dice.below(flushed / 2 + 1) } else { flushed });
         let writes = |log: &'_ [Logged]| -> Vec<(usize, Vec<u8>)> {
             let write = |one: &Logged| match one {
                 Logged::Write(at, bytes) => Some((*at, bytes.clone())),
@@ -121,7 +121,7 @@ impl Recording {
         for (at, bytes) in writes(safe) {
             disk.write_all_at(&bytes, at as u64)?;
         }
-        // A disk that lies loses everything behind one moment, so that what is left is whole.
+        // A disk that lies loses everything behind one moment of the first half, so that what is left is whole.
         let open = if cut.flushes_lie { Vec::new() } else { writes(open) };
         let mut lost = 0;
         for (at, bytes) in &open {
@@ -160,6 +160,7 @@ fn fate(dice: &mut Dice, sectors: usize) -> Vec<bool> {
 pub(crate) struct Bench {
     place: PathBuf,
     appliance: Appliance,
+    cuts: u64,
 }
 
 impl Bench {
@@ -171,7 +172,7 @@ impl Bench {
         let folder = place.join("fs");
         fs::create_dir_all(&folder)?;
         let appliance = Appliance::lay_out(place, &folder.join("state"))?;
-        Ok(Self { place: place.to_owned(), appliance })
+        Ok(Self { place: place.to_owned(), appliance, cuts: 0 })
     }
 
     /// Cuts the power, has the daemons recover, and judges what they come to.
@@ -185,12 +186,15 @@ impl Bench {
         cut: Cut,
     ) -> Result<Spared> {
         self.appliance.end()?;
-        let disk = self.place.join("cut");
+        // A loop device may still be letting go of the one before.
+        self.cuts += 1;
+        let disk = self.place.join(format!("cut-{}", self.cuts));
         let (open, lost, told) = recording.replay(cut, &disk)?;
         let mounted = Mounted::at(&disk, &self.place.join("fs"))?;
         let judged = self.recover(fixture, recording, told);
         self.appliance.end()?;
         drop(mounted);
+        fs::remove_file(&disk)?;
         Ok(Spared { open, lost, told, outcome: judged? })
     }
 

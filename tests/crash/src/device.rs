@@ -8,7 +8,7 @@ use std::{
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -117,6 +117,9 @@ impl Drop for Device {
     }
 }
 
+/// Held while a loop device is looked for or let go.
+static MOUNTING: Mutex<()> = Mutex::new(());
+
 /// A file system in a file, mounted by a loop device.
 #[derive(Debug)]
 pub(crate) struct Mounted(PathBuf);
@@ -127,20 +130,19 @@ impl Mounted {
         /// Two that look for a free loop device at once may find the same one.
         const TRIES: u32 = 20;
         let mut said = String::new();
+        let _one_at_a_time = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
         for _try in 0..TRIES {
-            let mut words = Command::new("mount");
-            words.args(["-t", "ext4", "-o", "loop,noatime"]).arg(image).arg(folder);
-            let output = words.output().context("starting mount")?;
-            if output.status.success() {
-                return Ok(Self(folder.to_owned()));
+            match loop_mount(image, folder) {
+                Ok(()) => return Ok(Self(folder.to_owned())),
+                Err(error) => said = format!("{error:#}"),
             }
-            said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             std::thread::park_timeout(Duration::from_millis(20));
         }
         bail!("{said}")
     }
 
     fn leave(&self) {
+        let _one_at_a_time = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
         // Busy only if a daemon is left, which its session kills first.
         Command::new("umount").arg("-d").arg(&self.0).output().map(drop).unwrap_or_default();
     }
@@ -150,6 +152,26 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+fn loop_mount(image: &Path, folder: &Path) -> Result<()> {
+    let program = |name: &str, words: &[&Path]| {
+        let output = Command::new(name).args(words).output().context("starting a program")?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        ensure!(output.status.success(), "{name}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let device = program("losetup", &[Path::new("--find"), Path::new("--show"), image])?;
+    let device = Path::new(device.trim());
+    // Whoever had it last may have made it read-only, and it stays so.
+    let mounted = program("blockdev", &[Path::new("--setrw"), device]).and_then(|_nothing| {
+        let how = ["-t", "ext4", "-o", "noatime"].map(Path::new);
+        program("mount", &[&how[..], &[device, folder]].concat())
+    });
+    if mounted.is_err() {
+        program("losetup", &[Path::new("--detach"), device])?;
+    }
+    mounted.map(drop)
 }
 
 /// An image with an ext4 file system that holds `base` as `state`.

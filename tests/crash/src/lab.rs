@@ -117,6 +117,8 @@ pub struct Lab {
     recordings: Vec<Recording>,
     scripts: Vec<Script>,
     home: PathBuf,
+    /// Workers so far; each has a place of its own.
+    workers: AtomicUsize,
     _scratch: tempfile::TempDir,
 }
 
@@ -138,6 +140,7 @@ impl Lab {
             recordings: Vec::new(),
             scripts: Vec::new(),
             home,
+            workers: AtomicUsize::new(0),
             _scratch: scratch,
         };
         if kinds.kills || kinds.pairs || kinds.faults {
@@ -265,7 +268,8 @@ impl Lab {
         let (tell, told) = mpsc::channel();
         let broken = Mutex::new(None);
         std::thread::scope(|scope| {
-            for number in 0..WORKERS.min(jobs.len()) {
+            for _worker in 0..WORKERS.min(jobs.len()) {
+                let number = self.workers.fetch_add(1, Ordering::SeqCst);
                 let (tell, next, broken) = (tell.clone(), &next, &broken);
                 scope.spawn(move || {
                     let place = self.home.join(format!("worker-{number}"));

@@ -53,10 +53,10 @@ fn a_power_cut_leaves_an_act_done_or_not_and_loses_nothing_that_was_told() {
 
 #[test]
 fn a_disk_that_lies_about_flushes_is_noticed() {
-    let jobs = lab().lies(&mut Dice::new(SEED), 12);
+    let jobs = lab().lies(&mut Dice::new(SEED), 6);
     let wrong = wrong(lab(), &jobs);
     let lost = wrong.iter().filter(|line| line.contains("lost")).count();
-    assert!(lost >= 6, "{lost} of {} were noticed: {wrong:?}", jobs.len());
+    assert!(lost >= 4, "{lost} of {} were noticed: {wrong:?}", jobs.len());
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_crash_of_a_file_system_that_keeps_no_more_than_it_promised_leaves_an_act_do
 
 #[test]
 fn a_file_system_that_never_syncs_is_noticed() {
-    let jobs = lab().crashes(&mut Dice::new(SEED), 8, true);
+    let jobs = lab().crashes(&mut Dice::new(SEED), 3, true);
     let wrong = wrong(lab(), &jobs);
-    assert!(wrong.len() >= 6, "{} of {} were noticed: {wrong:?}", wrong.len(), jobs.len());
+    assert!(wrong.len() >= 2, "{} of {} were noticed: {wrong:?}", wrong.len(), jobs.len());
 }
