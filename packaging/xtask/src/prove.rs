@@ -8,6 +8,7 @@ pub(crate) mod kills;
 mod large;
 mod mutants;
 mod mutations;
+mod pairs;
 mod sanitizers;
 mod tuf;
 
@@ -128,6 +129,11 @@ const PROOFS: [Proof; 18] = [
         name: "package",
         shows: "the Debian package installs, upgrades, is removed and is purged in a clean root",
         run: package,
+    },
+    Proof {
+        name: "pairs",
+        shows: "every pair of import, approve, promote, roll back, sweep, scrub and export, started together, comes to what one after the other comes to",
+        run: pairs::run,
     },
     Proof {
         name: "sanitizers",

@@ -6,6 +6,7 @@ mod decisions;
 mod full;
 mod inspection;
 mod kill;
+mod pairs;
 mod parked;
 mod preflight;
 mod rebuild;
