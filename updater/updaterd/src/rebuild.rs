@@ -264,6 +264,11 @@ fn past_import(
         approvals: Vec::new(),
     };
     past.approvals = approvals(told);
+    if let (Some(generation), Some((recorded, record))) = (told.generation, &told.evaluation)
+        && let Some(whole) = added_up(generation, recorded, told)
+    {
+        past.evaluation = Some((whole, *record));
+    }
     let state = told.state();
     match state {
         Some(ImportState::Refused) => past.problem = Some(refused_as(told)),
@@ -311,10 +316,10 @@ fn weigh(
     told: &Told,
     past: &mut PastImport,
 ) -> Result<(), ActError> {
-    let (Some(generation), Some((evaluation, judged))) = (past.generation, &told.evaluation) else {
+    let (Some(generation), Some((recorded, judged))) = (past.generation, &told.evaluation) else {
         return Ok(());
     };
-    let Some(evaluation) = added_up(generation, evaluation, told) else {
+    let Some(evaluation) = added_up(generation, recorded, told) else {
         past.steps.push((ImportState::Evaluating, *judged));
         return Ok(());
     };
@@ -323,7 +328,6 @@ fn weigh(
         policy: evaluation.policy,
         evidence: evaluation.evidence,
     };
-    past.evaluation = Some((evaluation, *judged));
     let candidate = Candidate {
         generation,
         state: ImportState::AwaitingApproval,

@@ -9,6 +9,7 @@ use cloister_domain::{Digest, GenerationId, ImportId, Slot};
 use cloister_wire::{
     Reply, record,
     supply::{Answer, Import, ImportState, Request, Status},
+    trial::{End, Kind, Scope},
 };
 
 use crate::{
@@ -225,6 +226,38 @@ fn an_activation_that_was_cut_off_gets_its_outcome() {
     world.activate(import).unwrap();
     assert_eq!(world.active(), Some(two.generation()));
     assert_eq!(world.activations(), (3, 3));
+}
+
+fn trial(world: &World, kind: Kind, import: ImportId) {
+    let scope = Scope::Share { permille: 100 };
+    world.ask(&Request::StartTrial { kind, import, scope, seconds: 3600 }).unwrap();
+}
+
+#[test]
+fn trials_come_back_with_what_they_came_to_and_one_under_way_is_ended() {
+    let mut world = World::enrolled();
+    world.promoted(&Bundle::new(1, "0.5"), 1);
+    let import = world.import(&Bundle::new(2, "0.4"), 2).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    trial(&world, Kind::Shadow, import);
+    world.ask(&Request::EndTrial).unwrap();
+    for person in [EVE, FLO] {
+        world.decide(import, person, Decision::Approve).unwrap();
+    }
+    // What was approved names the shadow's report.
+    same_after(&mut world, "a shadow ran, and two persons approved");
+    trial(&world, Kind::Canary, import);
+    let pointer = world.config.paths.shelf().join("trial");
+    assert!(pointer.exists());
+    lose(&mut world);
+    rebuild(&world).unwrap();
+    wait_until(|| !pointer.exists()).expect("nobody is answered by it any more");
+    let canary = world.review(import).trials.pop().unwrap();
+    assert_eq!((canary.kind, canary.ended), (Kind::Canary, Some(End::Void)));
+    assert_eq!(world.count("trial-ended", "kind", "canary"), 1);
+    same_after(&mut world, "the canary is over");
+    world.activate(import).unwrap();
+    same_after(&mut world, "and the release active");
 }
 
 #[test]
