@@ -152,11 +152,12 @@ fn what_was_not_possible_before_is_not_possible_after() {
     let rejected = world.import(&Bundle::new(3, "0.5"), 3).unwrap();
     world.until(rejected, ImportState::AwaitingApproval);
     world.decide(rejected, FLO, Decision::Reject).unwrap();
-    // Imported by somebody who is an approver, in the second of two sittings.
+    // Imported by somebody who is an approver, in the second of three sittings, of which no volume came.
     let mine = Bundle::new(4, "0.5");
-    let first_sitting = world.begin(&mine, 4).unwrap();
-    drop(first_sitting);
+    drop(world.begin(&mine, 4).unwrap());
     let mine = mine.imported_by(OPERATOR);
+    drop(world.begin(&mine, 4).unwrap());
+    let mine = mine.imported_by(0);
     let import = world.import(&mine, 4).unwrap();
     world.until(import, ImportState::AwaitingApproval);
     let tried = |world: &World| {
