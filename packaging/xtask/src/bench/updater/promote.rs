@@ -56,8 +56,7 @@ pub(super) fn measure(
         #[expect(clippy::cast_precision_loss, reason = "a figure with one decimal")]
         let wrote = (written_bytes(&room.facility.stage)? - before) as f64 / f64::from(1 << 20);
         written.push(wrote);
-        let (took, asked) =
-            switch(&room.facility.stage, &asker, &Request::Rollback { to: None })?;
+        let (took, asked) = switch(&room.facility.stage, &asker, &Request::Rollback { to: None })?;
         writeln!(log, "{asked} requests during a return, none failed")?;
         back.push(took);
     }
@@ -82,11 +81,13 @@ fn switch(stage: &Stage, asker: &Asker, request: &Request) -> Result<(f64, usize
         let asking = scope.spawn(|| asker.until(|| Ok(done.load(Ordering::SeqCst))));
         let begun = Instant::now();
         let switched = (|| {
-            let reply: Reply<Answer> =
-                cloister_stage::ask(&stage.socket(Unit::Updaterd), request)?;
+            let reply: Reply<Answer> = cloister_stage::ask(&stage.socket(Unit::Updaterd), request)?;
             let Answer::Switched { generation, .. } = reply? else { bail!("nothing was switched") };
             while asker.answered_by()? != generation.to_string() {
-                ensure!(begun.elapsed().as_secs() < 60, "the release that is active does not answer");
+                ensure!(
+                    begun.elapsed().as_secs() < 60,
+                    "the release that is active does not answer"
+                );
             }
             Ok(begun.elapsed().as_secs_f64())
         })();
