@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cloister_flows::Scene;
 
 #[test]
@@ -70,7 +70,8 @@ fn receipts_and_questions(scene: &Scene, export: &Path, key: &str) -> Result<()>
 
     let generation = scene.active().context("a release is active")?;
     let folder = utf8(export)?;
-    let about = ["records", "about", &generation[..16], "--export", &folder];
+    let about =
+        ["records", "about", generation.get(..16).context("a digest")?, "--export", &folder];
     let said = scene.facility.cloister(&about)?;
     let events: Vec<String> = said.done()?["records"]
         .as_array()

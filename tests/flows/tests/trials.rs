@@ -12,11 +12,11 @@ use serde_json::Value;
 const QUESTION: &str = "Where is the assembly point?";
 
 fn count(trial: &Value, pointer: &str) -> u64 {
-    trial.pointer(pointer).and_then(Value::as_u64).unwrap()
+    trial.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn answered_by(client: &Client) -> Result<String> {
-    Ok(client.ask(QUESTION)?["generation"].as_str().unwrap().to_owned())
+    Ok(client.ask(QUESTION)?["generation"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Asks until the trial says so.
