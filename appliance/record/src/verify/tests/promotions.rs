@@ -70,7 +70,7 @@ fn an_approval_is_of_what_was_judged_and_comes_after_it() {
     let mut log = begun();
     let about = [("bundle", Digest::of(b"g")), ("package", package())];
     let facts = json!({"import": 1, "verdict": "passed", "policy": other});
-    log.add_about(Event::Evaluation, "import/1/evaluation/2", &about, &facts);
+    log.add_about(Event::Evaluation, "import/1/evaluation/other", &about, &facts);
     assert_eq!(faults(log.approve("ada", 9).approve("bob", 10).activate()), unapproved(6, &[]));
     // Signed by nobody whom the root knows by that name, it is no approval.
     let mut log = begun();
