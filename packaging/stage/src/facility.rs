@@ -78,6 +78,8 @@ pub struct Holders {
     pub threshold: u64,
     /// Who makes releases.
     pub publisher: String,
+    /// Who approve them.
+    pub approvers: Vec<String>,
 }
 
 impl Holders {
@@ -85,7 +87,8 @@ impl Holders {
     #[must_use]
     pub fn officers(count: u64, threshold: u64) -> Self {
         let officers = (1..=count).map(|number| format!("officer-{number}")).collect();
-        Self { officers, threshold, publisher: "publisher".to_owned() }
+        let approvers = APPROVERS.map(str::to_owned).to_vec();
+        Self { officers, threshold, publisher: "publisher".to_owned(), approvers }
     }
 }
 
@@ -149,7 +152,7 @@ impl Facility {
         }
         add("--threshold", holders.threshold.to_string());
         add("--importer", self.holder("importer")?);
-        for approver in APPROVERS {
+        for approver in &holders.approvers {
             add("--approver", self.holder(approver)?);
         }
         add("--publisher", self.holder(&holders.publisher)?);

@@ -49,7 +49,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 19] = [
+const PROOFS: [Proof; 22] = [
     Proof {
         name: "bits",
         shows: "no bit of a volume of 400 KiB may be flipped: each such volume is refused",
@@ -79,6 +79,21 @@ const PROOFS: [Proof; 19] = [
         name: "drill-4",
         shows: "two of five root officers cannot be reached: three still change the root, two cannot",
         run: drills::drill_4,
+    },
+    Proof {
+        name: "drill-6",
+        shows: "a state that was put back is found by the witness, and goes on only by two persons",
+        run: drills::drill_6,
+    },
+    Proof {
+        name: "drill-7",
+        shows: "approvers with new cards approve, and what the old ones signed counts no more",
+        run: drills::drill_7,
+    },
+    Proof {
+        name: "drill-8",
+        shows: "another witness takes the place of one whose laptop is lost",
+        run: drills::drill_8,
     },
     Proof {
         name: "drill-9",
