@@ -34,7 +34,7 @@ pub(crate) const NO_ANSWER: &str = "no-answer";
 
 /// What the facility asks for here: no room for its own records, which every disk has, and two
 /// releases kept.
-const CONFIG: &str = "[update]\nreserve_bytes = 0\nretained_max = 1\nprobation_s = 0\n";
+const CONFIG: &str = "[update]\nreserve_bytes = 0\nretained_max = 1\nfull_disk_bytes = 65536\nprobation_s = 0\n[record]\nfull_disk_bytes = 65536\n";
 
 /// One appliance.
 #[derive(Debug)]

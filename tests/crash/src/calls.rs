@@ -81,6 +81,8 @@ pub(crate) enum Shape {
     Sync,
     /// `(file, length)`.
     Length,
+    /// `(file, how, offset, length)`.
+    Allocate,
     /// `(file, mode)`.
     Mode,
     /// `(path, mode)`.
@@ -146,7 +148,7 @@ pub(crate) const ROWS: [Row; 34] = rows![
     (SYS_mkdir, "mkdir", Name, Shape::MakeFolder),
     (SYS_mkdirat, "mkdirat", Name, Shape::MakeFolderAt),
     (SYS_ftruncate, "ftruncate", About, Shape::Length),
-    (SYS_fallocate, "fallocate", About, Shape::Gather),
+    (SYS_fallocate, "fallocate", About, Shape::Allocate),
     (SYS_fchmod, "fchmod", About, Shape::Mode),
     (SYS_chmod, "chmod", About, Shape::ModeOf),
     (SYS_fchown, "fchown", About, Shape::Gather),

@@ -20,7 +20,7 @@ use nix::{
 };
 
 /// Bytes of every image.
-pub(crate) const IMAGE_BYTES: usize = 24 << 20;
+pub(crate) const IMAGE_BYTES: usize = 32 << 20;
 /// The largest write that the kernel sends at once.
 const WRITE_BYTES_MAX: usize = 128 << 10;
 

@@ -198,21 +198,30 @@ fn entry(text: &[u8], seq: u64, before: Option<&str>, key: &VerifyingKey) -> Res
             .insert(name.context("no name")?.to_owned(), digest.context("no digest")?.to_owned());
     }
     let digest = sha256(text);
-    if event == "approval" {
+    // What persons sign, and summaries, hold no position and no act; the entry after them names them.
+    let (persons, summary) = (["approval", "downgrade", "acknowledgement"], "verification_summary");
+    if !persons.contains(&event.as_str()) {
+        signed(&envelope, &payload, key)?;
+    }
+    if persons.contains(&event.as_str()) || event == summary {
         let facts = predicate.clone();
         return Ok(Entry { event, act: String::new(), facts, subjects, digest });
     }
     ensure!(predicate["seq"].as_u64() == Some(seq), "it names another place");
     ensure!(predicate["prev"].as_str() == before, "it names another entry before it");
+    let act = predicate["act"].as_str().context("no act")?.to_owned();
+    Ok(Entry { event, act, facts: predicate["facts"].clone(), subjects, digest })
+}
+
+/// The host key signed the envelope (DSSE).
+fn signed(envelope: &Value, payload: &[u8], key: &VerifyingKey) -> Result<()> {
     let signed = &envelope["signatures"][0]["sig"];
     let signature = BASE64_STANDARD.decode(signed.as_str().context("no signature")?)?;
     let payload_type = envelope["payloadType"].as_str().context("no payload type")?;
     let mut message =
         format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
-    message.extend_from_slice(&payload);
-    key.verify_strict(&message, &Signature::from_slice(&signature)?).context("its signature")?;
-    let act = predicate["act"].as_str().context("no act")?.to_owned();
-    Ok(Entry { event, act, facts: predicate["facts"].clone(), subjects, digest })
+    message.extend_from_slice(payload);
+    key.verify_strict(&message, &Signature::from_slice(&signature)?).context("its signature")
 }
 
 /// Every intent has exactly one outcome after it, before the next intent, and no act stands twice.
@@ -236,6 +245,8 @@ pub(crate) fn acts(log: &[Entry]) -> Result<()> {
         }
     }
     ensure!(open.is_none(), "{open:?} has no outcome");
+    let last = log.last().map(|entry| entry.event.as_str());
+    ensure!(last != Some("verification_summary"), "a summary of nothing");
     Ok(())
 }
 

@@ -146,6 +146,13 @@ impl Arguments<'_> {
                 let length = self.number(1);
                 self.file(0).map(|file| (file.clone(), Deed::SetLength(file, length)))
             }
+            Shape::Allocate => {
+                let (file, now) = (self.file(0)?, fs::metadata(self.link_of(0)).ok()?.len());
+                let end = self.number(2).saturating_add(self.number(3));
+                // With any flag the length stays (fallocate(2)).
+                let length = if self.int(1) == 0 { now.max(end) } else { now };
+                Some((file.clone(), Deed::SetLength(file, length)))
+            }
             Shape::Mode => {
                 let mode = self.int(1).cast_unsigned();
                 self.file(0).map(|file| (file.clone(), Deed::Mode(file, mode)))
