@@ -110,7 +110,7 @@ impl Recording {
         let mut dice = Dice::new(cut.seed);
         let flushed = flushed(reached);
         let (safe, open) =
-            reached.split_at(if cut.flushes_lie { dice.below(flushed / 2 + 1) } else { flushed });
+            reached.split_at(if cut.flushes_lie { dice.below(flushed / 4 + 1) } else { flushed });
         let writes = |log: &'_ [Logged]| -> Vec<(usize, Vec<u8>)> {
             let write = |one: &Logged| match one {
                 Logged::Write(at, bytes) => Some((*at, bytes.clone())),
@@ -121,7 +121,7 @@ impl Recording {
         for (at, bytes) in writes(safe) {
             disk.write_all_at(&bytes, at as u64)?;
         }
-        // A disk that lies loses everything behind one moment of the first half, so that what is left is whole.
+        // A disk that lies loses everything behind one moment of the first quarter, so that what is left is whole.
         let open = if cut.flushes_lie { Vec::new() } else { writes(open) };
         let mut lost = 0;
         for (at, bytes) in &open {
