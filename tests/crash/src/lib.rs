@@ -22,3 +22,17 @@ mod simulate;
 mod tracer;
 
 pub use lab::{Job, Kinds, Lab, Line, Wish, run};
+
+/// What this machine lacks for crashes to be tried: the first of a tracer's registers, root, and devices.
+#[must_use]
+pub fn missing() -> Option<&'static str> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("a processor of the x86-64 kind");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root");
+    }
+    ["/dev/fuse", "/dev/loop-control"]
+        .into_iter()
+        .find(|device| !std::path::Path::new(device).exists())
+}

@@ -158,7 +158,9 @@ pub(crate) fn drill_7(progress: &mut Progress, out: &mut dyn Write) -> Result<()
         let volume = site.release("publisher", 2)?;
         let waiting = import_number(site.facility.import(&volume)?.done()?)?;
         site.facility.approve_as("ada", &waiting)?.done()?;
-        site.tell("release 2 has one approval; then all cards expire, and the approvers get new ones")?;
+        site.tell(
+            "release 2 has one approval; then all cards expire, and the approvers get new ones",
+        )?;
         for person in ["ada", "bob"] {
             site.facility.make_key(&format!("{person}-new"), person)?;
         }
