@@ -9,10 +9,13 @@ use std::{
 
 use anyhow::Result;
 
-/// The appliance's own books, below its folder: log, supply database, daemons' journals and sockets.
-/// An import that is refused grows these and nothing else.
-pub(super) const BOOKS: [&str; 6] = [
+/// The appliance's own books, below its folder: log, supply database, trust metadata that holds whatever
+/// came with it, space that is held, daemons' journals and sockets. An import that is refused grows
+/// these and nothing else.
+pub(super) const BOOKS: [&str; 8] = [
     "appliance/state/record/",
+    "appliance/state/trust/",
+    "appliance/state/reserve/",
     "appliance/state/supply.db",
     "appliance/state/supply.db-shm",
     "appliance/state/supply.db-wal",
