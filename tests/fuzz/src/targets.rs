@@ -1,6 +1,9 @@
 //! The parsers.
 
-use cloister_attest::{dsse::Envelope, json, keyfile::KeyFile, statement::Statement};
+use cloister_attest::{
+    approval::Approval, consent::Consent, dsse::Envelope, json, keyfile::KeyFile,
+    statement::Statement,
+};
 use cloister_bundle::{
     FileEntry, Index, Manifest, VolumeHead, container,
     handover::{self, Answer},
@@ -8,10 +11,13 @@ use cloister_bundle::{
 use cloister_config::Config;
 use cloister_domain::Digest;
 use cloister_hostile::base::key;
-use cloister_record::{Checkpoint, Record, VerifierKey};
+use cloister_record::{
+    AddCheckpoint, Checkpoint, LogProof, Policy, Receipt, Record, Seen, VerifierKey, join_parts,
+    parts,
+};
 use cloister_tokenize::{Tokenizer, template::Template};
 use cloister_verify::{TrustState, enrol};
-use cloister_wire::{intake, record, supply};
+use cloister_wire::{intake, record, supply, trial};
 
 /// A parser with its name.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +29,7 @@ pub struct Target {
 }
 
 /// Every parser of foreign bytes that is a library's.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 24] = [
     Target { name: "checkpoint", run: checkpoint },
     Target { name: "config", run: config },
     Target { name: "container", run: container },
@@ -38,18 +44,28 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "keyfile", run: keyfile },
     Target { name: "manifest", run: manifest },
     Target { name: "metadata", run: metadata },
+    Target { name: "policy", run: policy },
+    Target { name: "proof", run: proof },
+    Target { name: "receipt", run: receipt },
     Target { name: "record", run: record_entry },
+    Target { name: "request", run: request },
     Target { name: "safetensors", run: safetensors },
     Target { name: "template", run: template },
     Target { name: "tokenizer", run: tokenizer },
+    Target { name: "trial", run: trial_files },
+    Target { name: "word", run: word },
 ];
 
 fn checkpoint(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let verifier = VerifierKey::new("enclave/one", key("ada").public()).expect("a good name");
-    if let Ok(opened) = Checkpoint::open(text, &verifier) {
+    if let Ok(opened) = Checkpoint::open(text, &log()) {
         assert!(!opened.origin.is_empty(), "a checkpoint names its log");
     }
+}
+
+/// The log that the seeds are of.
+fn log() -> VerifierKey {
+    VerifierKey::new("enclave/one", key("ada").public()).expect("a good name")
 }
 
 fn config(bytes: &[u8]) {
@@ -168,6 +184,74 @@ fn metadata(bytes: &[u8]) {
         }
     });
     drop(enrol(bytes, Digest::of(bytes)));
+}
+
+fn policy(bytes: &[u8]) {
+    if let Ok(policy) = Policy::parse(bytes) {
+        let note = crate::seeds::checkpoint().expect("a sample can be made");
+        if let Ok(witnessed) = policy.check(&note, &log()) {
+            assert_eq!(witnessed.checkpoint.size, 1, "what is accepted is the checkpoint");
+        }
+    }
+}
+
+fn proof(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(proof) = LogProof::parse(text)
+    {
+        assert_eq!(LogProof::parse(&proof.to_text()), Ok(proof), "a proof returns");
+    }
+}
+
+/// A receipt, and as the printed parts of one.
+fn receipt(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(receipts) = Receipt::parse_all(text) {
+        let again: String = receipts.iter().map(Receipt::to_text).collect();
+        assert_eq!(Receipt::parse_all(&again).as_ref(), Ok(&receipts), "receipts return");
+        let policy = Policy::parse(b"quorum none\n").expect("a policy");
+        for receipt in receipts {
+            drop(receipt.check(&log(), &policy));
+        }
+    }
+    if let Ok(joined) = join_parts(text) {
+        assert_eq!(join_parts(&parts(&joined).join("\n")), Ok(joined), "parts return");
+    }
+}
+
+/// What a witness is asked.
+fn request(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(asked) = AddCheckpoint::parse(text) {
+        assert_eq!(AddCheckpoint::parse(&asked.to_text()).as_ref(), Ok(&asked), "it returns");
+        let signed = asked.judge(&log(), Seen::nothing()).is_ok();
+        assert!(!signed || asked.origin() == Ok("enclave/one"), "a witness signs what it knows");
+    }
+}
+
+/// The two files of a trial, each read by the other side's daemon.
+fn trial_files(bytes: &[u8]) {
+    if let Ok(trial) = serde_json::from_slice::<trial::Trial>(bytes) {
+        let text = serde_json::to_vec(&trial).expect("it came as text");
+        assert_eq!(serde_json::from_slice::<trial::Trial>(&text).ok().as_ref(), Some(&trial));
+        let covered = trial.scope.covers(trial.generation, &"ada".parse().expect("a name"));
+        let nobody = matches!(trial.scope, trial::Scope::Share { permille: 0 });
+        assert!(!(covered && nobody), "nobody is covered by no share");
+    }
+    drop(serde_json::from_slice::<trial::Counted>(bytes));
+}
+
+/// What persons sign: what is read from it says the same when it is written.
+fn word(bytes: &[u8]) {
+    let envelope = Envelope::unsigned(cloister_attest::dsse::PAYLOAD_TYPE, bytes.to_vec());
+    if let Ok(approval) = Approval::of(&envelope) {
+        let again = approval.unsigned().expect("what was read can be written");
+        assert_eq!(Approval::of(&again), Ok(approval), "an approval returns");
+    }
+    if let Ok(consent) = Consent::of(&envelope) {
+        let again = consent.unsigned().expect("what was read can be written");
+        assert_eq!(Consent::of(&again), Ok(consent), "a consent returns");
+    }
 }
 
 fn record_entry(bytes: &[u8]) {
