@@ -23,6 +23,10 @@ pub(crate) enum Area {
     /// From a release tree to a volume, and from a volume to a candidate on the shelf, or to its refusal.
     #[value(alias = "import")]
     Updater,
+    /// Of `updater`, the record alone: appending and verifying.
+    Record,
+    /// Of `updater`, promotion and return alone.
+    Switch,
 }
 
 /// One figure; for all of them less is better.
@@ -99,6 +103,8 @@ pub(crate) fn run(
     let measured = match area {
         Area::Load => load::measure(scratch.path(), log),
         Area::Updater => updater::measure(scratch.path(), log),
+        Area::Record => updater::measure_record(scratch.path(), log),
+        Area::Switch => updater::measure_switch(scratch.path(), log),
     };
     scratch.close().context("removing the scratch folder")?;
     let figures = match measured {

@@ -25,6 +25,8 @@ pub(crate) struct Trials {
     counts: PathBuf,
     run: u64,
     counted: Mutex<Option<Counted>>,
+    /// The last counts could not be kept.
+    blind: AtomicBool,
     shadowing: AtomicBool,
 }
 
@@ -48,6 +50,7 @@ impl Trials {
             counts: paths.trial_counts(),
             run: u64::from_le_bytes(run),
             counted: Mutex::default(),
+            blind: AtomicBool::new(false),
             shadowing: AtomicBool::new(false),
         }
     }
@@ -70,7 +73,9 @@ impl Trials {
         };
         add(&mut now.report);
         let text = serde_json::to_vec(now).expect("numbers");
-        if let Err(error) = replace(&self.counts, &text) {
+        let kept = replace(&self.counts, &text);
+        self.blind.store(kept.is_err(), Ordering::SeqCst);
+        if let Err(error) = kept {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(code = "gateway.trial.counts", error, "a trial's counts were not kept");
         }
@@ -102,9 +107,13 @@ pub(crate) struct Part {
 
 impl Part {
     /// What the trial under way means for a principal; `None` if there is none.
+    ///
+    /// A canary whose failures could not be counted would not end by them, so it answers nobody until
+    /// the counts of the active release's answers are kept again.
     pub(crate) fn of(trials: &Trials, principal: &Principal) -> Option<Self> {
         let trial = trials.current()?;
-        let covered = trial.scope.covers(trial.generation, principal);
+        let blind = trial.kind == Kind::Canary && trials.blind.load(Ordering::SeqCst);
+        let covered = !blind && trial.scope.covers(trial.generation, principal);
         Some(Self { trial, covered })
     }
 

@@ -5,7 +5,7 @@ use cloister_wire::{
     Problem,
     supply::{Figure, ImportState},
 };
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::{
     State, StateError, digest, imports, index, json, of_json, signed, trust::raise_counter,
@@ -170,21 +170,7 @@ impl State {
         let failed = StateError::sqlite("store a decision");
         let record = approval.record;
         let change = self.connection.transaction().map_err(&failed)?;
-        change
-            .execute(
-                "INSERT INTO approvals (import, person, decision, envelope, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (import, person) DO UPDATE
-                 SET decision = ?3, envelope = ?4, record = ?5",
-                params![
-                    signed(import.0)?,
-                    approval.person.as_str(),
-                    decision_name(approval.decision),
-                    approval.envelope,
-                    signed(record.0)?
-                ],
-            )
-            .map_err(&failed)?;
+        store_decision(&change, import, approval)?;
         match to {
             None => {}
             Some(Judgement::Passed) => {
@@ -233,7 +219,31 @@ impl State {
     }
 }
 
-pub(crate) const fn decision_name(decision: Decision) -> &'static str {
+/// Stores a person's word, in the place of an earlier one of the same person.
+pub(crate) fn store_decision(
+    change: &Transaction<'_>,
+    import: ImportId,
+    approval: &Approval,
+) -> Result<(), StateError> {
+    change
+        .execute(
+            "INSERT INTO approvals (import, person, decision, envelope, record)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (import, person) DO UPDATE
+             SET decision = ?3, envelope = ?4, record = ?5",
+            params![
+                signed(import.0)?,
+                approval.person.as_str(),
+                decision_name(approval.decision),
+                approval.envelope,
+                signed(approval.record.0)?
+            ],
+        )
+        .map_err(StateError::sqlite("store a decision"))?;
+    Ok(())
+}
+
+const fn decision_name(decision: Decision) -> &'static str {
     match decision {
         Decision::Approve => "approve",
         Decision::Reject => "reject",

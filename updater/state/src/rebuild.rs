@@ -12,8 +12,8 @@ use cloister_wire::{
 use rusqlite::{Transaction, params};
 
 use crate::{
-    Activation, Approval, Evaluation, Series, State, StateError, Trust, evaluations::decision_name,
-    json, series_name, signed, state_name, trust::store_trust_in,
+    Activation, Approval, Evaluation, Series, State, StateError, Trust,
+    evaluations::store_decision, json, series_name, signed, state_name, trust::store_trust_in,
 };
 
 /// An import as it stood.
@@ -235,22 +235,7 @@ fn store_findings(
             .map_err(failed())?;
     }
     for approval in &import.approvals {
-        // A person's later word takes the place of the earlier one, as it did then.
-        change
-            .execute(
-                "INSERT INTO approvals (import, person, decision, envelope, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (import, person) DO UPDATE
-                 SET decision = ?3, envelope = ?4, record = ?5",
-                params![
-                    number,
-                    approval.person.as_str(),
-                    decision_name(approval.decision),
-                    approval.envelope,
-                    signed(approval.record.0)?
-                ],
-            )
-            .map_err(failed())?;
+        store_decision(change, import.import, approval)?;
     }
     Ok(())
 }

@@ -133,7 +133,10 @@ fn carry_out(
     }
     let switched = switch(core, kind, &target, &about(persons), watch);
     let switched = switched.inspect_err(|_error| core.wake())?;
-    trial::end_of(core, *to, End::Promoted)?;
+    // A trial of what is active now has nothing left to try; the worker ends it if this cannot.
+    if let Err(error) = trial::settle(core) {
+        tracing::warn!(code = error.problem().code, "the trial of what became active goes on");
+    }
     Ok(switched)
 }
 

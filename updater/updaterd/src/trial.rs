@@ -195,6 +195,9 @@ pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
         }
         return Ok(());
     };
+    if core.shelf.active()?.is_some_and(|active| active.id() == trial.generation) {
+        return end(core, &trial, End::Promoted);
+    }
     if trial.kind == Kind::Canary {
         let begun = core.state().outcome(trial.trial)?;
         if begun != Some(Outcome::Begun) {
@@ -248,6 +251,7 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
         core.state().note_trial(trial.trial, lasted_s, counted.as_ref())?;
         (watched.noted, watched.noted_s) = (counted, lasted_s);
     }
+    let Some(trial) = core.state().trial_numbered(trial.trial)? else { return Ok(()) };
     let away = watched.away.too_long(core, trial.generation);
     let Some(why) = over(core, &trial, lasted_s, away)? else { return Ok(()) };
     core.state().note_trial(trial.trial, lasted_s, None)?;
@@ -262,7 +266,7 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
 
 /// Whether a trial is over, and why.
 fn over(core: &Core, trial: &Shown, lasted_s: u32, away: bool) -> Result<Option<End>, ActError> {
-    let failed = core.state().trial()?.map_or(0, |now| now.report.candidate.failed);
+    let failed = trial.report.candidate.failed;
     let Some(shelved) = core.shelf.shelved(trial.generation)? else { return Ok(Some(End::Gone)) };
     Ok(if core.trust()?.is_revoked(&shelved.manifest()?) {
         Some(End::TakenBack)

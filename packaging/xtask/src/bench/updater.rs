@@ -71,7 +71,16 @@ struct Room<'a> {
     facility: Facility,
 }
 
-impl Room<'_> {
+impl<'a> Room<'a> {
+    /// A facility with a new appliance, and the volume of a small release.
+    fn new(scratch: &'a Path) -> Result<(Self, PathBuf)> {
+        let facility = Facility::found(&scratch.join("facility"), &Options::no_evaluation_asked())?;
+        let mut room = Self { scratch, facility };
+        let small = interactive::release(&room)?;
+        room.fresh()?;
+        Ok((room, small))
+    }
+
     /// A release tree whose weights are those of `payload`, and the file of them.
     fn tree(&self, payload: &Payload) -> Result<(PathBuf, PathBuf)> {
         let tree = material::small_tree(&self.facility, payload.name)?;
@@ -98,10 +107,7 @@ impl Room<'_> {
 }
 
 pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>> {
-    let facility = Facility::found(&scratch.join("facility"), &Options::no_evaluation_asked())?;
-    let mut room = Room { scratch, facility };
-    let small = interactive::release(&room)?;
-    room.fresh()?;
+    let (mut room, small) = Room::new(scratch)?;
     let mut figures = record::measure(scratch, &room.facility, log)?;
     for (payload, counter) in PAYLOADS.iter().zip(2..) {
         writeln!(log, "{}: making a release of 1 GiB", payload.name)?;
@@ -124,6 +130,24 @@ pub(super) fn measure(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>
     figures.extend(promote::measure(&mut room, &small, log)?);
     figures.extend(hostile::measure(scratch, log)?);
     Ok(figures)
+}
+
+/// The record's share of [`measure`].
+///
+/// # Errors
+/// When something of ours fails.
+pub(super) fn measure_record(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>> {
+    let (room, _small) = Room::new(scratch)?;
+    record::measure(scratch, &room.facility, log)
+}
+
+/// The share of [`measure`] that is about switching.
+///
+/// # Errors
+/// When something of ours fails.
+pub(super) fn measure_switch(scratch: &Path, log: &mut dyn Write) -> Result<Vec<Figure>> {
+    let (mut room, small) = Room::new(scratch)?;
+    promote::measure(&mut room, &small, log)
 }
 
 /// Imports `volume` into new appliances, and lets each peer install the same weights.

@@ -93,6 +93,14 @@ impl Stage {
         fs::rename(shelf.join(".trial.new"), shelf.join("trial")).unwrap();
     }
 
+    /// Keeps gatewayd from writing its counts until the answer is dropped.
+    pub(crate) fn keep_no_counts(&self) -> tempfile::TempDir {
+        let folder = self.folder.path().join("run/gatewayd");
+        fs::create_dir_all(&folder).unwrap();
+        // A folder where the file would be written.
+        tempfile::Builder::new().prefix("trial.new").rand_bytes(0).tempdir_in(folder).unwrap()
+    }
+
     /// What gatewayd counted, as updaterd finds it.
     pub(crate) fn counted(&self) -> Option<String> {
         fs::read_to_string(self.folder.path().join("run/gatewayd/trial.json")).ok()

@@ -126,6 +126,23 @@ fn what_a_canary_cannot_answer_the_active_release_does() {
 }
 
 #[test]
+fn a_canary_whose_counts_cannot_be_kept_answers_nobody() {
+    let stage = stage(Kind::Canary);
+    let (ada, bob) = (stage.key(), stage.key_of("bob"));
+    stage.engine("b", "two", two_words);
+    let kept = stage.keep_no_counts();
+    assert_eq!(answered_by(&stage, &ada), json!(generation("two")), "nothing was counted yet");
+    for _ in 0..2 {
+        assert_eq!(answered_by(&stage, &ada), json!(generation("one")));
+    }
+    assert_eq!(stage.counted(), None);
+    drop(kept);
+    assert_eq!(answered_by(&stage, &bob), json!(generation("one")));
+    assert_eq!(answered_by(&stage, &ada), json!(generation("two")), "it is counted again");
+    assert_eq!(report(&stage).candidate.answered, 2, "what was counted meanwhile is not lost");
+}
+
+#[test]
 fn what_is_asked_wrongly_is_no_failure_of_the_canary() {
     let stage = stage(Kind::Canary);
     let ada = stage.key();

@@ -6,7 +6,8 @@ use std::{
 };
 
 use cloister_attest::approval::Decision;
-use cloister_domain::{GenerationId, ImportId};
+use cloister_domain::{GenerationId, ImportId, RecordIndex};
+use cloister_state::{NewTrial, Series, State};
 use cloister_wire::{
     Reply,
     supply::{Answer, ImportState, Request},
@@ -206,6 +207,30 @@ fn a_canary_outlives_the_updater_and_its_time_goes_on() {
     fs::write(world.config.paths.shelf().join("trial"), b"{}").unwrap();
     world.start_updaterd();
     wait_until(|| told_nothing(&world)).unwrap();
+}
+
+#[test]
+fn a_trial_of_what_became_active_meanwhile_ends() {
+    let (mut world, _, two, import) = approved("");
+    world.activate(import).unwrap();
+    world.stop_updaterd();
+    // As a crash leaves it between a switch and the end of the trial of what was switched to.
+    let mut state = State::open(&world.config.paths.supply_database()).unwrap();
+    let trial = state.next(Series::Activation).unwrap();
+    let new = NewTrial {
+        trial,
+        kind: Kind::Canary,
+        import,
+        generation: two,
+        scope: &share(),
+        seconds: 3600,
+        record: RecordIndex(1),
+    };
+    state.begin_trial(&new, None).unwrap();
+    drop(state);
+    world.start_updaterd();
+    assert_eq!(until_ended(&world, import), End::Promoted);
+    assert_eq!((world.active(), told(&world)), (Some(two), None));
 }
 
 fn told_nothing(world: &World) -> bool {
