@@ -1,4 +1,4 @@
-//! `approve`: a person's own signature over exactly what `review` showed.
+//! `approve`: a person's own signature over what `review` shows.
 
 use std::io::Write;
 
@@ -21,6 +21,9 @@ pub struct Approve {
     /// Whose signature.
     #[command(flatten)]
     by: Signing,
+    /// Only if its package is this one: the digest that `review` showed, or its first digits, 8 at least.
+    #[arg(long, value_name = "DIGEST")]
+    package: Option<String>,
     /// Reject instead: a veto.
     #[arg(long)]
     reject: bool,
@@ -42,6 +45,14 @@ pub(crate) fn approve(
             "this import is not awaiting approval; `cloister review` shows where it stands",
         )));
     };
+    let read = said.package.as_ref();
+    if read.is_some_and(|read| read.len() < 8 || !package.digest.to_string().starts_with(read)) {
+        return Err(Failure::from(Problem::new(
+            Class::Refused,
+            "approval.package",
+            "the import has another package by now; run `cloister review` again and sign what it shows",
+        )));
+    }
     let approval = Approval {
         package: package.digest,
         bundle: summary.generation,

@@ -115,7 +115,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         page: Option<PathBuf>,
     },
-    /// Have a release judged again, whose policy changed or whose approvals expired; what was approved counts only if the same is found.
+    /// Have a release judged again, whose policy changed or whose approvals expired; what was approved before is void.
     Evaluate {
         /// The import.
         id: u64,

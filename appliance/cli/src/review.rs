@@ -260,7 +260,10 @@ fn to_sign(import: &Import) -> Block {
         block.row(["policy", &package.policy.to_string()]);
         block.row(["evidence", &package.evidence.to_string()]);
         block.row(["log", &format!("{}, {} records", package.log.origin, package.log.size)]);
-        block.row(["by", &format!("cloister approve {} --key KEY [--reject]", import.import)]);
+        let package = package.digest.short();
+        let command = format!("cloister approve {} --package {package} --key KEY", import.import);
+        block.row(["by", &command]);
+        block.row(["", "--reject says no"]);
     }
     block
 }

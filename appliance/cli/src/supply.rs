@@ -82,17 +82,29 @@ pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Fa
     }
 }
 
-pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let status = ask_status(config)?;
-    if json {
-        return print_json(&status, out);
-    }
+fn warn_of_the_database(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     if status.lost {
         say!(
             out,
             "THE STATE DATABASE IS GONE: `cloister rebuild` brings it back; nothing else is done"
         );
     }
+    if status.older {
+        say!(
+            out,
+            "THE STATE DATABASE IS AN OLDER COPY, and nothing is decided by it: stop cloister-updaterd, \
+             move supply.db and the files beside it away, start it, and run `cloister rebuild`"
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let status = ask_status(config)?;
+    if json {
+        return print_json(&status, out);
+    }
+    warn_of_the_database(&status, out)?;
     match status.trust_root {
         None if status.lost => {}
         Some(root) => say!(out, "trust root  {}", root.short()),

@@ -240,6 +240,9 @@ pub struct Status {
     /// Whether the state database was lost: nothing is done until it is rebuilt.
     #[serde(default)]
     pub lost: bool,
+    /// Whether the state database is an older copy of what the log tells: nothing is decided by it.
+    #[serde(default)]
+    pub older: bool,
     /// SHA-256 of the enrolled trust root (its newest version), if one is enrolled.
     pub trust_root: Option<Digest>,
     /// What it vouches for, if one is enrolled.

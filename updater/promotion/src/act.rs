@@ -117,6 +117,7 @@ impl World {
             Change::Evaluating { import } => {
                 if let Some(candidate) = self.candidates.get_mut(import) {
                     candidate.state = ImportState::Evaluating;
+                    candidate.decisions.clear();
                 }
             }
             Change::CanaryStarted { canary, .. } => self.canary = Some(canary.clone()),

@@ -178,19 +178,25 @@ impl State {
                 .map_err(&failed)?;
         }
         if outcome == Outcome::Promoted {
+            // What awaits approval may have been approved by persons whose keys count again.
             let import: Option<(i64, String)> = change
                 .query_row(
-                    "SELECT import, state FROM imports WHERE generation = ?1
-                     AND state IN ('approved', 'activated') ORDER BY import DESC LIMIT 1",
-                    [found.generation.to_string()],
+                    "SELECT import, state FROM imports WHERE generation = ?1 AND (state = 'activated'
+                       OR ?2 AND state IN ('approved', 'awaiting-approval'))
+                     ORDER BY state = 'awaiting-approval', import DESC LIMIT 1",
+                    params![found.generation.to_string(), found.kind == Kind::Activate],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )
                 .optional()
                 .map_err(&failed)?;
             if let Some((import, state)) = import {
-                if state_of(&state)? == ImportState::Approved {
-                    let import = ImportId(unsigned(import)?);
-                    imports::step(&change, import, ImportState::Activated, record)?;
+                let id = ImportId(unsigned(import)?);
+                let state = state_of(&state)?;
+                if state == ImportState::AwaitingApproval {
+                    imports::step(&change, id, ImportState::Approved, record)?;
+                }
+                if state != ImportState::Activated {
+                    imports::step(&change, id, ImportState::Activated, record)?;
                 }
                 change
                     .execute(
@@ -217,9 +223,10 @@ impl State {
     /// # Errors
     /// [`StateError::Row`], [`StateError::Database`].
     pub fn outcome(&self, activation: u64) -> Result<Option<Outcome>, StateError> {
-        let number = signed(activation)?;
-        let found = self.activation_where("WHERE activation = ?1", params![number])?;
-        Ok(found.and_then(|found| found.outcome).map(|(outcome, _record)| outcome))
+        Ok(self
+            .activation(activation)?
+            .and_then(|found| found.outcome)
+            .map(|(outcome, _record)| outcome))
     }
 
     /// How many records the log had when a switch was written into it last; canaries switch nothing.
@@ -234,6 +241,14 @@ impl State {
             })
             .map_err(StateError::sqlite("look for the last switch"))?;
         last.map_or(Ok(0), |intent| unsigned(intent.saturating_add(1)))
+    }
+
+    /// The activation of that number, if there was one.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn activation(&self, activation: u64) -> Result<Option<Activation>, StateError> {
+        self.activation_where("WHERE activation = ?1", params![signed(activation)?])
     }
 
     /// The last activation that made `generation` active, if there is one; its `from` is the

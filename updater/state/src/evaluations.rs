@@ -56,7 +56,7 @@ pub struct Approval {
 }
 
 impl State {
-    /// An import that waits for approvals, or has them, is to be judged again.
+    /// An import that waits for approvals, or has them, is to be judged again; what was decided is void.
     ///
     /// # Errors
     /// [`StateError::Transition`], [`StateError::UnknownImport`], [`StateError::Database`].
@@ -68,6 +68,9 @@ impl State {
         let failed = StateError::sqlite("begin an evaluation");
         let change = self.connection.transaction().map_err(&failed)?;
         imports::step(&change, import, ImportState::Evaluating, record)?;
+        change
+            .execute("DELETE FROM approvals WHERE import = ?1", [signed(import.0)?])
+            .map_err(&failed)?;
         change.commit().map_err(&failed)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cloister_domain::{GenerationId, ImportId, RecordIndex};
 use cloister_wire::{Problem, intake::Summary, supply::ImportState};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::{
     State, StateError, allowed, digest, index, json, of_json, signed, state_name, state_of,
@@ -20,6 +20,8 @@ pub struct NewImport<'a> {
     pub summary: &'a Summary,
     /// The signed manifest, byte for byte.
     pub manifest: &'a [u8],
+    /// Who operates the import.
+    pub operator: &'a str,
     /// The record of the medium.
     pub record: RecordIndex,
 }
@@ -77,6 +79,7 @@ impl State {
             )
             .map_err(&failed)?;
         note(&change, new.import, ImportState::Receiving, new.record)?;
+        imported_by(&change, new.import, new.operator)?;
         change.commit().map_err(&failed)
     }
 
@@ -85,13 +88,7 @@ impl State {
     /// # Errors
     /// [`StateError::Database`].
     pub fn imported_by(&mut self, import: ImportId, operator: &str) -> Result<(), StateError> {
-        self.connection
-            .execute(
-                "INSERT INTO importers (import, operator) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                params![signed(import.0)?, operator],
-            )
-            .map_err(StateError::sqlite("store an operator"))?;
-        Ok(())
+        imported_by(&self.connection, import, operator)
     }
 
     /// Who operated the import of any of its volumes, by name.
@@ -436,6 +433,20 @@ impl Raw {
 }
 
 /// One step of the state machine inside a transaction.
+fn imported_by(
+    connection: &Connection,
+    import: ImportId,
+    operator: &str,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "INSERT INTO importers (import, operator) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![signed(import.0)?, operator],
+        )
+        .map_err(StateError::sqlite("store an operator"))?;
+    Ok(())
+}
+
 pub(crate) fn step(
     change: &Transaction<'_>,
     import: ImportId,

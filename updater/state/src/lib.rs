@@ -22,7 +22,7 @@ use std::path::Path;
 
 use cloister_domain::{Digest, RecordIndex};
 use cloister_wire::supply::ImportState;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 pub use activations::{Activation, Kind, NewActivation, Outcome};
 pub use error::StateError;
@@ -57,6 +57,19 @@ impl State {
     /// [`StateError::Newer`] when a later version wrote it, [`StateError::Database`] when SQLite fails.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         Ok(Self { connection: schema::open(path)? })
+    }
+
+    /// The number of `series` that was given out last; 0 if none was.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn last(&self, series: Series) -> Result<u64, StateError> {
+        let name = series_name(series);
+        self.connection
+            .query_row("SELECT last FROM series WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .map_err(StateError::sqlite("look for the last number"))?
+            .map_or(Ok(0), unsigned)
     }
 
     /// The next number of `series`; never given again.

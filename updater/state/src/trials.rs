@@ -139,7 +139,7 @@ impl State {
         change.commit().map_err(&failed)
     }
 
-    /// Ends a trial. `evaluation` takes the place of its import's, where the report belongs to what is
+    /// Ends a trial, with the report that `trial` bears. `evaluation` takes the place of its import's, where the report belongs to what is
     /// approved.
     ///
     /// # Errors
@@ -155,8 +155,15 @@ impl State {
         let change = self.connection.transaction().map_err(&failed)?;
         change
             .execute(
-                "UPDATE trials SET ended = ?2, end_record = ?3 WHERE trial = ?1 AND ended IS NULL",
-                params![signed(trial.trial)?, json(&end), signed(record.0)?],
+                "UPDATE trials SET ended = ?2, end_record = ?3, lasted_s = ?4, before = NULL, counted = ?5
+                 WHERE trial = ?1 AND ended IS NULL",
+                params![
+                    signed(trial.trial)?,
+                    json(&end),
+                    signed(record.0)?,
+                    trial.lasted_s,
+                    json(&trial.report)
+                ],
             )
             .map_err(&failed)?;
         if let Some(evaluation) = evaluation {

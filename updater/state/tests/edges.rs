@@ -32,7 +32,8 @@ fn numbers_beyond_2_to_the_31_32_and_53_return_and_those_without_a_place_are_ref
         let import = ImportId(state.next(Series::Import).unwrap());
         let summary = summary(number);
         let record = RecordIndex(number);
-        let new = NewImport { import, summary: &summary, manifest: b"{}", record };
+        let new =
+            NewImport { import, summary: &summary, manifest: b"{}", operator: "root", record };
         state.receive(&new).unwrap();
         state.advance(import, ImportState::Received, record).unwrap();
         assert_eq!(state.import(import).unwrap().summary, Some(summary));
@@ -40,7 +41,8 @@ fn numbers_beyond_2_to_the_31_32_and_53_return_and_those_without_a_place_are_ref
     for number in [LAST + 1, u64::MAX] {
         let import = ImportId(state.next(Series::Import).unwrap());
         let (summary, record) = (summary(1), RecordIndex(number));
-        let new = NewImport { import, summary: &summary, manifest: b"{}", record };
+        let new =
+            NewImport { import, summary: &summary, manifest: b"{}", operator: "root", record };
         assert_eq!(state.receive(&new).unwrap_err().code(), "state.range");
         let new = NewImport { import: ImportId(number), record: RecordIndex(1), ..new };
         assert_eq!(state.receive(&new).unwrap_err().code(), "state.range");

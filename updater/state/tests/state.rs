@@ -43,7 +43,8 @@ fn summary(name: &str, counter: u64) -> Summary {
 /// Brings an import into `state` along the shortest way.
 fn import_in(state: &mut State, goal: ImportState, summary: &Summary) -> ImportId {
     let import = ImportId(state.next(Series::Import).unwrap());
-    let new = NewImport { import, summary, manifest: b"{}", record: RecordIndex(1) };
+    let new =
+        NewImport { import, summary, manifest: b"{}", operator: "root", record: RecordIndex(1) };
     state.receive(&new).unwrap();
     if goal == ImportState::Refused {
         state.advance(import, goal, RecordIndex(2)).unwrap();
@@ -221,10 +222,11 @@ fn operators_and_policies_are_kept() {
     let place = tempfile::tempdir().unwrap();
     let mut state = open(place.path());
     let import = import_in(&mut state, ImportState::Receiving, &summary("m", 1));
+    assert_eq!(state.operators(import).unwrap(), ["root"], "who began it");
     for operator in ["op2", "op1", "op2"] {
         state.imported_by(import, operator).unwrap();
     }
-    assert_eq!(state.operators(import).unwrap(), ["op1", "op2"]);
+    assert_eq!(state.operators(import).unwrap(), ["op1", "op2", "root"]);
     assert_eq!(state.policy().unwrap(), None);
     for (policy, record) in [(b"one", 3), (b"two", 4)] {
         state.keep_policy(Digest::of(policy), RecordIndex(record)).unwrap();
@@ -314,4 +316,48 @@ fn trust_metadata_is_kept_byte_for_byte_and_enrolled_once() {
     state.conclude(activation, Outcome::Promoted, Some("v4"), RecordIndex(8)).unwrap();
     assert_eq!(state.trust().unwrap().unwrap().vector, "v4", "ratchets rise with the outcome");
     assert_eq!(trust.files, [root, file("2.root.json", b"2"), file("timestamp.json", b"t2")]);
+}
+
+/// Switches to `generation` and concludes it.
+fn promote(state: &mut State, kind: Kind, generation: GenerationId) {
+    let activation = state.next(Series::Activation).unwrap();
+    let intent = RecordIndex(5);
+    let new = NewActivation { activation, kind, generation, from: None, tries: 1, intent };
+    state.intend(&new).unwrap();
+    state.conclude(activation, Outcome::Promoted, None, RecordIndex(6)).unwrap();
+}
+
+#[test]
+fn what_was_activated_says_so_wherever_its_import_stood() {
+    let place = tempfile::tempdir().unwrap();
+    let mut state = open(place.path());
+    // Approvals that count again carry a switch, although nobody decided since.
+    let held = summary("m", 1);
+    let waits = import_in(&mut state, ImportState::AwaitingApproval, &held);
+    promote(&mut state, Kind::Activate, held.generation);
+    assert_eq!(state.import(waits).unwrap().state, ImportState::Activated);
+    assert_eq!(state.promoted().unwrap()[0].generation, held.generation);
+    // A return activates no import that is approved, though it brings the same release.
+    let again = import_in(&mut state, ImportState::Approved, &held);
+    promote(&mut state, Kind::Rollback, held.generation);
+    assert_eq!(state.import(again).unwrap().state, ImportState::Approved);
+    promote(&mut state, Kind::Activate, held.generation);
+    assert_eq!(state.import(again).unwrap().state, ImportState::Activated);
+}
+
+#[test]
+fn what_is_judged_again_was_decided_by_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let mut state = open(place.path());
+    let import = import_in(&mut state, ImportState::AwaitingApproval, &summary("m", 1));
+    let approval = Approval {
+        person: "eve".parse().unwrap(),
+        decision: Decision::Approve,
+        envelope: b"{}".to_vec(),
+        record: RecordIndex(3),
+    };
+    state.decided(import, &approval, None).unwrap();
+    assert_eq!(state.decisions(import).unwrap(), [approval]);
+    state.evaluate_again(import, RecordIndex(4)).unwrap();
+    assert_eq!(state.decisions(import).unwrap(), []);
 }

@@ -1,6 +1,6 @@
 //! A person's decision about a candidate.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use cloister_attest::{
     approval::Approval,
@@ -9,7 +9,7 @@ use cloister_attest::{
 };
 use cloister_domain::{Class, Digest, ImportId, RecordIndex};
 use cloister_promotion::{Act, Change, Refusal, Verdict, step};
-use cloister_state::{self as state, Judgement};
+use cloister_state::{self as state, Judgement, Series};
 use cloister_wire::{
     Problem,
     record::Event,
@@ -18,22 +18,19 @@ use cloister_wire::{
 };
 
 use crate::{
-    books, consent,
+    books,
+    catch_up::catch_up,
+    consent,
     core::{Core, is_refusal},
     error::ActError,
     slots, trial,
 };
 
-/// Entries that are read at a time.
-const PAGE: u32 = 64;
-
 /// Takes a person's signed decision: into the log byte for byte, then into the state.
 pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
     let _act = core.act();
-    decide(core, envelope).map_err(|error| {
-        if !is_refusal(&error) {
-            core.leave_unfinished();
-        }
+    catch_up(core)?;
+    core.in_two_writes(|| decide(core, envelope)).map_err(|error| {
         let subject = [("envelope", Digest::of(envelope.as_bytes()))];
         core.record_refusal("approve", &subject, error)
     })
@@ -125,22 +122,19 @@ pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
 /// The newest decision of each person about each package since the last evaluation.
 fn newest(core: &Core) -> Result<Vec<(Approval, String)>, ActError> {
     let mut newest = BTreeMap::new();
-    let mut from = RecordIndex(0);
-    loop {
-        let page = core.recordd.read(from, PAGE)?;
-        if page.is_empty() {
-            return Ok(newest.into_values().collect());
+    core.recordd.each(RecordIndex(0), |_index, text| {
+        let Ok(envelope) = Envelope::parse(text.as_bytes()) else {
+            return ControlFlow::Continue(());
+        };
+        if let Ok(approval) = Approval::of(&envelope) {
+            let told = (approval.clone(), text.to_owned());
+            newest.insert((approval.package, approval.person), told);
+        } else if Statement::of(&envelope).is_ok_and(|entry| is_evaluation(&entry)) {
+            newest.clear();
         }
-        from.0 = from.0.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
-        for text in page {
-            let Ok(envelope) = Envelope::parse(text.as_bytes()) else { continue };
-            if let Ok(approval) = Approval::of(&envelope) {
-                newest.insert((approval.package, approval.person.clone()), (approval, text));
-            } else if Statement::of(&envelope).is_ok_and(|entry| is_evaluation(&entry)) {
-                newest.clear();
-            }
-        }
-    }
+        ControlFlow::Continue(())
+    })?;
+    Ok(newest.into_values().collect())
 }
 
 fn is_evaluation(entry: &Statement) -> bool {
@@ -152,6 +146,7 @@ fn is_evaluation(entry: &Statement) -> bool {
 /// Has a release judged again that waits for approvals, or has them; what was decided is void.
 pub(crate) fn evaluate_again(core: &Core, import: ImportId) -> Result<(), ActError> {
     let _act = core.act();
+    catch_up(core)?;
     let world = books::world(core, Some(import), None)?;
     let about = core.state().import(import)?.generation;
     let subject: Vec<(&str, Digest)> = about.iter().map(|id| ("bundle", id.0)).collect();
@@ -160,13 +155,16 @@ pub(crate) fn evaluate_again(core: &Core, import: ImportId) -> Result<(), ActErr
     if let Some(generation) = about {
         trial::end_of(core, generation, End::Void)?;
     }
-    let record = core.recordd.append(&Core::entry(
-        Event::EvaluationAsked,
-        format!("import/{import}/evaluate/{}", world.log_size),
-        &subject,
-        serde_json::json!({ "import": import }),
-    ))?;
-    core.state().evaluate_again(import, record)?;
+    let number = core.draw(Series::Refusal)?;
+    core.in_two_writes(|| {
+        let record = core.recordd.append(&Core::entry(
+            Event::EvaluationAsked,
+            format!("import/{import}/evaluate/{number}"),
+            &subject,
+            serde_json::json!({ "import": import }),
+        ))?;
+        Ok(core.state().evaluate_again(import, record)?)
+    })?;
     core.wake();
     Ok(())
 }

@@ -180,8 +180,18 @@ pub(crate) fn package_with(
     let Some(judged) = core.state().evaluation(shadow.import)? else { return Ok(None) };
     let mut shadows = core.state().trials_of(shadow.import)?;
     shadows.retain(|trial| trial.kind == trial::Kind::Shadow);
-    let (import, generation) = (shadow.import, shadow.generation);
-    Ok(Some(bound(core, import, generation, judged.policy, judged.figures, &shadows)?))
+    Ok(Some(with_shadows(core, shadow, &judged, &shadows)?))
+}
+
+/// `judged` with the reports of `shadows`, which the one that ended last closes.
+pub(crate) fn with_shadows(
+    core: &Core,
+    last: &trial::Shown,
+    judged: &Evaluation,
+    shadows: &[trial::Shown],
+) -> Result<Evaluation, StateError> {
+    let (import, generation) = (last.import, last.generation);
+    bound(core, import, generation, judged.policy, judged.figures.clone(), shadows)
 }
 
 fn bound(

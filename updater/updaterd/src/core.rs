@@ -24,7 +24,7 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
-    anchor,
+    anchor, catch_up,
     error::ActError,
     peers::{Corpusd, Engine, Recordd},
     quarantine::Holders,
@@ -50,8 +50,10 @@ pub(crate) struct Core {
     adoptions: Mutex<()>,
     /// Held by the one pass over the shelf.
     pub(crate) reading: Mutex<()>,
-    /// Whether the log may hold an intent that the database does not.
-    pub(crate) intents_unsure: AtomicBool,
+    /// Whether the log may hold what the database does not; see [`crate::catch_up`].
+    pub(crate) unsure: AtomicBool,
+    /// Whether the database was found to be an older copy; only another one ends that.
+    pub(crate) older: AtomicBool,
     /// Whether an act may have been cut off between two of its writes; see [`crate::unfinished`].
     pub(crate) unfinished: AtomicBool,
     pub(crate) holders: Holders,
@@ -102,7 +104,8 @@ impl Core {
             acts: Mutex::new(()),
             adoptions: Mutex::new(()),
             reading: Mutex::new(()),
-            intents_unsure: AtomicBool::new(true),
+            unsure: AtomicBool::new(true),
+            older: AtomicBool::new(false),
             unfinished: AtomicBool::new(true),
             holders: Holders::default(),
             wake,
@@ -148,6 +151,29 @@ impl Core {
     /// The database, for a moment.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
+    }
+
+    /// The next number of `series`. An older copy of the database gives out none: it would catch up with
+    /// the log, number by number.
+    pub(crate) fn draw(&self, series: Series) -> Result<u64, ActError> {
+        catch_up::may_act(self)?;
+        Ok(self.state().next(series)?)
+    }
+
+    /// Does what has two writes, a record and then one in the database. Should it break off, the log is
+    /// asked before anything else happens.
+    pub(crate) fn in_two_writes<T>(
+        &self,
+        act: impl FnOnce() -> Result<T, ActError>,
+    ) -> Result<T, ActError> {
+        let before = self.unsure.swap(true, Ordering::SeqCst);
+        let done = act();
+        match &done {
+            Err(error) if !is_refusal(error) => self.wake(),
+            // A refusal wrote nothing.
+            _ => self.unsure.store(before, Ordering::SeqCst),
+        }
+        done
     }
 
     /// Tells the worker that there is something to do.
@@ -227,7 +253,7 @@ impl Core {
         if passed_over > 0 {
             tracing::warn!(sticks = passed_over, "sticks that were written did not come here");
         }
-        let record = self.recordd.append(&Self::entry(
+        let entry = Self::entry(
             Event::TrustUpdate,
             format!("trust/{}", Digest::of(vector.as_bytes())),
             &[("trust-root", versions.root_sha256)],
@@ -240,14 +266,11 @@ impl Core {
                 "sticks_passed_over": passed_over,
                 "time_floor": versions.time_floor,
             }),
-        ))?;
-        let files: Vec<TrustFile> = newer
-            .stored()
-            .files
-            .iter()
-            .map(|(name, bytes)| TrustFile { name: name.clone(), bytes: Arc::clone(bytes) })
-            .collect();
-        self.state().advance_trust(&files, &vector, record)?;
+        );
+        self.in_two_writes(|| {
+            let record = self.recordd.append(&entry)?;
+            Ok(self.state().advance_trust(&trust_files(newer), &vector, record)?)
+        })?;
         self.take_trust(newer.clone());
         anchor::forget_others(&self.config.paths.trust(), newer);
         let Some(active) = self.shelf.active()? else { return Ok(()) };
@@ -290,7 +313,7 @@ impl Core {
         self.make_room();
         let problem = error.problem();
         let recorded = || -> Result<RecordIndex, ActError> {
-            let number = self.state().next(Series::Refusal)?;
+            let number = self.draw(Series::Refusal)?;
             self.recordd.append(&Self::entry(
                 Event::ActRefused,
                 format!("refusal/{number}"),
@@ -390,6 +413,12 @@ pub(crate) fn is_refusal(error: &ActError) -> bool {
 /// The verifier's ratchets as text.
 pub(crate) fn vector_text(trust: &TrustState) -> String {
     serde_json::to_string(&trust.stored().vector).expect("numbers and digests")
+}
+
+/// The files of a trust state, as the database keeps them.
+pub(crate) fn trust_files(trust: &TrustState) -> Vec<TrustFile> {
+    let files = trust.stored().files.iter();
+    files.map(|(name, bytes)| TrustFile { name: name.clone(), bytes: Arc::clone(bytes) }).collect()
 }
 
 fn stored(held: cloister_state::Trust) -> Result<Stored, VerifyError> {

@@ -220,6 +220,13 @@ pub(crate) enum ActError {
          serving: run `cloister rebuild`, which brings the database back"
     )]
     Lost,
+    /// The database lacks what the log has.
+    #[error(
+        "the state database is an older copy: the log tells of acts that it does not know. Stop \
+         cloister-updaterd, move `supply.db` and the files beside it away, start it again, and run \
+         `cloister rebuild`"
+    )]
+    OlderDatabase,
     /// There is a database.
     #[error("the state database is there; nothing has to be rebuilt")]
     NotLost,
@@ -274,7 +281,7 @@ impl Coded for ActError {
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
             Self::Promotion(cause) => cause.class(),
-            Self::Lost | Self::TrustNotKept => Class::Corrupt,
+            Self::Lost | Self::OlderDatabase | Self::TrustNotKept => Class::Corrupt,
             Self::Receiving { .. }
             | Self::Scrubbing
             | Self::TrialUnderWay { .. }
@@ -338,6 +345,7 @@ impl Coded for ActError {
             Self::NothingActive => "trial.nothing-active",
             Self::Scrubbing => "shelf.scrubbing",
             Self::Lost => "state.lost",
+            Self::OlderDatabase => "state.older",
             Self::NotLost => "state.not-lost",
             Self::TrustNotKept => "trust.not-kept",
             Self::NoPrevious => "rollback.no-previous",

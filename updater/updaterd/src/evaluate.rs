@@ -2,7 +2,7 @@
 //! active generation. The verdict itself is [`crate::verdict`]'s.
 
 use cloister_bundle::Manifest;
-use cloister_domain::{Class, GenerationId, ImportId, Sensitive, Slot, TokenCount};
+use cloister_domain::{Class, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount};
 use cloister_shelf::Shelved;
 use cloister_state::{Judgement, StateError};
 use cloister_wire::{
@@ -126,6 +126,10 @@ fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
     let (slot, load_microseconds) = {
         // Loading moves a slot, so no activation may be under way.
         let _act = core.act();
+        // One may have begun since.
+        if let Some(trial) = core.state().trial()? {
+            return Err(ActError::TrialUnderWay { trial: trial.trial });
+        }
         slots::load_idle(core, candidate)?
     };
     core.corpusd.stage(candidate)?;
@@ -278,6 +282,7 @@ fn conclude(
     if core.state().import(import)?.state != ImportState::Evaluating {
         return Ok(());
     }
+    let since = core.state().steps(import)?.last().map_or(RecordIndex(0), |(_, record)| *record);
     let generation = manifest.generation();
     let passed = verdict::passed(&figures);
     let stored = books::package(core, import, manifest, exam, figures)?;
@@ -285,7 +290,8 @@ fn conclude(
         .append(&Core::entry(
             Event::Evaluation,
             // A crash before the database took the verdict leads to new figures and a new record.
-            format!("import/{import}/evaluation/{}", stored.package),
+            // One that was asked for again has a record of its own, also where it finds the same.
+            format!("import/{import}/evaluation/{}/{}", stored.package, since.0),
             &[("bundle", generation.0), ("package", stored.package)],
             json!({
                 "import": import,

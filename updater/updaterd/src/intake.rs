@@ -252,7 +252,7 @@ fn refuse_unseen(
         return Ok(());
     }
     core.make_room();
-    let import = ImportId(core.state().next(Series::Import)?);
+    let import = ImportId(core.draw(Series::Import)?);
     let record = core.record_import_refused(import, generation, problem)?;
     Ok(core.state().receive_refused(import, generation, problem, record)?)
 }
@@ -272,7 +272,7 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
     if let Err(lacking) = preflight::judge(&summary.fit) {
         return Err(refuse_offer(core, offer, lacking.into()));
     }
-    let import = ImportId(core.state().next(Series::Import)?);
+    let import = ImportId(core.draw(Series::Import)?);
     let record = core.recordd.append(&Core::entry(
         Event::MediaSeen,
         format!("import/{import}/seen"),
@@ -290,7 +290,9 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
             "persons": books::persons(core, &[operator(offer.operator)]),
         }),
     ))?;
-    let new = NewImport { import, summary, manifest: &offer.manifest.0, record };
+    let manifest = &offer.manifest.0;
+    let operator = &operator(offer.operator);
+    let new = NewImport { import, summary, manifest, operator, record };
     core.state().receive(&new)?;
     Ok(import)
 }
@@ -299,10 +301,10 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
 /// operated an import never approves it, also after the database was lost.
 fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActError> {
     let known = core.state().operators(import)?;
-    if !known.is_empty() && !known.iter().any(|one| one == operator) {
+    if !known.iter().any(|one| one == operator) {
         let generation = core.state().import(import)?.generation;
         let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
-        let number = core.state().next(Series::Refusal)?;
+        let number = core.draw(Series::Refusal)?;
         core.recordd.append(&Core::entry(
             Event::MediaSeen,
             format!("import/{import}/operator/{number}"),
@@ -432,7 +434,7 @@ impl Session<'_> {
         problem: &Problem,
     ) -> Result<(), ActError> {
         let _act = core.act();
-        let number = core.state().next(Series::Refusal)?;
+        let number = core.draw(Series::Refusal)?;
         core.recordd.append(&Core::entry(
             Event::MediaSeen,
             format!("import/{}/parted/{number}", self.import()),
@@ -466,7 +468,7 @@ impl Session<'_> {
             return Ok(());
         }
         // Numbered: a crash before the database took it leads to other bytes read, and a new record.
-        let number = core.state().next(Series::Refusal)?;
+        let number = core.draw(Series::Refusal)?;
         let record = core.recordd.append(&Core::entry(
             Event::MediaSeen,
             format!("import/{import}/received/{number}"),
@@ -498,7 +500,7 @@ impl Session<'_> {
         if !resumable {
             return self.refuse(problem);
         }
-        let number = core.state().next(Series::Refusal)?;
+        let number = core.draw(Series::Refusal)?;
         core.recordd.append(&Core::entry(
             Event::MediaSeen,
             format!("import/{}/interrupted/{number}", self.import()),

@@ -1,7 +1,7 @@
 //! The daemons that updaterd asks: recordd, the engines, corpusd. Each question has its own
 //! connection and a bound on how long its answer may take.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use cloister_config::{Paths, Role};
 use cloister_daemon::{Connection, FrameError, Stop};
@@ -27,6 +27,9 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(900);
 /// All documents of a release and of the facility are embedded.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(3600);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Entries that are read at a time.
+const PAGE: u32 = 256;
 
 /// The log. What cannot be recorded does not happen.
 #[derive(Debug)]
@@ -90,6 +93,26 @@ impl Recordd {
         match self.ask(&record::Request::Read { from, count })? {
             record::Answer::Entries(entries) => Ok(entries),
             _ => Err(ActError::Answer { daemon: "recordd" }),
+        }
+    }
+
+    /// Shows `visit` every envelope from `from` on, oldest first, until it breaks.
+    pub(crate) fn each(
+        &self,
+        mut from: RecordIndex,
+        mut visit: impl FnMut(RecordIndex, &str) -> ControlFlow<()>,
+    ) -> Result<(), ActError> {
+        loop {
+            let page = self.read(from, PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for entry in page {
+                if visit(from, &entry).is_break() {
+                    return Ok(());
+                }
+                from.0 = from.0.saturating_add(1);
+            }
         }
     }
 

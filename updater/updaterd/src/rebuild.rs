@@ -2,16 +2,16 @@
 //! the shelf, and from the log. What cannot be known for sure is taken for the worse: an import whose
 //! bytes nobody vouches for any more is refused, one whose evaluation does not add up is evaluated again.
 
-mod history;
+pub(crate) mod history;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use cloister_attest::approval::Decision as Said;
 use cloister_domain::{ByteCount, Class, GenerationId, ImportId, RecordIndex};
 use cloister_promotion::{Act, Candidate, Change, Facility, Package, World, step};
 use cloister_state::{
     Activation, Approval, Counted, Decision, Evaluation, Kind, Outcome, Past, PastImport,
-    PastTrial, Trust, TrustFile,
+    PastTrial, Trust,
 };
 use cloister_verify::{Accepted, Stored, TrustState};
 use cloister_wire::{
@@ -25,14 +25,11 @@ use serde_json::json;
 
 use crate::{
     anchor, books,
-    core::{Core, vector_text},
+    core::{Core, trust_files, vector_text},
     error::ActError,
     intake::manifest,
 };
 use history::{History, Told};
-
-/// Entries that are read at a time.
-const PAGE: u32 = 256;
 
 /// How often an activation that was cut off may still be tried.
 const TRIES: u32 = 60;
@@ -60,7 +57,7 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
         imports.push(past_import(core, &trust, *import, told)?);
     }
     let past = Past {
-        trust: Trust { vector: vector_text(&trust), files: files(&trust), record: trusted },
+        trust: Trust { vector: vector_text(&trust), files: trust_files(&trust), record: trusted },
         series: history.series(),
         counters: counters(&history),
         promoted: promoted(&history),
@@ -88,19 +85,20 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
 }
 
 /// The whole log.
-fn read(core: &Core) -> Result<History, ActError> {
+pub(crate) fn read(core: &Core) -> Result<History, ActError> {
     let mut history = History::default();
-    loop {
-        let page = core.recordd.read(RecordIndex(history.size), PAGE)?;
-        if page.is_empty() {
-            return Ok(history);
-        }
-        page.iter().for_each(|entry| history.take(entry));
-    }
+    core.recordd.each(RecordIndex(0), |_index, entry| {
+        history.take(entry);
+        ControlFlow::Continue(())
+    })?;
+    Ok(history)
 }
 
 /// The trust state that the log names, with every ratchet at least where the log says it was.
-fn trust_of(core: &Core, history: &History) -> Result<(TrustState, RecordIndex), ActError> {
+pub(crate) fn trust_of(
+    core: &Core,
+    history: &History,
+) -> Result<(TrustState, RecordIndex), ActError> {
     let told = history.trusted.as_ref().ok_or(ActError::TrustNotKept)?;
     let is_told = |trust: &TrustState| {
         let vector = &trust.stored().vector;
@@ -150,7 +148,9 @@ fn merge_promotions(
     for (generation, _record) in &history.promotions {
         let generation = *generation;
         let on_shelf = on_shelf(core, generation)?;
-        let told = history.imports.values().rev().find(|told| told.generation == Some(generation));
+        // One that was refused at its head says nothing of its counter.
+        let of = |told: &&Told| told.generation == Some(generation) && told.counter.is_some();
+        let told = history.imports.values().rev().find(of);
         let accepted = match (&on_shelf, told) {
             (Some((_, manifest)), _) => {
                 let release = manifest.release();
@@ -181,11 +181,6 @@ fn on_shelf(
     let envelope = shelved.manifest()?;
     let known = manifest(&envelope).ok().filter(|manifest| manifest.generation() == generation);
     Ok(known.map(|manifest| (envelope, manifest)))
-}
-
-fn files(trust: &TrustState) -> Vec<TrustFile> {
-    let files = trust.stored().files.iter();
-    files.map(|(name, bytes)| TrustFile { name: name.clone(), bytes: bytes.clone() }).collect()
 }
 
 fn counters(history: &History) -> Vec<Counted> {

@@ -180,7 +180,7 @@ fn take_off(core: &Core, digest: Digest, holders: &BTreeSet<GenerationId>) -> Re
         Err(error) => {
             tracing::error!(
                 code = error.problem().code,
-                "the active release is damaged, and there is none to return to; import it again"
+                "the active release is damaged, and there is none to return to; import another release"
             );
             Ok(())
         }

@@ -11,7 +11,9 @@ use cloister_wire::{
 use serde::Deserialize;
 
 use crate::{
-    approve, consent,
+    approve,
+    catch_up::may_act,
+    consent,
     core::Core,
     error::ActError,
     intake::{self, Talk},
@@ -97,6 +99,9 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
     if asks && core.is_lost().unwrap_or(false) {
         return Err(ActError::Lost);
     }
+    if asks && !matches!(request, supply::Request::Review { .. }) {
+        may_act(core)?;
+    }
     match request {
         supply::Request::Rebuild => rebuild::rebuild(core),
         supply::Request::Enrol { root, confirmed } => {
@@ -156,6 +161,9 @@ fn before_a_volume<'a>(
             if conversation.talk.is_some() {
                 return Err(ActError::Order);
             }
+            if offer.purpose == handover::Purpose::Import {
+                may_act(core)?;
+            }
             let supposed = conversation.supposed.as_ref();
             let (seen, begun) = intake::offer(core, offer, supposed)?;
             conversation.talk = begun;
@@ -163,6 +171,7 @@ fn before_a_volume<'a>(
         }
         Request::Trust { meta, keep } => {
             let judged = if *keep {
+                may_act(core)?;
                 trusted::take(core, &meta.0)
             } else {
                 let held = conversation.supposed.take().map_or_else(|| core.trust_of_turn(), Ok)?;

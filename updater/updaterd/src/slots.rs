@@ -61,6 +61,10 @@ pub(crate) fn holds(core: &Core, slot: Slot, generation: GenerationId) -> bool {
 /// What an engine or corpusd does not hear now is put right by the worker or by its next start; only
 /// the shelf's own pointers decide.
 pub(crate) fn give_up(core: &Core, candidate: GenerationId) -> Result<(), ActError> {
+    // One that was promoted before it came again may have been returned to meanwhile.
+    if core.shelf.active()?.is_some_and(|active| active.id() == candidate) {
+        return Ok(());
+    }
     for slot in Slot::ALL {
         if core.shelf.slot(slot)?.is_some_and(|held| held.id() == candidate) {
             let before = previous(core)?;

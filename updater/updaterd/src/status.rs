@@ -1,8 +1,9 @@
 //! What people are shown. Reads only; no act waits for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use cloister_domain::{GenerationId, ImportId, LogHead, Slot};
+use cloister_attest::{approval::Approval, dsse::Envelope};
+use cloister_domain::{Digest, GenerationId, ImportId, LogHead, Slot};
 use cloister_state as state;
 use cloister_wire::supply::{Generation, Import, Package, Status, Trust};
 
@@ -27,6 +28,7 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     let restored_log = consent::restored(core)?;
     Ok(Status {
         lost: core.is_lost().unwrap_or(false),
+        older: core.older.load(Ordering::SeqCst),
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
         trust: core.enrolled().map(|trust| {
             let vector = &trust.stored().vector;
@@ -63,8 +65,11 @@ fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Impo
     let decisions = state.decisions(held.import)?;
     let trials = state.trials_of(held.import)?;
     drop(state);
-    let approving =
-        decisions.iter().filter(|decision| decision.decision == state::Decision::Approve);
+    // Who approved what it was before has not approved what it is.
+    let package = evaluation.as_ref().map(|evaluation| evaluation.package);
+    let approving = decisions.iter().filter(|held| {
+        held.decision == state::Decision::Approve && package_of(&held.envelope) == package
+    });
     Ok(Import {
         import: held.import,
         state: held.state,
@@ -84,6 +89,12 @@ fn shown(core: &Core, held: state::Import, log: Option<&LogHead>) -> Result<Impo
         problem: held.problem,
         review: None,
     })
+}
+
+/// The package that a stored approval names.
+fn package_of(envelope: &[u8]) -> Option<Digest> {
+    let envelope = Envelope::parse(envelope).ok()?;
+    Approval::of(&envelope).ok().map(|approval| approval.package)
 }
 
 fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {

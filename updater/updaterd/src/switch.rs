@@ -1,7 +1,7 @@
 //! Activation, canary and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
 //! truth about what is active; whatever is interrupted gets its one outcome later ([`settle`]).
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use cloister_attest::{dsse::Envelope, statement::Statement};
 use cloister_daemon::clock::Stopwatch;
@@ -20,18 +20,17 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
-    anchor, books, consent,
+    anchor, books,
+    catch_up::catch_up,
+    consent,
     core::{Core, vector_text},
     error::ActError,
     intake::manifest,
-    orphan, slots, trial,
+    slots, trial,
 };
 
 /// How often an activation may be tried, most of them after a restart, while an engine comes up.
 const TRIES: u32 = 60;
-
-/// Entries that are read at a time when an outcome is looked for.
-const PAGE: u32 = 64;
 
 /// Switches to what an import brought, if enough persons approved it.
 pub(crate) fn activate(core: &Core, import: ImportId) -> Result<Answer, ActError> {
@@ -85,7 +84,7 @@ pub(crate) fn roll_back(
             });
         }
     };
-    let wish = core.state().next(Series::Refusal)?;
+    let wish = core.draw(Series::Refusal)?;
     core.recordd.append(&Core::entry(
         Event::Rollback,
         format!("rollback/{wish}"),
@@ -153,9 +152,12 @@ pub(crate) fn begin_canary<'a>(
     })
     .inspect_err(|_error| core.wake())?;
     let tried = attempt(core, &open, target);
-    let outcome = if tried.is_ok() { Outcome::Begun } else { retreat(core, &open)? };
-    conclude(core, &open, outcome, tried.as_ref().err())?;
-    trial::settle(core)?;
+    let concluded = || {
+        let outcome = if tried.is_ok() { Outcome::Begun } else { retreat(core, &open)? };
+        conclude(core, &open, outcome, tried.as_ref().err())?;
+        trial::settle(core)
+    };
+    concluded().inspect_err(|_error| core.wake())?;
     tried.map(|()| open.activation)
 }
 
@@ -179,8 +181,9 @@ fn switch(
         None => {
             let microseconds = watch.microseconds();
             tracing::info!(activation, microseconds, "switched");
-            // What was retained until now may have nothing left that speaks for it.
-            core.wake();
+            // What was retained until now may have nothing left that speaks for it, and what was damaged
+            // and had to stay can go.
+            core.leave_unfinished();
             Ok(Answer::Switched { generation, from, microseconds, record })
         }
         Some(error) if outcome == Outcome::Returned => Err(ActError::Returned(Box::new(error))),
@@ -197,20 +200,19 @@ fn intend(
     store: impl FnOnce(&Core, &NewActivation) -> Result<(), StateError>,
 ) -> Result<Activation, ActError> {
     let from = core.shelf.active()?.map(|active| active.id());
-    let activation = core.state().next(Series::Activation)?;
+    let activation = core.draw(Series::Activation)?;
     let mut subject = vec![("bundle", generation.0)];
     subject.extend(from.map(|from| ("from", from.0)));
-    // From here until the database has it, only the log may know of the intent.
-    core.intents_unsure.store(true, Ordering::SeqCst);
-    let intent = core.recordd.append(&Core::entry(
-        Event::ActivationIntent,
-        format!("activation/{activation}/intent"),
-        &subject,
-        json!({ "activation": activation, "kind": kind.name(), "because": about }),
-    ))?;
-    let new = NewActivation { activation, kind, generation, from, tries: TRIES, intent };
-    store(core, &new)?;
-    core.intents_unsure.store(false, Ordering::SeqCst);
+    core.in_two_writes(|| {
+        let intent = core.recordd.append(&Core::entry(
+            Event::ActivationIntent,
+            format!("activation/{activation}/intent"),
+            &subject,
+            json!({ "activation": activation, "kind": kind.name(), "because": about }),
+        ))?;
+        let new = NewActivation { activation, kind, generation, from, tries: TRIES, intent };
+        Ok(store(core, &new)?)
+    })?;
     Ok(core.state().under_way()?.ok_or(StateError::NotUnderWay { activation })?)
 }
 
@@ -322,19 +324,18 @@ fn store_outcome(
     Ok(())
 }
 
-/// Gives an interrupted activation its outcome; nothing to do when none is open. The caller holds
-/// the right to act.
+/// Makes the database catch up with the log, and gives an interrupted activation its outcome. The caller
+/// holds the right to act.
 ///
 /// The pointer still on the old generation: aborted, or returned if a return had been decided. On the
 /// new one: it is probed again, and promoted or, when its tries are used up, returned.
 pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
+    catch_up(core)?;
     let under_way = core.state().under_way()?;
-    let Some(open) = under_way else {
-        orphan::close(core)?;
-        return trial::settle(core);
-    };
+    let Some(open) = under_way else { return trial::settle(core) };
     if let Some((outcome, record)) = recorded(core, &open)? {
-        return store_outcome(core, &open, outcome, record);
+        store_outcome(core, &open, outcome, record)?;
+        return trial::settle(core);
     }
     let pointed = is_pointed(core, &open)? && !open.returning;
     let target = if pointed { core.shelf.shelved(open.generation)? } else { None };
@@ -357,19 +358,12 @@ pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
 
 /// The outcome that the log holds already, if the crash came between log and database.
 fn recorded(core: &Core, open: &Activation) -> Result<Option<(Outcome, RecordIndex)>, ActError> {
-    let mut from = RecordIndex(open.intent.0.saturating_add(1));
-    loop {
-        let page = core.recordd.read(from, PAGE)?;
-        for (index, entry) in (from.0..).zip(&page) {
-            if let Some(outcome) = outcome_in(entry, open.activation) {
-                return Ok(Some((outcome, RecordIndex(index))));
-            }
-        }
-        if page.is_empty() {
-            return Ok(None);
-        }
-        from.0 = from.0.saturating_add(u64::try_from(page.len()).unwrap_or(u64::MAX));
-    }
+    let mut found = None;
+    core.recordd.each(RecordIndex(open.intent.0.saturating_add(1)), |index, entry| {
+        found = outcome_in(entry, open.activation).map(|outcome| (outcome, index));
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(found)
 }
 
 fn outcome_in(entry: &str, activation: u64) -> Option<Outcome> {

@@ -96,15 +96,18 @@ fn shadow(core: &Core, import: ImportId, scope: &Scope, seconds: u32) -> Result<
     core.trust()?.may_activate(&target.manifest()?)?;
     slots::ensure(core, &target)?;
     core.corpusd.stage(&target)?;
-    let trial = core.state().next(Series::Activation)?;
-    let record = core.recordd.append(&Core::entry(
-        Event::ShadowStarted,
-        format!("trial/{trial}"),
-        &[("bundle", generation.0)],
-        json!({ "trial": trial, "import": import, "scope": scope, "seconds": seconds }),
-    ))?;
-    let new = NewTrial { trial, kind: Kind::Shadow, import, generation, scope, seconds, record };
-    core.state().begin_trial(&new, None)?;
+    let trial = core.draw(Series::Activation)?;
+    core.in_two_writes(|| {
+        let record = core.recordd.append(&Core::entry(
+            Event::ShadowStarted,
+            format!("trial/{trial}"),
+            &[("bundle", generation.0)],
+            json!({ "trial": trial, "import": import, "scope": scope, "seconds": seconds }),
+        ))?;
+        let kind = Kind::Shadow;
+        let new = NewTrial { trial, kind, import, generation, scope, seconds, record };
+        Ok(core.state().begin_trial(&new, None)?)
+    })?;
     point(core, trial)?;
     tracing::info!(trial, "a shadow began");
     shown(core, trial)
@@ -165,7 +168,7 @@ pub(crate) fn end(core: &Core, trial: &Shown, why: End) -> Result<(), ActError> 
         if trial.kind == Kind::Shadow && waits { books::package_with(core, &trial)? } else { None };
     let mut subject = vec![("bundle", trial.generation.0)];
     subject.extend(evaluation.iter().map(|evaluation| ("package", evaluation.package)));
-    let record = core.recordd.append(&Core::entry(
+    let entry = Core::entry(
         Event::TrialEnded,
         format!("trial/{}/end", trial.trial),
         &subject,
@@ -177,8 +180,12 @@ pub(crate) fn end(core: &Core, trial: &Shown, why: End) -> Result<(), ActError> 
             "lasted_s": trial.lasted_s,
             "report": trial.report,
         }),
-    ))?;
-    core.state().end_trial(&trial, why, record, evaluation.as_ref())?;
+    );
+    core.make_room();
+    core.in_two_writes(|| {
+        let record = core.recordd.append(&entry)?;
+        Ok(core.state().end_trial(&trial, why, record, evaluation.as_ref())?)
+    })?;
     core.shelf.set_trial(None)?;
     tracing::info!(trial = trial.trial, "a trial ended");
     // Evaluations may wait for the slot.
@@ -267,6 +274,14 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
 /// Whether a trial is over, and why.
 fn over(core: &Core, trial: &Shown, lasted_s: u32, away: bool) -> Result<Option<End>, ActError> {
     let failed = trial.report.candidate.failed;
+    let stands = match core.state().import(trial.import)?.state {
+        ImportState::AwaitingApproval => true,
+        ImportState::Approved | ImportState::Activated => trial.kind == Kind::Canary,
+        _ => false,
+    };
+    if !stands {
+        return Ok(Some(End::Void));
+    }
     let Some(shelved) = core.shelf.shelved(trial.generation)? else { return Ok(Some(End::Gone)) };
     Ok(if core.trust()?.is_revoked(&shelved.manifest()?) {
         Some(End::TakenBack)

@@ -115,21 +115,20 @@ impl TrustState {
         let manifest = Manifest::of(&envelope)?;
         let release = manifest.release();
         self.revoked().check(&manifest)?;
+        // A publisher whose key was exchanged without revoking it leaves its releases valid.
+        let path = target_path(&release.name, &release.version);
+        let by_others = self.set().targets().is_some_and(|targets| {
+            // Where nobody may sign that name any more, none who still may is left beside the revoked one.
+            self.publishers(targets, &path, &envelope).is_ok()
+        });
+        if self.revoked().signed(&envelope) && !by_others {
+            return Err(VerifyError::RevokedKey);
+        }
+        // Last, because persons may let one go below the floor, and not to what a thief signed.
         let floor = self.stored().vector.releases.get(&release.name).map_or(0, |held| held.floor);
         if release.release_counter < floor {
             return Err(VerifyError::Rollback { offered: release.release_counter, held: floor });
         }
-        let path = target_path(&release.name, &release.version);
-        let Some(targets) = self.set().targets() else {
-            // Nobody says at present which other keys would be enough.
-            let revoked = self.revoked().signed(&envelope);
-            return if revoked { Err(VerifyError::RevokedKey) } else { Ok(()) };
-        };
-        // A publisher whose key was exchanged without revoking it leaves its releases valid.
-        // Where nobody may sign that name any more, none who still may is left beside the revoked one.
-        match self.publishers(targets, &path, &envelope) {
-            Err(_) if self.revoked().signed(&envelope) => Err(VerifyError::RevokedKey),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

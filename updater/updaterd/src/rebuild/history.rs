@@ -42,11 +42,13 @@ pub(crate) struct Told {
     pub(crate) refused: Option<(String, String)>,
     pub(crate) inspection: Option<(Inspection, RecordIndex)>,
     pub(crate) evaluation: Option<(Evaluation, RecordIndex)>,
+    /// When somebody last had it judged again.
+    pub(crate) asked: Option<RecordIndex>,
     /// The shadows whose reports are part of what is approved.
     pub(crate) shadows: Vec<Shown>,
     /// Every package that ever was this import's.
     packages: BTreeSet<Digest>,
-    /// Persons' envelopes about any of them, oldest first.
+    /// Persons' envelopes about any of them since it was last asked for, oldest first.
     pub(crate) approvals: Vec<(String, RecordIndex)>,
 }
 
@@ -155,8 +157,11 @@ impl History {
         let (first, last) = (number(1).unwrap_or(0), number(3).unwrap_or(0));
         let series = match parts.first().copied() {
             Some("import") => {
-                // Within an import, what happens more than once has a number of the refusals' series.
-                self.refusal_last = self.refusal_last.max(last);
+                // What happens more than once to an import has a number of the refusals' series.
+                let numbered = ["operator", "parted", "received", "interrupted", "evaluate"];
+                if parts.get(2).is_some_and(|what| numbered.contains(what)) {
+                    self.refusal_last = self.refusal_last.max(last);
+                }
                 &mut self.import_last
             }
             Some("activation" | "trial") => &mut self.activation_last,
@@ -271,7 +276,8 @@ impl History {
         let import = trial.shown.import;
         let Some(package) = entry.statement.subject("package") else { return };
         let of = |trial: &&PastTrial| {
-            trial.shown.import == import && trial.shown.kind == trial::Kind::Shadow
+            let shadow = trial.shown.kind == trial::Kind::Shadow;
+            trial.shown.import == import && shadow && trial.end.is_some()
         };
         let shadows = self.trials.values().filter(of).map(|trial| trial.shown.clone()).collect();
         let Some(told) = self.imports.get_mut(&import) else { return };
@@ -319,7 +325,11 @@ impl History {
                 told.go(ImportState::Evaluating, record);
             }
             ("evaluation", _) => told.evaluated(entry),
-            ("evaluation-asked", _) => told.go(ImportState::Evaluating, record),
+            ("evaluation-asked", _) => {
+                told.asked = Some(record);
+                told.approvals.clear();
+                told.go(ImportState::Evaluating, record);
+            }
             ("import-refused", _) => {
                 told.refused = text("code").zip(text("class"));
                 told.go(ImportState::Refused, record);

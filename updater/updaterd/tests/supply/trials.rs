@@ -263,6 +263,7 @@ fn a_shadow_runs_before_approval_and_its_report_is_part_of_what_is_approved() {
     let after = shown.package.unwrap();
     assert_eq!(after.policy, before.policy);
     assert_ne!((after.digest, after.evidence), (before.digest, before.evidence));
+    assert_eq!(shown.approved_by.len(), 0, "nobody approved this package");
     // What was approved before it ran is another package.
     world.decide(import, FLO, Decision::Approve).unwrap();
     refused(world.activate(import), "approval.threshold");

@@ -13,10 +13,13 @@ use cloister_wire::{
     supply::{ImportState, Request},
 };
 
-use crate::support::{
-    World,
-    bundle::{self, Bundle, EVE, FLO},
-    wait_until,
+use crate::{
+    refused,
+    support::{
+        World,
+        bundle::{self, Bundle, EVE, FLO},
+        wait_until,
+    },
 };
 
 fn tell_recordd(world: &World, request: &record::Request) {
@@ -96,21 +99,58 @@ fn a_release_whose_damaged_object_is_off_the_shelf_is_served_no_more() {
     let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
     world.promoted(&one, 1);
     world.promoted(&two, 2);
-    world.stop_updaterd();
-    let shelf = world.config.paths.shelf();
-    let name = Digest::of(b"0.4").to_string();
-    fs::create_dir(shelf.join("isolated")).unwrap();
-    let object = shelf.join("objects").join(name.split_at(2).0).join(&name);
-    fs::rename(object, shelf.join("isolated").join(&name)).unwrap();
-    world.start_updaterd();
+    isolate(&mut world, b"0.4");
     wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
-    let gone = || !shelf.join("generations").join(two.generation().to_string()).exists();
-    wait_until(gone).expect("the damaged one leaves the shelf");
+    wait_until(|| !is_on_the_shelf(&world, &two)).expect("the damaged one leaves the shelf");
     assert_eq!(world.records().iter().filter(|(event, _)| event == "rollback").count(), 1);
     // What holds nothing any more has no consequences the next time.
     world.start_updaterd();
     world.import(&Bundle::new(3, "0.4"), 3).unwrap();
     assert_eq!(world.active(), Some(one.generation()));
+}
+
+/// Takes the object that holds `content` off the shelf, as a scrub does that dies behind it.
+fn isolate(world: &mut World, content: &[u8]) {
+    world.stop_updaterd();
+    let shelf = world.config.paths.shelf();
+    let name = Digest::of(content).to_string();
+    fs::create_dir_all(shelf.join("isolated")).unwrap();
+    let object = shelf.join("objects").join(name.split_at(2).0).join(&name);
+    fs::rename(object, shelf.join("isolated").join(&name)).unwrap();
+    world.start_updaterd();
+}
+
+fn is_on_the_shelf(world: &World, bundle: &Bundle) -> bool {
+    let generations = world.config.paths.shelf().join("generations");
+    generations.join(bundle.generation().to_string()).exists()
+}
+
+#[test]
+fn a_damaged_release_without_a_predecessor_serves_until_another_does() {
+    let mut world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
+    world.promoted(&one, 1);
+    isolate(&mut world, b"0.5");
+    world.promoted(&two, 2);
+    wait_until(|| !is_on_the_shelf(&world, &one)).expect("nothing leads back to it");
+    refused(world.ask(&Request::Rollback { to: None }), "rollback.no-previous");
+}
+
+#[test]
+fn what_is_served_stays_loaded_when_its_second_import_is_rejected() {
+    let mut world = World::enrolled();
+    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
+    world.promoted(&one, 1);
+    world.promoted(&two, 2);
+    world.ask(&Request::Rollback { to: None }).unwrap();
+    isolate(&mut world, b"0.4");
+    wait_until(|| !is_on_the_shelf(&world, &two)).expect("the damaged one leaves the shelf");
+    let again = world.import(&two, 3).unwrap();
+    world.until(again, ImportState::AwaitingApproval);
+    world.ask(&Request::Rollback { to: Some(two.generation()) }).unwrap();
+    world.decide(again, EVE, Decision::Reject).unwrap();
+    assert_eq!(world.active(), Some(two.generation()));
+    assert!(world.slot_of(two.generation()).is_some(), "what is active is not taken out");
 }
 
 #[test]
@@ -119,6 +159,8 @@ fn a_volume_that_was_received_once_in_the_log_is_received_again() {
     let bundle = Bundle::new(1, "0.5");
     let receiving = world.begin(&bundle, 1).unwrap();
     receiving.copy(&bundle);
+    // The number of the record is given out before it.
+    assert!(world.ask(&Request::Activate { import: ImportId(1) }).is_err());
     // As it was when other bytes had been read, just before the database took it.
     for act in ["import/1/received", "import/1/received/1"] {
         let subject = |name: &str, sha256| Subject { name: name.to_owned(), sha256 };
@@ -133,8 +175,6 @@ fn a_volume_that_was_received_once_in_the_log_is_received_again() {
         };
         tell_recordd(&world, &record::Request::Append(entry));
     }
-    // The number of that record was given out with it.
-    assert!(world.ask(&Request::Activate { import: ImportId(1) }).is_err());
     let import = receiving.complete(&bundle).unwrap();
     world.until(import, ImportState::AwaitingApproval);
 }

@@ -48,6 +48,22 @@ fn a_revoked_release_neither_enters_nor_is_activated_again() {
 }
 
 #[test]
+fn what_a_revoked_key_signed_is_taken_back_also_below_the_floor() {
+    let text = release(1, PUBLISHER);
+    let list = || vec![(1, text.clone())];
+    let before = enrolled(&root(1)).unwrap().refresh(&Meta::new(1, list()).bytes()).unwrap();
+    let keys = json!({ id(PUBLISHER): key(PUBLISHER).public().to_object() });
+    let meta = taking_back(&json!({"keys": keys}), publisher(&[8], 1), list());
+    let mut next = manifest(3).release().clone();
+    next.min_release_counter = 2;
+    let next = cloister_bundle::Manifest::new(next).unwrap();
+    let after = before.refresh(&meta.bytes()).unwrap().promoted(&next);
+    // Persons may let one go below the floor; to this one nobody goes.
+    assert_eq!(after.may_activate(&text), Err(VerifyError::RevokedKey));
+    assert!(after.is_revoked(&text));
+}
+
+#[test]
 fn a_revoked_key_counts_no_more_and_an_exchanged_one_leaves_its_releases() {
     const NEW: u8 = 8;
     let text = release(1, PUBLISHER);

@@ -1,0 +1,158 @@
+//! What the log says and the database does not, because the daemon died, or the log fell silent, between
+//! the two writes of an act. The record is the first of them, so the log is never behind.
+//!
+//! A database that is behind by more than one act is an older copy that somebody put back. Nothing is
+//! decided by it: what persons took back since would count again.
+
+use std::sync::atomic::Ordering;
+
+use cloister_domain::{ImportId, RecordIndex};
+use cloister_state::{NewActivation, State};
+use cloister_wire::{supply::ImportState, trial::Shown};
+
+use crate::{
+    anchor, approve, books,
+    core::{Core, trust_files, vector_text},
+    error::ActError,
+    rebuild::{
+        self,
+        history::{History, Told},
+    },
+};
+
+/// Makes the database say what the log says, where that is unsure. The caller holds the right to act.
+///
+/// # Errors
+/// [`ActError::OlderDatabase`], and those of the log and of the database; what was unsure stays so.
+pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
+    let Some(history) = history_if_unsure(core)? else { return Ok(()) };
+    trust(core, &history)?;
+    intent(core, &history)?;
+    asked(core, &history)?;
+    trial_end(core, &history)?;
+    approve::take_in(core)?;
+    core.unsure.store(false, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Refuses where the database is an older copy: nothing is decided, drawn or taken off by it.
+///
+/// # Errors
+/// As [`catch_up`].
+pub(crate) fn may_act(core: &Core) -> Result<(), ActError> {
+    history_if_unsure(core).map(drop)
+}
+
+/// What the log says, where the database may say something else.
+fn history_if_unsure(core: &Core) -> Result<Option<History>, ActError> {
+    if core.older.load(Ordering::SeqCst) {
+        return Err(ActError::OlderDatabase);
+    }
+    if !core.unsure.load(Ordering::SeqCst) || core.enrolled().is_none() {
+        return Ok(None);
+    }
+    let history = rebuild::read(core)?;
+    if is_older_copy(&core.state(), &history)? {
+        core.older.store(true, Ordering::SeqCst);
+        tracing::error!("the state database is an older copy; nothing is decided by it");
+        return Err(ActError::OlderDatabase);
+    }
+    Ok(Some(history))
+}
+
+/// Whether the log tells of more than the act that may have been cut off last.
+fn is_older_copy(state: &State, history: &History) -> Result<bool, ActError> {
+    // Numbers are drawn before the record that bears them.
+    for (series, last) in history.series() {
+        if last > state.last(series)? {
+            return Ok(true);
+        }
+    }
+    // An outcome is recorded after the database has the intent.
+    for activation in history.activations.values().filter(|activation| activation.outcome.is_some())
+    {
+        if state.activation(activation.activation)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Trust metadata that was recorded is in force. It lies beside the database, and was stored first.
+fn trust(core: &Core, history: &History) -> Result<(), ActError> {
+    let kept = core.state().trust()?.map(|trust| trust.record);
+    let told = history.trusted.as_ref().map(|told| told.record);
+    if told <= kept {
+        return Ok(());
+    }
+    let (trust, record) = rebuild::trust_of(core, history)?;
+    core.state().advance_trust(&trust_files(&trust), &vector_text(&trust), record)?;
+    anchor::keep(&core.config.paths.trust(), &trust)?;
+    core.take_trust(trust);
+    tracing::warn!(record = record.0, "trust metadata that was cut off is in force");
+    Ok(())
+}
+
+/// An intent that only the log holds switched nothing; the caller gives it its one outcome.
+fn intent(core: &Core, history: &History) -> Result<(), ActError> {
+    let Some((_, open)) = history.activations.last_key_value() else { return Ok(()) };
+    let known = core.state().activation(open.activation)?.is_some();
+    if known || open.outcome.is_some() {
+        return Ok(());
+    }
+    let new = NewActivation {
+        activation: open.activation,
+        kind: open.kind,
+        generation: open.generation,
+        from: open.from,
+        tries: 0,
+        intent: open.intent,
+    };
+    Ok(core.state().intend(&new)?)
+}
+
+/// What was decided before somebody had a release judged again is void.
+fn asked(core: &Core, history: &History) -> Result<(), ActError> {
+    for (import, told) in &history.imports {
+        let Some(record) = told.asked else { continue };
+        let held = core.state().import(*import)?.state;
+        let judged = matches!(held, ImportState::AwaitingApproval | ImportState::Approved);
+        if judged && stands_since(core, *import)? < Some(record) {
+            core.state().evaluate_again(*import, record)?;
+        }
+    }
+    Ok(())
+}
+
+/// The record of an import's last step.
+fn stands_since(core: &Core, import: ImportId) -> Result<Option<RecordIndex>, ActError> {
+    Ok(core.state().steps(import)?.last().map(|(_, record)| *record))
+}
+
+/// A trial whose end was recorded has ended as the record says, whatever was counted since.
+fn trial_end(core: &Core, history: &History) -> Result<(), ActError> {
+    let open = core.state().trial()?;
+    let Some(open) = open else { return Ok(()) };
+    let Some(past) = history.trials.get(&open.trial) else { return Ok(()) };
+    let (Some(record), Some(why)) = (past.end, past.shown.ended) else { return Ok(()) };
+    let told = history.imports.get(&past.shown.import);
+    let evaluation = match told {
+        Some(told) => evaluation_by(core, &past.shown, record, told)?,
+        None => None,
+    };
+    core.state().end_trial(&past.shown, why, record, evaluation.as_ref())?;
+    Ok(core.shelf.set_trial(None)?)
+}
+
+/// The evaluation that the end of a shadow led to.
+fn evaluation_by(
+    core: &Core,
+    shadow: &Shown,
+    record: RecordIndex,
+    told: &Told,
+) -> Result<Option<cloister_state::Evaluation>, ActError> {
+    let judged = told.evaluation.as_ref().filter(|(_, since)| *since == record);
+    let Some((evaluation, _)) = judged else { return Ok(None) };
+    let evaluation = books::with_shadows(core, shadow, evaluation, &told.shadows)?;
+    Ok(Some(evaluation))
+}
