@@ -146,6 +146,8 @@ sections! {
         body_bytes_max: ByteCount = "8388608" in (1024, 33_554_432);
         /// Most requests that are being answered at a time; more are told when to come back.
         requests_max: u32 = "64" in (1, 4096);
+        /// Seconds that one answer may take; then it is cut off, and a canary's counts as a failure.
+        answer_s: u32 = "600" in (1, 86_400);
         /// Fewest characters of an API key whose value is given and not drawn. A drawn one has 64.
         key_characters_min: u32 = "16" in (1, 512);
     }

@@ -38,7 +38,7 @@ use crate::{
     request::ChatRequest,
     routes::Asked,
     shadow::Shadow,
-    shared::{ANSWER_LIMIT, Ticket},
+    shared::Ticket,
     trial::Part,
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn completions(asked: Asked) -> Result<Response<Body>, HttpProb
     let request_id = asked.request_id.clone();
     let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
     let hold = Arc::new(Hold::default());
-    let deadline = Instant::now() + ANSWER_LIMIT;
+    let deadline = Instant::now() + asked.shared.answer_limit;
     let (working, done) = oneshot::channel();
     tokio::spawn(watch(sender.clone(), Arc::clone(&hold), deadline, done));
     let runtime = Handle::current();
@@ -110,7 +110,7 @@ async fn watch(
 ) {
     tokio::select! {
         () = reader.closed() => hold.end(),
-        () = sleep_until(deadline) => hold.end(),
+        () = sleep_until(deadline) => hold.end_in_time(),
         _ended = done => {}
     }
 }
@@ -193,14 +193,18 @@ impl Work {
         };
         let told = self.relay(&taken, &clock);
         // Counted before the caller has the last of it, so that who has an answer finds it counted.
-        match (&told, &part) {
-            (Ok(Some((_, tally))), Some(part)) => {
-                part.count(&shared.trials, taken.generation, *tally);
+        if let Some(part) = &part {
+            match &told {
+                Ok(Some((_, tally))) => part.count(&shared.trials, taken.generation, *tally),
+                // An engine that says no more is at fault; a caller who leaves is not one.
+                _ if self.hold.is_out_of_time() => {
+                    part.count_failure(&shared.trials, taken.generation);
+                }
+                Err(problem) if problem.is_fault() => {
+                    part.count_failure(&shared.trials, taken.generation);
+                }
+                _ => {}
             }
-            (Err(problem), Some(part)) if problem.is_fault() => {
-                part.count_failure(&shared.trials, taken.generation);
-            }
-            _ => {}
         }
         let Some((told, tally)) = told? else { return Ok(()) };
         self.say(Piece::Closed(told.closing));

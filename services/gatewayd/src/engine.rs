@@ -15,11 +15,7 @@ use cloister_daemon::{Connection, FrameError, clock::Stopwatch};
 use cloister_domain::{Coded as _, GenerationId};
 use cloister_wire::engine::{Event, Request, Status};
 
-use crate::{
-    http_problem::HttpProblem,
-    shared::{ANSWER_LIMIT, Shared},
-    trial::Part,
-};
+use crate::{http_problem::HttpProblem, shared::Shared, trial::Part};
 
 /// How long an engine may be away (starting, switching) before the caller is told.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,6 +43,7 @@ pub(crate) struct Hold(Mutex<Held>);
 #[derive(Debug, Default)]
 struct Held {
     is_ended: bool,
+    is_out_of_time: bool,
     cuts: u32,
     connection: Option<Arc<Connection>>,
 }
@@ -63,6 +60,19 @@ impl Hold {
         if let Some(connection) = held.connection.take() {
             connection.shut();
         }
+    }
+
+    /// As [`Hold::end`], because the time for the answer is over.
+    pub(crate) fn end_in_time(&self) {
+        let mut held = self.held();
+        held.is_out_of_time = !held.is_ended;
+        drop(held);
+        self.end();
+    }
+
+    /// Whether it was the time that ended it, while the caller still waited.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.held().is_out_of_time
     }
 
     /// Whether nobody waits any more.
@@ -83,7 +93,7 @@ impl Hold {
         std::mem::replace(&mut held.cuts, cuts) > cuts
     }
 
-    fn cuts(&self) -> u32 {
+    pub(crate) fn cuts(&self) -> u32 {
         self.held().cuts
     }
 
@@ -165,16 +175,21 @@ pub(crate) fn begin(
     request: &Request,
 ) -> Result<Option<Begun>, HttpProblem> {
     for socket in shared.engines() {
-        if let Some(begun) = try_slot(socket, hold, request)? {
+        if let Some(begun) = try_slot(socket, hold, shared.answer_limit, request)? {
             return Ok(Some(begun));
         }
     }
     Ok(None)
 }
 
-fn try_slot(socket: &Path, hold: &Hold, request: &Request) -> Result<Option<Begun>, HttpProblem> {
+fn try_slot(
+    socket: &Path,
+    hold: &Hold,
+    limit: Duration,
+    request: &Request,
+) -> Result<Option<Begun>, HttpProblem> {
     let Ok(connection) = Connection::connect(socket) else { return Ok(None) };
-    connection.set_timeout(Some(ANSWER_LIMIT));
+    connection.set_timeout(Some(limit));
     let connection = Arc::new(connection);
     if !hold.take(&connection) {
         return Err(HttpProblem::out_of_time());

@@ -19,8 +19,6 @@ use crate::{http_problem::HttpProblem, keys::Keys, trial::Trials};
 const PER_PRINCIPAL_MAX: u32 = 8;
 /// How long a request's body may take to arrive.
 pub(crate) const BODY_LIMIT: Duration = Duration::from_secs(60);
-/// How long one answer may take.
-pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 /// How long answers in progress may go on when the daemon is to stop.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
@@ -45,6 +43,8 @@ pub(crate) struct Shared {
     /// Fewest characters of a key that somebody chose.
     pub(crate) key_characters_min: usize,
     requests_max: u32,
+    /// How long one answer may take.
+    pub(crate) answer_limit: Duration,
     running: Mutex<Running>,
     requests: AtomicU64,
     run: u64,
@@ -63,6 +63,7 @@ impl Shared {
             key_characters_min: usize::try_from(config.gateway.key_characters_min)
                 .unwrap_or(usize::MAX),
             requests_max: config.gateway.requests_max,
+            answer_limit: Duration::from_secs(config.gateway.answer_s.into()),
             running: Mutex::default(),
             requests: AtomicU64::new(1),
             run: cloister_daemon::clock::unix_seconds(),

@@ -143,6 +143,23 @@ fn a_canary_whose_counts_cannot_be_kept_answers_nobody() {
 }
 
 #[test]
+fn an_answer_that_takes_too_long_is_a_failure_of_the_canary() {
+    let stage = Stage::new("answer_s = 1\n", crate::support::recorded);
+    stage.activate("one");
+    stage.try_out(&trial(Kind::Canary, 7));
+    let ada = stage.key();
+    stage.engine("b", "two", |connection| {
+        connection.write(&Event::Started { prompt_tokens: TokenCount(5) }).unwrap();
+        // It says no more, and stays as long as somebody listens.
+        drop(connection.read::<Request>());
+    });
+    let answer = stage.chat(&ada, &question(&json!({})));
+    assert_eq!((answer.status, answer.code().as_str()), (504, "answer_timeout"));
+    let report = until(&stage, |report| report.candidate.failed > 0);
+    assert_eq!((report.candidate.failed, report.candidate.answered), (1, 0));
+}
+
+#[test]
 fn what_is_asked_wrongly_is_no_failure_of_the_canary() {
     let stage = stage(Kind::Canary);
     let ada = stage.key();
