@@ -93,7 +93,7 @@ impl Hold {
         std::mem::replace(&mut held.cuts, cuts) > cuts
     }
 
-    pub(crate) fn cuts(&self) -> u32 {
+    fn cuts(&self) -> u32 {
         self.held().cuts
     }
 

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use cloister_flows::{Client, Scene, assert_refused};
 use cloister_stage::{
+    Options,
     facility::{APPROVERS, Outcome, import_number},
     release::Recipe,
 };
@@ -69,7 +70,10 @@ fn a_release_is_tried_out_unseen_and_then_on_one_person() -> Result<()> {
 
 #[test]
 fn two_approvers_lead_back_below_the_floor_once() -> Result<()> {
-    let scene = Scene::serving()?;
+    // A floor rises when its release has stood its probation.
+    let extra = "\n[update]\nprobation_s = 0\n".to_owned();
+    let scene = Scene::with(&Options { extra, ..Options::default() })?;
+    scene.promote("v1", "1.0.0", 1)?;
     let first = scene.active().unwrap();
     let tree = Recipe::demo("v2", None).lay_out(&scene.facility, "floor")?;
     let more = ["--min-counter", "2"];

@@ -147,8 +147,7 @@ impl State {
     }
 
     /// Stores how an activation ended. When it was promoted, its generation may be returned to from
-    /// now on, the import that brought it is `Activated`, and `vector` (the verifier's ratchets after
-    /// a promotion) is kept.
+    /// now on, and the import that brought it is `Activated`.
     ///
     /// # Errors
     /// [`StateError::NotUnderWay`], [`StateError::Database`].
@@ -156,7 +155,6 @@ impl State {
         &mut self,
         activation: u64,
         outcome: Outcome,
-        vector: Option<&str>,
         record: RecordIndex,
     ) -> Result<(), StateError> {
         let under_way = self.under_way()?.filter(|found| found.activation == activation);
@@ -169,14 +167,6 @@ impl State {
                 params![signed(activation)?, outcome.name(), signed(record.0)?],
             )
             .map_err(&failed)?;
-        if let Some(vector) = vector {
-            change
-                .execute(
-                    "UPDATE trust SET vector = ?1, record = ?2",
-                    params![vector, signed(record.0)?],
-                )
-                .map_err(&failed)?;
-        }
         if outcome == Outcome::Promoted {
             // What awaits approval may have been approved by persons whose keys count again.
             let import: Option<(i64, String)> = change

@@ -97,7 +97,7 @@ impl State {
         rows.map(|row| row.map_err(&failed)?.shown()).collect()
     }
 
-    /// Notes how long a trial has lasted and what was counted. Counts of an earlier run of gatewayd
+    /// Notes how long a trial under way has lasted and what was counted. Counts of an earlier run of gatewayd
     /// are added to those of the present one.
     ///
     /// # Errors
@@ -125,14 +125,15 @@ impl State {
             }
             change
                 .execute(
-                    "UPDATE trials SET run = ?2, before = ?3, counted = ?4 WHERE trial = ?1",
+                    "UPDATE trials SET run = ?2, before = ?3, counted = ?4
+                     WHERE trial = ?1 AND ended IS NULL",
                     params![signed(trial)?, now, json(&sum), json(&counted.report)],
                 )
                 .map_err(&failed)?;
         }
         change
             .execute(
-                "UPDATE trials SET lasted_s = ?2 WHERE trial = ?1",
+                "UPDATE trials SET lasted_s = ?2 WHERE trial = ?1 AND ended IS NULL",
                 params![signed(trial)?, lasted_s],
             )
             .map_err(&failed)?;

@@ -91,6 +91,17 @@ impl State {
         self.store_trust(files, vector, record)
     }
 
+    /// Keeps the verifier's ratchets after a promotion.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn ratchet(&mut self, vector: &str) -> Result<(), StateError> {
+        self.connection
+            .execute("UPDATE trust SET vector = ?1", [vector])
+            .map_err(StateError::sqlite("raise the floor"))?;
+        Ok(())
+    }
+
     fn store_trust(
         &mut self,
         files: &[TrustFile],

@@ -54,7 +54,7 @@ fn a_database_of_version_1_is_taken_over_with_every_row() {
     assert_eq!(state.next(Series::Import).unwrap(), 4);
     assert_eq!(state.next(Series::Activation).unwrap(), 3);
     assert_eq!(state.next(Series::Refusal).unwrap(), 6);
-    state.conclude(2, Outcome::Returned, None, RecordIndex(17)).unwrap();
+    state.conclude(2, Outcome::Returned, RecordIndex(17)).unwrap();
     assert_eq!(state.under_way().unwrap(), None);
 }
 

@@ -261,9 +261,9 @@ fn an_intent_has_bounded_tries_and_exactly_one_outcome() {
     assert_eq!(state.under_way().unwrap().unwrap().tries_left, 1, "tries survive a restart");
     assert_eq!(state.take_try(activation).unwrap(), 0);
     assert!(matches!(state.take_try(activation), Err(StateError::NoTries { .. })));
-    state.conclude(activation, Outcome::Promoted, None, RecordIndex(9)).unwrap();
+    state.conclude(activation, Outcome::Promoted, RecordIndex(9)).unwrap();
     assert_eq!(state.import(import).unwrap().state, ImportState::Activated);
-    let again = state.conclude(activation, Outcome::Aborted, None, RecordIndex(10));
+    let again = state.conclude(activation, Outcome::Aborted, RecordIndex(10));
     assert!(matches!(again, Err(StateError::NotUnderWay { .. })));
     assert_eq!(state.under_way().unwrap(), None);
     let last = state.last_promotion(held.generation).unwrap().unwrap();
@@ -289,7 +289,7 @@ fn only_one_activation_is_under_way_and_one_that_returned_promotes_nothing() {
     assert_eq!(state.intend(&second).unwrap_err().class(), Class::Fault);
     state.go_back(activation).unwrap();
     assert!(state.under_way().unwrap().unwrap().returning);
-    state.conclude(activation, Outcome::Returned, None, RecordIndex(4)).unwrap();
+    state.conclude(activation, Outcome::Returned, RecordIndex(4)).unwrap();
     assert!(matches!(state.go_back(activation), Err(StateError::NotUnderWay { .. })));
     assert_eq!(state.import(import).unwrap().state, ImportState::Approved);
     assert!(state.promoted().unwrap().is_empty());
@@ -313,8 +313,11 @@ fn trust_metadata_is_kept_byte_for_byte_and_enrolled_once() {
     assert_eq!((trust.vector.as_str(), trust.record), ("v3", RecordIndex(7)));
     let generation = GenerationId(Digest::of(b"g"));
     let activation = intend(&mut state, generation, None);
-    state.conclude(activation, Outcome::Promoted, Some("v4"), RecordIndex(8)).unwrap();
-    assert_eq!(state.trust().unwrap().unwrap().vector, "v4", "ratchets rise with the outcome");
+    state.conclude(activation, Outcome::Promoted, RecordIndex(8)).unwrap();
+    assert_eq!(state.trust().unwrap().unwrap().vector, "v3", "a promotion alone forbids nothing");
+    state.ratchet("v4").unwrap();
+    let raised = state.trust().unwrap().unwrap();
+    assert_eq!((raised.vector.as_str(), raised.record), ("v4", RecordIndex(7)));
     assert_eq!(trust.files, [root, file("2.root.json", b"2"), file("timestamp.json", b"t2")]);
 }
 
@@ -324,7 +327,7 @@ fn promote(state: &mut State, kind: Kind, generation: GenerationId) {
     let intent = RecordIndex(5);
     let new = NewActivation { activation, kind, generation, from: None, tries: 1, intent };
     state.intend(&new).unwrap();
-    state.conclude(activation, Outcome::Promoted, None, RecordIndex(6)).unwrap();
+    state.conclude(activation, Outcome::Promoted, RecordIndex(6)).unwrap();
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod trusted;
 mod turn;
 mod unfinished;
 mod verdict;
+mod watch;
 mod worker;
 
 use std::{sync::mpsc, thread};
@@ -65,6 +66,10 @@ pub fn run(daemon: &Daemon) -> Result<(), UpdaterdError> {
         let spawned = thread::Builder::new().name(String::from("worker"));
         spawned
             .spawn_scoped(scope, move || worker::work(core, &woken))
+            .map_err(UpdaterdError::Folder)?;
+        let spawned = thread::Builder::new().name(String::from("watch"));
+        spawned
+            .spawn_scoped(scope, move || watch::keep_watching(core))
             .map_err(UpdaterdError::Folder)?;
         let spawned = thread::Builder::new().name(String::from("scrub"));
         spawned

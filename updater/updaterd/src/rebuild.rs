@@ -145,7 +145,10 @@ fn merge_promotions(
     history: &History,
     releases: &mut BTreeMap<String, Accepted>,
 ) -> Result<(), ActError> {
-    for (generation, _record) in &history.promotions {
+    for (generation, record) in &history.promotions {
+        if history.fallen.contains(record) {
+            continue;
+        }
         let generation = *generation;
         let on_shelf = on_shelf(core, generation)?;
         // One that was refused at its head says nothing of its counter.

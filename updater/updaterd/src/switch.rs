@@ -311,14 +311,30 @@ fn store_outcome(
     record: RecordIndex,
 ) -> Result<(), ActError> {
     if outcome != Outcome::Promoted {
-        return Ok(core.state().conclude(open.activation, outcome, None, record)?);
+        return Ok(core.state().conclude(open.activation, outcome, record)?);
     }
-    let absent = ShelfError::Absent { generation: open.generation };
-    let shelved = core.shelf.shelved(open.generation)?.ok_or(absent)?;
-    let trust = core.trust()?.promoted(&manifest(&shelved.manifest()?)?);
-    let vector = vector_text(&trust);
+    core.state().conclude(open.activation, outcome, record)?;
+    // What is on probation forbids nothing yet, or there would be no way back from it.
+    if core.config.update.probation_s == 0 { forbid_older(core) } else { Ok(()) }
+}
+
+/// Raises the floor to what the active release asks for. It has stood its probation.
+pub(crate) fn raise_floor(core: &Core) -> Result<(), ActError> {
+    let _act = core.act();
+    settle(core)?;
+    forbid_older(core)
+}
+
+/// The ratchets after the promotion of what is active: kept beside the database first, then in it.
+fn forbid_older(core: &Core) -> Result<(), ActError> {
+    let Some(active) = core.shelf.active()? else { return Ok(()) };
+    let held = core.trust()?;
+    let trust = held.promoted(&manifest(&active.shelved().manifest()?)?);
+    if trust == held {
+        return Ok(());
+    }
     anchor::keep(&core.config.paths.trust(), &trust)?;
-    core.state().conclude(open.activation, outcome, Some(&vector), record)?;
+    core.state().ratchet(&vector_text(&trust))?;
     anchor::forget_others(&core.config.paths.trust(), &trust);
     core.take_trust(trust);
     Ok(())

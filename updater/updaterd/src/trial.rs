@@ -17,7 +17,7 @@ use cloister_wire::{
 };
 use serde_json::json;
 
-use crate::{books, consent, core::Core, error::ActError, slots, switch, worker::Away};
+use crate::{books, consent, core::Core, error::ActError, slots, switch, watch::Away};
 
 /// Seconds between two notes of how long a trial has lasted.
 const NOTE_S: u32 = 10;

@@ -1,10 +1,10 @@
 //! What goes on without being asked: outcomes of interrupted activations, slots after a restart,
-//! adoptions that were cut off, evaluations, and the watch over a fresh activation.
+//! adoptions that were cut off, and evaluations.
 
 use std::{collections::BTreeMap, sync::mpsc, time::Duration};
 
 use cloister_daemon::clock::Stopwatch;
-use cloister_domain::{GenerationId, ImportId, Slot};
+use cloister_domain::ImportId;
 use cloister_wire::supply::ImportState;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     error::ActError,
     evaluate::{self, Left},
-    slots, switch, trial, unfinished,
+    slots, switch, unfinished,
 };
 
 /// How often an engine may break off over one candidate before the candidate is refused.
@@ -20,7 +20,7 @@ const STRIKES_MAX: u32 = 3;
 /// First and longest pause while something does not answer.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How often a fresh activation is looked at, and the daemon's wish to stop noticed.
+/// How often the daemon's wish to stop is noticed.
 const TICK: Duration = Duration::from_millis(500);
 
 /// What is remembered between rounds; a restart forgets it and begins anew.
@@ -28,31 +28,6 @@ const TICK: Duration = Duration::from_millis(500);
 struct Memory {
     restored: bool,
     strikes: BTreeMap<ImportId, u32>,
-    watched: Option<Watched>,
-    trial: Option<trial::Watched>,
-}
-
-/// A fresh activation.
-struct Watched {
-    generation: GenerationId,
-    since: Stopwatch,
-    away: Away,
-}
-
-/// How long nothing has answered for a release.
-#[derive(Debug, Default)]
-pub(crate) struct Away(Option<Stopwatch>);
-
-impl Away {
-    /// Notes whether an engine answers now; whether none has for too long.
-    pub(crate) fn too_long(&mut self, core: &Core, generation: GenerationId) -> bool {
-        if Slot::ALL.into_iter().any(|slot| slots::holds(core, slot, generation)) {
-            self.0 = None;
-            return false;
-        }
-        let limit = Duration::from_secs(core.config.update.engine_away_s.into());
-        self.0.get_or_insert_with(Stopwatch::start).elapsed() >= limit
-    }
 }
 
 /// Works until the daemon is to stop.
@@ -65,17 +40,16 @@ pub(crate) fn work(core: &Core, woken: &mpsc::Receiver<()>) {
             Err(error) => {
                 tracing::debug!(code = error.problem().code, "something does not answer yet");
                 pause = (pause * 2).min(PAUSE_MAX);
-                wait(core, woken, &mut memory, Some(pause));
+                wait(core, woken, Some(pause));
                 continue;
             }
         }
-        wait(core, woken, &mut memory, None);
+        wait(core, woken, None);
     }
 }
 
-/// Waits for a word, for the pause to end, or for the daemon's end; meanwhile watches over a fresh
-/// activation.
-fn wait(core: &Core, woken: &mpsc::Receiver<()>, memory: &mut Memory, pause: Option<Duration>) {
+/// Waits for a word, for the pause to end, or for the daemon's end.
+fn wait(core: &Core, woken: &mpsc::Receiver<()>, pause: Option<Duration>) {
     let since = Stopwatch::start();
     while !core.stop.is_set() && pause.is_none_or(|pause| since.elapsed() < pause) {
         let slice = pause.map_or(TICK, |pause| pause.min(TICK));
@@ -83,12 +57,6 @@ fn wait(core: &Core, woken: &mpsc::Receiver<()>, memory: &mut Memory, pause: Opt
             return;
         }
         core.hold_room();
-        if let Err(error) = watch(core, memory) {
-            tracing::warn!(code = error.problem().code, "a fresh activation could not be watched");
-        }
-        if let Err(error) = trial::watch(core, &mut memory.trial) {
-            tracing::warn!(code = error.problem().code, "a trial could not be watched");
-        }
     }
 }
 
@@ -152,34 +120,4 @@ fn evaluate(core: &Core, memory: &mut Memory, import: ImportId) -> Result<(), Ac
             Err(error)
         }
     }
-}
-
-/// Looks at what was activated in the last `probation_s` seconds; when its engine is gone for long,
-/// the generation before takes over.
-fn watch(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
-    let probation = Duration::from_secs(core.config.update.probation_s.into());
-    let Some(active) = core.shelf.active()?.map(|active| active.id()) else { return Ok(()) };
-    let watched = match &mut memory.watched {
-        Some(watched) if watched.generation == active => watched,
-        other => other.insert(Watched {
-            generation: active,
-            since: Stopwatch::start(),
-            away: Away::default(),
-        }),
-    };
-    if watched.since.elapsed() >= probation {
-        return Ok(());
-    }
-    if !watched.away.too_long(core, active) {
-        return Ok(());
-    }
-    watched.away = Away::default();
-    let _act = core.act();
-    switch::settle(core)?;
-    let still = core.shelf.active()?.is_some_and(|now| now.id() == active);
-    if still && slots::previous(core)?.is_some() {
-        tracing::error!("the active generation does not answer; returning to the one before");
-        switch::roll_back(core, None, "probation", Stopwatch::start())?;
-    }
-    Ok(())
 }

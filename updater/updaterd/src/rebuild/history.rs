@@ -77,6 +77,8 @@ pub(crate) struct History {
     pub(crate) consents: Vec<PastConsent>,
     /// What was promoted, oldest first, each time.
     pub(crate) promotions: Vec<(GenerationId, RecordIndex)>,
+    /// The promotions among them that did not stand their probation.
+    pub(crate) fallen: BTreeSet<RecordIndex>,
     pub(crate) pins: BTreeMap<GenerationId, RecordIndex>,
     pub(crate) policies: Vec<(Digest, RecordIndex)>,
     /// The highest numbers in the names of acts.
@@ -140,6 +142,9 @@ impl History {
             "policy-change" => {
                 let policy = entry.statement.subject("policy");
                 self.policies.extend(policy.map(|policy| (policy, entry.record)));
+            }
+            "rollback" if entry.facts.get("reason").is_some_and(|reason| reason == "probation") => {
+                self.fallen.extend(self.promotions.last().map(|(_, record)| *record));
             }
             "pin" => self.pin(entry),
             "activation-intent" => self.intent(entry),

@@ -10,6 +10,7 @@ mod kill;
 mod pairs;
 mod parked;
 mod preflight;
+mod probation;
 mod rebuild;
 mod retention;
 mod review;

@@ -134,8 +134,10 @@ impl World {
 
     /// As [`World::with`], in a folder of its own.
     pub(crate) fn at(place: tempfile::TempDir, update: &str) -> Self {
+        // A promotion stands at once, but where a test is about that.
+        let probation = if update.contains("probation_s") { "" } else { "probation_s = 0\n" };
         let text = format!(
-            "[paths]\nstate = {:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n{update}\n",
+            "[paths]\nstate = {:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n{probation}{update}\n",
             place.path().join("state"),
             place.path().join("run"),
         );
