@@ -22,7 +22,7 @@ STATEMENT, PAYLOAD = "https://in-toto.io/Statement/v1", "application/vnd.in-toto
 EVENTS = """anchor-enrolment media-seen import-accepted import-refused inspection evaluation
  rollback activation-intent activation-outcome act-refused trust-update key-change inventory pin
  evaluation-asked policy-change sweep scrub damage shadow-started trial-ended
- document-deleted state-rebuilt""".split()
+ document-deleted state-rebuilt configuration""".split()
 # What persons sign: what it is about, and what they can decide.
 PERSONS = {"approval": ("bundle evidence package policy", "approve reject"),
            "downgrade": ("bundle from", "consent"), "acknowledgement": ("checkpoint", "consent")}

@@ -110,6 +110,9 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
         Some(root) => say!(out, "trust root  {}", root.short()),
         None => say!(out, "trust root  none; enrol one with `cloister enrol FILE`"),
     }
+    if let Some(configuration) = status.configuration {
+        say!(out, "configured  {}", configuration.short());
+    }
     if let Some(trust) = &status.trust {
         let stick = last_stick(trust.stick);
         let time = trust.time_floor.as_ref().map(|time| format!("  at least {time}"));

@@ -19,6 +19,7 @@ pub use role::Role;
 pub use section::{Corpus, Engine, Gateway, Log, Paths, Peers, Record, Update};
 pub use setting::{Device, Level, Operator, User};
 
+use cloister_domain::Digest;
 use section::SECTIONS;
 
 /// Everything that a facility can set. There is no `Default`: a configuration is parsed, from an
@@ -41,6 +42,7 @@ pub struct Config {
     pub log: Log,
     /// Which users may connect to which daemon.
     pub peers: Peers,
+    digest: Digest,
 }
 
 impl Config {
@@ -57,7 +59,10 @@ impl Config {
         if let Some(name) = document.keys().find(|name| !known().any(|known| known == *name)) {
             return Err(ConfigError::unknown_section(name, known()));
         }
+        let settings = serde_json::to_string(&document).expect("keys are texts");
+        let text = format!("cloister {}\n{settings}", env!("CARGO_PKG_VERSION"));
         Ok(Self {
+            digest: Digest::of(text.as_bytes()),
             paths: Paths::take(&mut document)?,
             gateway: Gateway::take(&mut document)?,
             engine: Engine::take(&mut document)?,
@@ -67,6 +72,13 @@ impl Config {
             log: Log::take(&mut document)?,
             peers: Peers::take(&mut document)?,
         })
+    }
+
+    /// Names what the programs do: SHA-256 of `cloister VERSION`, a newline, and the settings of the text
+    /// as JSON with sorted keys. Space and comments of the text do not matter.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
     }
 }
 
@@ -96,6 +108,16 @@ mod tests {
         assert_eq!(config.record.key, None);
         assert_eq!(config.log.level, Level::Info);
         assert!(config.peers.of(Role::Recordd).is_empty());
+    }
+
+    #[test]
+    fn the_digest_is_that_of_what_is_set() {
+        let digest = |text: &str| Config::parse(text).expect("valid").digest();
+        let one = digest("[engine]\nthreads = 2\n[log]\nlevel = \"warn\"\n");
+        let same = "# The same.\n[log]\nlevel   = \"warn\"\n\n[engine]\nthreads = 2\n";
+        assert_eq!(digest(same), one);
+        assert_ne!(digest("[engine]\nthreads = 3\n[log]\nlevel = \"warn\"\n"), one);
+        assert_ne!(digest(""), one);
     }
 
     #[test]

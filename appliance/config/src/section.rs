@@ -241,6 +241,12 @@ sections! {
         golden_passed_permille_min: u32 = "0" in (0, 1000);
         /// Least speed of writing on this machine, in thousandths of a token a second; 0 asks for nothing.
         decode_millitokens_per_s_min: u32 = "0" in (0, 1_000_000_000);
+        /// How much slower than the active release a candidate may write on this machine, in thousandths of
+        /// its speed, whatever its publisher allows; 1000 asks for nothing: a larger model may be meant.
+        decode_slower_permille_max: u32 = "1000" in (0, 1000);
+        /// How much more memory than the active release a candidate may take, in thousandths of what that
+        /// one takes, whatever its publisher allows; what does not fit the machine is refused before.
+        peak_memory_more_permille_max: u32 = "1000000" in (0, 1_000_000);
     }
 
     /// The facility's documents.

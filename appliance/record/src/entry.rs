@@ -60,11 +60,12 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::StateRebuilt => "state-rebuilt",
         Event::Inventory => "inventory",
         Event::VerificationSummary => "verification-summary",
+        Event::Configuration => "configuration",
     }
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 27] = [
+const EVENTS: [Event; 28] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -92,6 +93,7 @@ const EVENTS: [Event; 27] = [
     Event::StateRebuilt,
     Event::Inventory,
     Event::VerificationSummary,
+    Event::Configuration,
 ];
 
 /// The event whose statements have this predicate type.

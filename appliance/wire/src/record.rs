@@ -64,6 +64,8 @@ pub enum Event {
     /// What was verified of a new release, right before the outcome that makes it active (SLSA VSA).
     /// recordd writes it by itself; nobody appends one.
     VerificationSummary,
+    /// The programs' version or the settings changed.
+    Configuration,
 }
 
 /// One digest-named thing that an entry is about (in-toto Statement v1, `subject`).

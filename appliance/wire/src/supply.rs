@@ -243,6 +243,9 @@ pub struct Status {
     /// Whether the state database is an older copy of what the log tells: nothing is decided by it.
     #[serde(default)]
     pub older: bool,
+    /// What the programs are and how they are set, as the log names it.
+    #[serde(default)]
+    pub configuration: Option<Digest>,
     /// SHA-256 of the enrolled trust root (its newest version), if one is enrolled.
     pub trust_root: Option<Digest>,
     /// What it vouches for, if one is enrolled.

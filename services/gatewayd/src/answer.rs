@@ -1,7 +1,7 @@
 //! The shapes of answers (OpenAI API, chat completions and embeddings), with what is ours beside
 //! them under `cloister`.
 
-use cloister_domain::{GenerationId, TokenCount};
+use cloister_domain::{Digest, GenerationId, TokenCount};
 use cloister_wire::engine::FinishReason;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ pub(crate) struct Frame {
     pub(crate) model: String,
     pub(crate) created: u64,
     pub(crate) generation: GenerationId,
+    pub(crate) configuration: Digest,
     /// Whether a stream ends with a piece of figures; the pieces before it then say that they have
     /// none, as the API defines it.
     pub(crate) figures_follow: bool,
@@ -56,6 +57,7 @@ impl Frame {
         json!({
             "request_id": self.request_id,
             "generation": self.generation,
+            "configuration": self.configuration,
             "evidence": closing.evidence,
             "citations": closing.citations,
             "ignored": closing.ignored,

@@ -140,7 +140,11 @@ pub(crate) async fn embeddings(asked: Asked) -> Answered {
             })
             .collect();
         let usage = json!({ "prompt_tokens": tokens.0, "total_tokens": tokens.0 });
-        let ours = json!({ "generation": generation, "ignored": request.ignored });
+        let ours = json!({
+            "generation": generation,
+            "configuration": shared.configuration,
+            "ignored": request.ignored,
+        });
         let body = json!({
             "object": "list",
             "data": data,

@@ -162,6 +162,7 @@ impl Work {
             model: "default".to_owned(),
             created: cloister_daemon::clock::unix_seconds(),
             generation,
+            configuration: self.asked.shared.configuration,
             figures_follow: self.request.include_usage,
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use cloister_config::{Config, Role};
-use cloister_domain::{Principal, Slot};
+use cloister_domain::{Digest, Principal, Slot};
 
 use crate::{http_problem::HttpProblem, keys::Keys, trial::Trials};
 
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     requests_max: u32,
     /// How long one answer may take.
     pub(crate) answer_limit: Duration,
+    /// What answers name beside their release, and the log knows.
+    pub(crate) configuration: Digest,
     running: Mutex<Running>,
     requests: AtomicU64,
     run: u64,
@@ -63,6 +65,7 @@ impl Shared {
             key_characters_min: usize::try_from(config.gateway.key_characters_min)
                 .unwrap_or(usize::MAX),
             requests_max: config.gateway.requests_max,
+            configuration: config.digest(),
             answer_limit: Duration::from_secs(config.gateway.answer_s.into()),
             running: Mutex::default(),
             requests: AtomicU64::new(1),

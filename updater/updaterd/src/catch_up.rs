@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 use cloister_domain::{ImportId, RecordIndex};
 use cloister_state::{NewActivation, State};
-use cloister_wire::{supply::ImportState, trial::Shown};
+use cloister_wire::{record::Event, supply::ImportState, trial::Shown};
+use serde_json::json;
 
 use crate::{
     anchor, approve, books,
@@ -31,6 +32,7 @@ pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     asked(core, &history)?;
     trial_end(core, &history)?;
     approve::take_in(core)?;
+    configuration(core, &history)?;
     core.unsure.store(false, Ordering::SeqCst);
     Ok(())
 }
@@ -76,6 +78,22 @@ fn is_older_copy(state: &State, history: &History) -> Result<bool, ActError> {
         }
     }
     Ok(false)
+}
+
+/// What the programs are and how they are set is in the log, so that an answer that names it can be told
+/// from others. It changes with a start only.
+fn configuration(core: &Core, history: &History) -> Result<(), ActError> {
+    let digest = core.config.digest();
+    if history.configuration == Some(digest) {
+        return Ok(());
+    }
+    core.recordd.append(&Core::entry(
+        Event::Configuration,
+        format!("configuration/{}/{digest}", history.size),
+        &[("configuration", digest)],
+        json!({ "version": env!("CARGO_PKG_VERSION") }),
+    ))?;
+    Ok(())
 }
 
 /// Trust metadata that was recorded is in force. It lies beside the database, and was stored first.

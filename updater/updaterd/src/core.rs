@@ -203,6 +203,8 @@ impl Core {
             golden_fewer_permille_max: update.golden_fewer_permille_max,
             golden_passed_permille_min: update.golden_passed_permille_min,
             decode_millitokens_per_s_min: update.decode_millitokens_per_s_min,
+            decode_slower_permille_max: update.decode_slower_permille_max,
+            peak_memory_more_permille_max: update.peak_memory_more_permille_max,
         }
     }
 

@@ -75,6 +75,8 @@ pub(crate) struct Policy {
     pub(crate) decode_tokens_per_s_permille_of_active_min: Option<u32>,
     /// Most memory that the engine may have used.
     pub(crate) peak_memory_bytes_max: Option<u64>,
+    /// Most memory, in thousandths of the active generation's.
+    pub(crate) peak_memory_permille_of_active_max: Option<u32>,
 }
 
 /// A question whose answer must hold one of some texts.

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     adopt, anchor,
     arriving::Arriving,
-    books, consent,
+    books, catch_up, consent,
     core::{Core, is_refusal, vector_text},
     error::ActError,
     filler::Filler,
@@ -80,7 +80,7 @@ pub(crate) fn enrol(
     let file = TrustFile { name: String::from("root.json"), bytes: root.as_bytes().into() };
     core.state().enrol(&file, &vector_text(&trust), record)?;
     core.take_trust(trust);
-    if books::record_policy(core).is_err() {
+    if books::record_policy(core).and_then(|()| catch_up::catch_up(core)).is_err() {
         // The worker does it when the log answers again.
         core.wake();
     }

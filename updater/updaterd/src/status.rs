@@ -29,6 +29,7 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
     Ok(Status {
         lost: core.is_lost().unwrap_or(false),
         older: core.older.load(Ordering::SeqCst),
+        configuration: Some(core.config.digest()),
         trust_root: core.enrolled().map(|trust| trust.root_digest()),
         trust: core.enrolled().map(|trust| {
             let vector = &trust.stored().vector;

@@ -152,6 +152,7 @@ pub(crate) fn begin_canary<'a>(
     })
     .inspect_err(|_error| core.wake())?;
     let tried = attempt(core, &open, target);
+    not_cut_off(core, &tried)?;
     let concluded = || {
         let outcome = if tried.is_ok() { Outcome::Begun } else { retreat(core, &open)? };
         conclude(core, &open, outcome, tried.as_ref().err())?;
@@ -172,6 +173,7 @@ fn switch(
     let open = intend(core, kind, generation, about, |core, intent| core.state().intend(intent))?;
     let (from, activation) = (open.from, open.activation);
     let tried = attempt(core, &open, target);
+    not_cut_off(core, &tried)?;
     let (outcome, failure) = match tried {
         Ok(()) => (Outcome::Promoted, None),
         Err(error) => (retreat(core, &open)?, Some(error)),
@@ -189,6 +191,11 @@ fn switch(
         Some(error) if outcome == Outcome::Returned => Err(ActError::Returned(Box::new(error))),
         Some(error) => Err(error),
     }
+}
+
+/// A probe that the daemon's own end broke off says nothing about the release: the next start goes on.
+fn not_cut_off(core: &Core, tried: &Result<(), ActError>) -> Result<(), ActError> {
+    if tried.is_err() && core.stop.is_set() { Err(ActError::Stopping) } else { Ok(()) }
 }
 
 /// Writes an intent into the log and, by `store`, into the database.

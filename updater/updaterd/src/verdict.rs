@@ -23,6 +23,10 @@ pub(crate) struct Minimums {
     pub(crate) golden_passed_permille_min: u32,
     /// Least speed of writing, in thousandths of a token a second; 0 asks for nothing.
     pub(crate) decode_millitokens_per_s_min: u32,
+    /// How much slower than the active generation, in thousandths of its speed.
+    pub(crate) decode_slower_permille_max: u32,
+    /// How much more memory than the active generation, in thousandths of its.
+    pub(crate) peak_memory_more_permille_max: u32,
 }
 
 /// What was measured of one generation; an absent figure was not asked for.
@@ -98,27 +102,8 @@ pub(crate) fn judge(
         Good::AtLeast,
     ));
 
-    let before = of_active(|measured| measured.decode_millitokens_per_s);
-    let relative = policy
-        .decode_tokens_per_s_permille_of_active_min
-        .zip(before)
-        .map(|(permille, before)| parts(before, u64::from(permille)));
-    let absolute =
-        Some(u64::from(minimums.decode_millitokens_per_s_min)).filter(|bound| *bound > 0);
-    figures.extend(compared(
-        "decode-millitokens-per-s",
-        candidate.decode_millitokens_per_s,
-        before,
-        relative.max(absolute),
-        Good::AtLeast,
-    ));
-    figures.extend(compared(
-        "peak-memory-bytes",
-        candidate.peak_memory_bytes,
-        of_active(|measured| measured.peak_memory_bytes),
-        policy.peak_memory_bytes_max,
-        Good::AtMost,
-    ));
+    figures.extend(speed(candidate, active, policy, minimums));
+    figures.extend(memory(candidate, active, policy, minimums));
     figures
 }
 
@@ -148,6 +133,36 @@ fn golden(
     let bound = policy.golden_passed_min.map(u64::from).max(fewer).max(of_site);
     let right = candidate.golden.map(|(_, right)| u64::from(right));
     compared("golden-passed", right, before, bound, Good::AtLeast)
+}
+
+fn speed(
+    candidate: &Measured,
+    active: Option<&Measured>,
+    policy: &Policy,
+    minimums: &Minimums,
+) -> Option<Figure> {
+    let before = active.and_then(|active| active.decode_millitokens_per_s);
+    let of_publisher = policy.decode_tokens_per_s_permille_of_active_min.unwrap_or(0);
+    let of_site = 1000u32.saturating_sub(minimums.decode_slower_permille_max);
+    let relative = before.map(|before| parts(before, of_publisher.max(of_site).into()));
+    let absolute = u64::from(minimums.decode_millitokens_per_s_min);
+    let bound = relative.max(Some(absolute)).filter(|bound| *bound > 0);
+    let speed = candidate.decode_millitokens_per_s;
+    compared("decode-millitokens-per-s", speed, before, bound, Good::AtLeast)
+}
+
+fn memory(
+    candidate: &Measured,
+    active: Option<&Measured>,
+    policy: &Policy,
+    minimums: &Minimums,
+) -> Option<Figure> {
+    let before = active.and_then(|active| active.peak_memory_bytes);
+    let of_publisher = policy.peak_memory_permille_of_active_max.map_or(u64::MAX, u64::from);
+    let of_site = 1000 + u64::from(minimums.peak_memory_more_permille_max);
+    let relative = before.map(|before| parts(before, of_publisher.min(of_site)));
+    let bound = least(policy.peak_memory_bytes_max, relative);
+    compared("peak-memory-bytes", candidate.peak_memory_bytes, before, bound, Good::AtMost)
 }
 
 /// A figure that must be at least 1, if it decides.
@@ -235,6 +250,7 @@ mod tests {
             retrieval_hit3_permille_min: Some(800),
             decode_tokens_per_s_permille_of_active_min: Some(800),
             peak_memory_bytes_max: Some(2 << 30),
+            peak_memory_permille_of_active_max: Some(2500),
         }
     }
 
@@ -243,6 +259,8 @@ mod tests {
         Minimums {
             heldout_worse_permille_max: 1_000_000,
             golden_fewer_permille_max: 1000,
+            decode_slower_permille_max: 1000,
+            peak_memory_more_permille_max: 1_000_000,
             ..Minimums::default()
         }
     }
@@ -336,6 +354,8 @@ mod tests {
         let facility = Minimums {
             heldout_worse_permille_max: 100,
             golden_fewer_permille_max: 200,
+            decode_slower_permille_max: 400,
+            peak_memory_more_permille_max: 500,
             ..Minimums::default()
         };
         let active = Measured { golden: Some((20, 10)), ..good() };
@@ -343,12 +363,33 @@ mod tests {
             let figures = judge(candidate, Some(&active), &Policy::default(), &facility);
             figures.into_iter().filter(|f| !f.passed).map(|f| f.name).collect()
         };
-        let at =
-            Measured { heldout_millibits_per_byte: Some(2200), golden: Some((20, 8)), ..good() };
+        let at = Measured {
+            heldout_millibits_per_byte: Some(2200),
+            golden: Some((20, 8)),
+            decode_millitokens_per_s: Some(30_000),
+            peak_memory_bytes: Some(3 << 29),
+            ..good()
+        };
         assert!(failed(&at).is_empty());
-        let beyond =
-            Measured { heldout_millibits_per_byte: Some(2201), golden: Some((20, 7)), ..good() };
-        assert_eq!(failed(&beyond), ["heldout-millibits-per-byte", "golden-passed"]);
+        let beyond = Measured {
+            heldout_millibits_per_byte: Some(2201),
+            golden: Some((20, 7)),
+            decode_millitokens_per_s: Some(29_999),
+            peak_memory_bytes: Some((3 << 29) + 1),
+            ..good()
+        };
+        let all = [
+            "heldout-millibits-per-byte",
+            "golden-passed",
+            "decode-millitokens-per-s",
+            "peak-memory-bytes",
+        ];
+        assert_eq!(failed(&beyond), all);
+        // What its publisher says of memory beside the active release decides as well.
+        let policy = Policy { peak_memory_permille_of_active_max: Some(1200), ..Policy::default() };
+        let more = Measured { peak_memory_bytes: Some(1_288_490_189), ..good() };
+        let figures = judge(&more, Some(&active), &policy, &lax());
+        assert_eq!(figures.iter().filter(|figure| !figure.passed).count(), 1);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub(crate) struct History {
     pub(crate) fallen: BTreeSet<RecordIndex>,
     pub(crate) pins: BTreeMap<GenerationId, RecordIndex>,
     pub(crate) policies: Vec<(Digest, RecordIndex)>,
+    /// The configuration that was recorded last.
+    pub(crate) configuration: Option<Digest>,
     /// The highest numbers in the names of acts.
     import_last: u64,
     activation_last: u64,
@@ -146,6 +148,7 @@ impl History {
             "rollback" if entry.facts.get("reason").is_some_and(|reason| reason == "probation") => {
                 self.fallen.extend(self.promotions.last().map(|(_, record)| *record));
             }
+            "configuration" => self.configuration = entry.statement.subject("configuration"),
             "pin" => self.pin(entry),
             "activation-intent" => self.intent(entry),
             "activation-outcome" => self.outcome(entry),

@@ -69,7 +69,8 @@ fn the_root_is_enrolled_once_as_record_0_and_only_with_the_compared_digest() {
     assert_eq!(records[0].0, "anchor-enrolment");
     assert_eq!(world.count("act-refused", "code", "trust.already-enrolled"), 1);
     assert_eq!(records[1].0, "policy-change", "what the facility demands from the beginning");
-    assert_eq!(records.len(), 3);
+    assert_eq!(records[2].0, "configuration", "and what decides it");
+    assert_eq!(records.len(), 4);
 }
 
 #[test]
@@ -103,6 +104,7 @@ fn a_release_goes_all_the_way_and_each_step_has_its_record() {
         [
             "anchor-enrolment",
             "policy-change",
+            "configuration",
             "trust-update",
             "media-seen",
             "media-seen",
