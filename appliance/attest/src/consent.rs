@@ -1,6 +1,6 @@
-//! What persons allow beside releases: a return below the floor (`downgrade/v1`), and going on with
-//! a log that was restored from an old copy (`acknowledgement/v1`). Each person signs alone; how many
-//! must is `cloister-promotion`'s to say.
+//! What persons allow beside releases: a return below the floor (`downgrade/v1`), going on with a log
+//! that was restored from an old copy (`acknowledgement/v1`), and another host key for the log
+//! (`succession/v1`). Each person signs alone; how many must is `cloister-promotion`'s to say.
 
 use cloister_domain::{Digest, GenerationId, LogHead, Principal};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,13 @@ pub enum Matter {
         /// SHA-256 of the checkpoint's text, as `cloister status` shows it.
         checkpoint: Digest,
     },
+    /// To go on with the log under another host key. The consent's `log.size` is the head's exactly.
+    Succession {
+        /// SHA-256 of the text (origin, size, root) of the head that the log has.
+        checkpoint: Digest,
+        /// The id of the new host key.
+        key: Digest,
+    },
 }
 
 impl Matter {
@@ -35,6 +42,7 @@ impl Matter {
         match self {
             Self::Downgrade { .. } => "downgrade",
             Self::Acknowledgement { .. } => "acknowledgement",
+            Self::Succession { .. } => "succession",
         }
     }
 
@@ -43,6 +51,9 @@ impl Matter {
         match self {
             Self::Downgrade { to, from } => vec![named("bundle", to.0), named("from", from.0)],
             Self::Acknowledgement { checkpoint } => vec![named("checkpoint", *checkpoint)],
+            Self::Succession { checkpoint, key } => {
+                vec![named("checkpoint", *checkpoint), named("host-key", *key)]
+            }
         }
     }
 
@@ -50,6 +61,9 @@ impl Matter {
         let matter = if statement.predicate_type == predicate_type("downgrade") {
             let (to, from) = (statement.subject("bundle")?, statement.subject("from")?);
             Self::Downgrade { to: GenerationId(to), from: GenerationId(from) }
+        } else if statement.predicate_type == predicate_type("succession") {
+            let checkpoint = statement.subject("checkpoint")?;
+            Self::Succession { checkpoint, key: statement.subject("host-key")? }
         } else {
             Self::Acknowledgement { checkpoint: statement.subject("checkpoint")? }
         };
@@ -111,7 +125,7 @@ impl Consent {
     /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::of`].
     pub fn of(envelope: &Envelope) -> Result<Self, AttestError> {
         let statement = Statement::of(envelope)?;
-        let kinds = ["downgrade", "acknowledgement"].map(predicate_type);
+        let kinds = ["downgrade", "acknowledgement", "succession"].map(predicate_type);
         if !kinds.contains(&statement.predicate_type) {
             return Err(AttestError::PredicateType);
         }
@@ -131,12 +145,13 @@ mod tests {
         Consent { matter, log, person: "ada".parse().expect("a name") }
     }
 
-    fn matters() -> [Matter; 2] {
+    fn matters() -> [Matter; 3] {
         let id = |name: &[u8]| GenerationId(Digest::of(name));
         let checkpoint = Digest::of(b"checkpoint");
         [
             Matter::Downgrade { to: id(b"old"), from: id(b"new") },
             Matter::Acknowledgement { checkpoint },
+            Matter::Succession { checkpoint, key: Digest::of(b"key") },
         ]
     }
 
@@ -151,12 +166,16 @@ mod tests {
     #[test]
     fn a_statement_of_another_kind_or_with_more_in_it_is_no_consent() {
         let text = |matter| consent(matter).unsigned().expect("a small number").payload;
-        let [down, acknowledged] = matters().map(|matter| String::from_utf8(text(matter)).unwrap());
-        let (from, name) = (r#""from""#, r#""name":"checkpoint""#);
+        let [down, acknowledged, succeeded] =
+            matters().map(|matter| String::from_utf8(text(matter)).unwrap());
+        let (from, name, key) = (r#""from""#, r#""name":"checkpoint""#, r#""name":"host-key""#);
         for (payload, error) in [
             (down.replace("downgrade/v1", "approval/v1"), AttestError::PredicateType),
             (down.replace("downgrade/v1", "acknowledgement/v1"), AttestError::Predicate),
             (acknowledged.replace("acknowledgement/v1", "downgrade/v1"), AttestError::Predicate),
+            (succeeded.replace("succession/v1", "acknowledgement/v1"), AttestError::Predicate),
+            (acknowledged.replace("acknowledgement/v1", "succession/v1"), AttestError::Predicate),
+            (succeeded.replace(key, r#""name":"log""#), AttestError::Predicate),
             (down.replace(from, r#""of""#), AttestError::Predicate),
             (acknowledged.replace(name, r#""name":"log""#), AttestError::Predicate),
             (down.replace(r#""consent""#, r#""reject""#), AttestError::Predicate),
@@ -164,6 +183,7 @@ mod tests {
         ] {
             assert_ne!(payload, down);
             assert_ne!(payload, acknowledged);
+            assert_ne!(payload, succeeded);
             let envelope = Envelope::unsigned(crate::dsse::PAYLOAD_TYPE, payload.into_bytes());
             assert_eq!(Consent::of(&envelope), Err(error));
         }

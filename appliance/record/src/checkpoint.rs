@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::SigningKey;
 use cloister_domain::Digest;
 
-use crate::{RecordError, VerifierKey, open_note, sign_note};
+use crate::{Note, RecordError, VerifierKey, open_note, sign_note};
 
 /// What a log says of itself at one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,21 @@ impl Checkpoint {
         let text = open_note(note, key)?;
         let this = Self::parse(text).ok_or(RecordError::Checkpoint)?;
         if this.origin == key.name() { Ok(this) } else { Err(RecordError::Checkpoint) }
+    }
+
+    /// Reads what a note says of a log of this name; whose signatures it bears is not asked.
+    ///
+    /// # Errors
+    /// [`RecordError::Note`], [`RecordError::Checkpoint`].
+    pub fn unsigned(note: &str, origin: &str) -> Result<Self, RecordError> {
+        let this = Self::parse(Note::parse(note)?.text()).ok_or(RecordError::Checkpoint)?;
+        if this.origin == origin { Ok(this) } else { Err(RecordError::Checkpoint) }
+    }
+
+    /// SHA-256 of what is signed: origin, size and root.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text().as_bytes())
     }
 
     fn text(&self) -> String {

@@ -44,6 +44,8 @@ pub const fn event_name(event: Event) -> &'static str {
         Event::Approval => "approval",
         Event::Downgrade => "downgrade",
         Event::Acknowledgement => "acknowledgement",
+        Event::Succession => "succession",
+        Event::KeySuccession => "key-succession",
         Event::ActivationIntent => "activation-intent",
         Event::ActivationOutcome => "activation-outcome",
         Event::ShadowStarted => "shadow-started",
@@ -65,7 +67,7 @@ pub const fn event_name(event: Event) -> &'static str {
 }
 
 /// All events, in the order of their declaration.
-const EVENTS: [Event; 28] = [
+const EVENTS: [Event; 30] = [
     Event::AnchorEnrolment,
     Event::MediaSeen,
     Event::ImportAccepted,
@@ -77,6 +79,8 @@ const EVENTS: [Event; 28] = [
     Event::Approval,
     Event::Downgrade,
     Event::Acknowledgement,
+    Event::Succession,
+    Event::KeySuccession,
     Event::ActivationIntent,
     Event::ActivationOutcome,
     Event::ShadowStarted,
@@ -111,7 +115,10 @@ fn event_of(kind: &str) -> Option<Event> {
 /// Whether entries of this event are a person's own envelope; all others are the host's.
 #[must_use]
 pub fn is_signed_by_a_person(event: Event) -> bool {
-    matches!(event, Event::Approval | Event::Downgrade | Event::Acknowledgement)
+    matches!(
+        event,
+        Event::Approval | Event::Downgrade | Event::Acknowledgement | Event::Succession
+    )
 }
 
 /// Whether entries of this event have an act, and are appended by whoever did it.

@@ -159,6 +159,37 @@ pub enum Fault {
         /// The position.
         seq: u64,
     },
+    /// The log is given another key, and too few persons said so.
+    #[error(
+        "record {seq} gives the log another key, which {needed} persons must allow right before it, \
+         each over the log as it was there and over this key; of their words there count: {words}"
+    )]
+    Succession {
+        /// The position of the succession.
+        seq: u64,
+        /// How many persons must allow it.
+        needed: u64,
+        /// The positions of the words that count.
+        words: Numbers,
+    },
+    /// A succession that names other keys than it must, or that the new key did not sign.
+    #[error(
+        "record {seq} gives the log a key that does not succeed the one before it, that the log had \
+         before, or that did not sign it"
+    )]
+    Successor {
+        /// The position of the succession.
+        seq: u64,
+    },
+    /// A person's word for another key that stands elsewhere, or is about another key or head.
+    #[error(
+        "record {seq} allows the log another key than the one that takes over right after it, or \
+         over another log than it was there"
+    )]
+    Word {
+        /// The position of the word.
+        seq: u64,
+    },
     /// The summary of what was verified is missing, stands elsewhere, or says something else.
     #[error(
         "record {seq}: the summary of what was verified of a new release stands before the outcome \
@@ -213,6 +244,9 @@ impl Coded for Fault {
             Self::NeverServed { .. } => "record.export.never-served",
             Self::Kind { .. } => "record.export.kind",
             Self::Outcome { .. } => "record.export.outcome",
+            Self::Succession { .. } => "record.export.succession",
+            Self::Successor { .. } => "record.export.successor",
+            Self::Word { .. } => "record.export.word",
             Self::Summary { .. } => "record.export.summary",
         }
     }

@@ -18,6 +18,7 @@ mod policy;
 mod promotions;
 mod proof;
 mod receipt;
+pub mod succession;
 mod summary;
 pub mod tiles;
 pub mod tree;
@@ -37,6 +38,7 @@ pub use policy::{Policy, PolicyError, Witnessed};
 pub use promotions::Promotions;
 pub use proof::LogProof;
 pub use receipt::{Receipt, join_parts, parts};
+pub use succession::Keys;
 pub use summary::{SUMMARY, SUMMARY_TYPE, Verified};
 pub use verify::{
     Check, Checked, Export, Report, Trust, check_past, prove, prove_chosen, verify, verify_spread,

@@ -205,6 +205,13 @@ impl<'note> Note<'note> {
         self.text
     }
 
+    /// The note with the first signature line of `key` alone; absent if there is none. It is not checked.
+    #[must_use]
+    pub fn signed_by_alone(&self, key: &VerifierKey) -> Option<String> {
+        let signature = self.signatures_by(key.name(), key.id()).next()?;
+        Some(format!("{}\n{}", self.text, signature_line(key.name(), key.id(), signature)))
+    }
+
     /// The signature lines that are called by this name and id; none of them is checked.
     pub(crate) fn signatures_by(&self, name: &str, id: [u8; 4]) -> impl Iterator<Item = &[u8]> {
         let by = move |signature: &&Signature<'_>| signature.name == name && signature.id == id;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cloister_domain::{Class, Coded};
 
 use crate::{
-    Checkpoint, Note, RecordError, VerifierKey, WitnessKey,
+    Checkpoint, Keys, Note, RecordError, VerifierKey, WitnessKey,
     note::{COSIGNATURE, ED25519, TypedKey},
 };
 
@@ -163,10 +163,9 @@ impl Policy {
         reader.finish()
     }
 
-    /// The accepted log of this name.
-    #[must_use]
-    pub fn log(&self, name: &str) -> Option<&VerifierKey> {
-        self.logs.iter().flatten().find(|log| log.name() == name)
+    /// The accepted keys of the log of this name, as the policy lists them.
+    pub fn logs(&self, name: &str) -> impl Iterator<Item = &VerifierKey> {
+        self.logs.iter().flatten().filter(move |log| log.name() == name)
     }
 
     /// Checks that `note` is a checkpoint of `log` which the policy accepts.
@@ -175,7 +174,20 @@ impl Policy {
     /// Those of [`Checkpoint::open`]; [`RecordError::PolicyLog`] for a log that the policy does not name;
     /// [`RecordError::Cosignature`] for a wrong signature in a witness's name; [`RecordError::Quorum`].
     pub fn check(&self, note: &str, log: &VerifierKey) -> Result<Witnessed, RecordError> {
-        if !self.logs.is_empty() && !self.logs.iter().flatten().any(|known| known == log) {
+        self.check_among(note, log, &Keys::new(log.clone()))
+    }
+
+    /// As [`Policy::check`], of a log with these keys of which the policy names any, and `log` signed.
+    ///
+    /// # Errors
+    /// As [`Policy::check`].
+    pub fn check_among(
+        &self,
+        note: &str,
+        log: &VerifierKey,
+        keys: &Keys,
+    ) -> Result<Witnessed, RecordError> {
+        if !self.logs.is_empty() && !self.logs.iter().flatten().any(|known| keys.contain(known)) {
             return Err(RecordError::PolicyLog);
         }
         let checkpoint = Checkpoint::open(note, log)?;

@@ -105,6 +105,12 @@ impl Promotions {
         }
     }
 
+    /// How many persons the facility's policy in force asks for, as the log says.
+    #[must_use]
+    pub const fn needed(&self) -> u64 {
+        self.needed
+    }
+
     /// Takes in the entry at position `seq`, whose text has the SHA-256 `digest`, and says what of it
     /// breaks the rule.
     pub fn read(&mut self, seq: u64, digest: Digest, record: &Record) -> Vec<Fault> {

@@ -7,8 +7,8 @@ use cloister_domain::{Digest, Principal};
 use cloister_wire::record::Event;
 
 use crate::{
-    Checkpoint, Fault, LogProof, Policy, Promotions, Record, RecordError, SUMMARY, Signer, Time,
-    VerifierKey, intent_of,
+    Checkpoint, Fault, Keys, LogProof, Policy, Promotions, Record, RecordError, SUMMARY, Signer,
+    Time, VerifierKey, intent_of,
     tiles::{self, Kind, WIDTH},
     tree::{Tree, leaf_hash},
 };
@@ -26,7 +26,8 @@ pub type Export = BTreeMap<String, Vec<u8>>;
 /// What an auditor brings along. Nothing of it may come out of the export.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// The log's name and key. The host key, which signs the entries, is the same key.
+    /// The log's name and first key; those that succeed it are the log's to show. The host key, which
+    /// signs the entries, is the same key.
     pub log: VerifierKey,
     /// SHA-256 of the trust root that was enrolled.
     pub root: Digest,
@@ -59,6 +60,8 @@ pub struct Report {
     pub records: Vec<(u64, Record)>,
     /// The activation that has an intent and no outcome yet, by its act.
     pub open_intent: Option<String>,
+    /// The log's keys: the one that was brought along, and those that rightly succeeded it.
+    pub keys: Keys,
     /// What is wrong; empty for a good export.
     pub faults: Vec<Fault>,
 }
@@ -91,7 +94,7 @@ pub fn verify(export: &Export, trust: &Trust) -> Report {
 pub fn verify_spread(
     export: &Export,
     trust: &Trust,
-    spread: impl FnOnce(&[&[u8]], &Check<'_>) -> Vec<Checked>,
+    spread: impl Fn(&[&[u8]], &Check<'_>) -> Vec<Checked>,
 ) -> Report {
     let mut report = Report {
         size: 0,
@@ -99,52 +102,67 @@ pub fn verify_spread(
         witnesses: Vec::new(),
         records: Vec::new(),
         open_intent: None,
+        keys: Keys::new(trust.log.clone()),
         faults: Vec::new(),
     };
-    let checkpoint = match checkpoint(export, trust) {
+    let checkpoint = match claimed(export, trust) {
         Ok(checkpoint) => checkpoint,
         Err(fault) => {
             report.faults.push(fault);
             return report;
         }
     };
-    report.size = checkpoint.size;
-    report.root = Some(checkpoint.root);
-    match witnesses(export, trust) {
-        Ok(witnesses) => report.witnesses = witnesses,
-        Err(fault) => report.faults.push(fault),
-    }
     // A size that the files cannot hold must not be iterated over: each file holds 256 at most.
     if checkpoint.size.div_ceil(WIDTH) > export.len() as u64 {
+        judge_checkpoint(export, trust, &checkpoint, &mut report);
         let path = "tile/entries".to_owned();
         report.faults.push(Fault::Missing { path });
         return report;
     }
     let entries = entries(export, checkpoint.size, &mut report.faults);
+    read_all(&entries, &checkpoint, export, trust, &spread, &mut report);
+    judge_checkpoint(export, trust, &checkpoint, &mut report);
+    report
+}
+
+/// Reads every entry, under the key that is in force where it stands.
+fn read_all(
+    entries: &[Option<&[u8]>],
+    checkpoint: &Checkpoint,
+    export: &Export,
+    trust: &Trust,
+    spread: &impl Fn(&[&[u8]], &Check<'_>) -> Vec<Checked>,
+    report: &mut Report,
+) {
     let readable: Vec<&[u8]> = entries.iter().flatten().copied().collect();
-    let host = trust.log.key().checker();
-    let host = if readable.len() < MANY { host } else { host.for_many() };
-    let checked = spread(&readable, &|entries| check(entries, &host));
-    assert_eq!(checked.len(), readable.len(), "a result for each entry");
-    files(export, &checkpoint, &checked, &mut report.faults);
-    let mut rules = Rules {
-        trust,
-        root: trust.root,
-        prev: None,
-        acts: BTreeSet::new(),
-        open: None,
-        promotions: Promotions::new(trust.log.name()),
-        summary: None,
+    let checked_by = |key: &VerifierKey, from: usize| {
+        let some = readable.get(from..).unwrap_or_default();
+        let host = key.key().checker();
+        let host = if some.len() < MANY { host } else { host.for_many() };
+        let checked = spread(some, &|entries| check(entries, &host));
+        assert_eq!(checked.len(), some.len(), "a result for each entry");
+        checked
     };
-    let mut checked = checked.into_iter();
-    for (seq, entry) in (0..).zip(&entries) {
+    let checked = checked_by(&trust.log, 0);
+    let mut tree = Tree::new();
+    checked.iter().for_each(|entry| tree.push(entry.leaf));
+    files(export, checkpoint, &tree, &mut report.faults);
+    let mut rules = Rules::new(trust, tree);
+    let (mut checked, mut read) = (checked.into_iter(), 0);
+    for (seq, entry) in (0..).zip(entries) {
         rules.prev = match entry.and_then(|_readable| checked.next()) {
             None => None,
             Some(Checked { digest, record, by_host, .. }) => {
+                read += 1;
                 match record {
                     Ok(record) => {
+                        let key = rules.keys.now().clone();
                         rules.check(seq, digest, &record, by_host, &mut report.faults);
                         report.records.push((seq, record));
+                        if *rules.keys.now() != key {
+                            // What the key before signed is none from here on.
+                            checked = checked_by(rules.keys.now(), read).into_iter();
+                        }
                     }
                     Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
                 }
@@ -152,10 +170,47 @@ pub fn verify_spread(
             }
         };
     }
-    // A crash leaves both or none.
-    report.faults.extend(rules.summary.map(|summary| Fault::Summary { seq: summary.seq }));
+    rules.end(&mut report.faults);
     report.open_intent = rules.open;
-    report
+    report.keys = rules.keys;
+}
+
+/// The checkpoint as the export has it: by the key that was brought along, or, where the log says that
+/// another took over, by that one, which is judged once the log is read.
+fn claimed(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
+    let bytes = checkpoint_bytes(export)?;
+    let opened = open_checkpoint(bytes, &trust.log);
+    let unknown = matches!(opened, Err(Fault::Checkpoint(RecordError::NoteSignature)));
+    let said = Checkpoint::unsigned(checkpoint_text(bytes)?, trust.log.name());
+    match said {
+        Ok(said) if unknown && says_succession(export, said.size) => Ok(said),
+        _ => opened,
+    }
+}
+
+fn says_succession(export: &Export, size: u64) -> bool {
+    let says = |text: &[u8]| {
+        Record::parse(text).is_ok_and(|record| record.event == Event::KeySuccession)
+    };
+    size.div_ceil(WIDTH) <= export.len() as u64
+        && entries(export, size, &mut Vec::new()).into_iter().flatten().any(says)
+}
+
+/// That the key in force at the end of the log signed the checkpoint, and that the policy accepts it.
+fn judge_checkpoint(export: &Export, trust: &Trust, claimed: &Checkpoint, report: &mut Report) {
+    let text = checkpoint_bytes(export).and_then(checkpoint_text);
+    let key = report.keys.at(claimed.size);
+    let judged = text.and_then(|text| {
+        let checkpoint = Checkpoint::open(text, key).map_err(Fault::Checkpoint)?;
+        (report.size, report.root) = (checkpoint.size, Some(checkpoint.root));
+        let Some(policy) = &trust.policy else { return Ok(Vec::new()) };
+        Ok(policy.check_among(text, key, &report.keys).map_err(Fault::Policy)?.by)
+    });
+    match judged {
+        Ok(witnesses) => report.witnesses = witnesses,
+        // What it says of the rest comes after it.
+        Err(fault) => report.faults.insert(0, fault),
+    }
 }
 
 /// What can be said of each of `entries` alone.
@@ -176,14 +231,16 @@ fn check_some(entries: &[&[u8]], host: &Checker) -> Vec<Checked> {
     checked.collect()
 }
 
-/// Whether the log of `export`, which [`verify`] found to be whole, begins with the entries of
-/// `earlier`: the checkpoint that an auditor kept from an earlier visit.
+/// Whether the log of `export`, which [`verify`] found to be whole and to have these keys, begins with the
+/// entries of `earlier`: the checkpoint that an auditor kept from an earlier visit.
 ///
 /// # Errors
 /// [`Fault::Checkpoint`] for one that this log did not sign, [`Fault::Past`] for another past.
-pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), Fault> {
-    let earlier = open_checkpoint(earlier, &trust.log)?;
-    let now = checkpoint(export, trust)?;
+pub fn check_past(export: &Export, keys: &Keys, earlier: &[u8]) -> Result<(), Fault> {
+    let note = checkpoint_text(earlier)?;
+    let earlier = keys.open(note).map_err(Fault::Checkpoint)?;
+    let now = checkpoint_text(checkpoint_bytes(export)?)?;
+    let now = keys.open(now).map_err(Fault::Checkpoint)?;
     let past = Fault::Past { size: earlier.size };
     let short = now.size.div_ceil(WIDTH) > export.len() as u64;
     if earlier.size > now.size || short {
@@ -194,7 +251,11 @@ pub fn check_past(export: &Export, trust: &Trust, earlier: &[u8]) -> Result<(), 
         tree.push(leaf_hash(entry));
     }
     let same = tree.size() == now.size && tree.root_of(earlier.size) == earlier.root;
-    if same { Ok(()) } else { Err(past) }
+    if !same {
+        return Err(past);
+    }
+    // A key that was given up signs no more, whoever has it.
+    Checkpoint::open(note, keys.at(earlier.size)).map(drop).map_err(Fault::Checkpoint)
 }
 
 /// That entry `index` of `export`, which [`verify`] found to be whole, is under its checkpoint, and the
@@ -245,17 +306,6 @@ pub fn prove_chosen<'export>(
     choose(size, &entries).into_iter().map(prove).collect()
 }
 
-/// Who of the policy's witnesses cosigned the checkpoint.
-fn witnesses(export: &Export, trust: &Trust) -> Result<Vec<(String, u64)>, Fault> {
-    let Some(policy) = &trust.policy else { return Ok(Vec::new()) };
-    let text = checkpoint_text(checkpoint_bytes(export)?)?;
-    Ok(policy.check(text, &trust.log).map_err(Fault::Policy)?.by)
-}
-
-fn checkpoint(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
-    open_checkpoint(checkpoint_bytes(export)?, &trust.log)
-}
-
 fn checkpoint_bytes(export: &Export) -> Result<&[u8], Fault> {
     let path = "checkpoint";
     let bytes = export.get(path).map(Vec::as_slice);
@@ -297,9 +347,7 @@ fn entries<'export>(
 }
 
 /// Root and tiles against the entries, and the set of files against the size.
-fn files(export: &Export, checkpoint: &Checkpoint, entries: &[Checked], faults: &mut Vec<Fault>) {
-    let mut tree = Tree::new();
-    entries.iter().for_each(|entry| tree.push(entry.leaf));
+fn files(export: &Export, checkpoint: &Checkpoint, tree: &Tree, faults: &mut Vec<Fault>) {
     let whole = tree.size() == checkpoint.size;
     if whole && tree.root() != checkpoint.root {
         faults.push(Fault::Root);
@@ -310,7 +358,7 @@ fn files(export: &Export, checkpoint: &Checkpoint, entries: &[Checked], faults: 
         if matches!(tile.kind, Kind::Hashes { .. }) {
             match export.get(&path) {
                 None => faults.push(Fault::Missing { path: path.clone() }),
-                Some(bytes) if whole && *bytes != tile.hashes(&tree) => {
+                Some(bytes) if whole && *bytes != tile.hashes(tree) => {
                     faults.push(Fault::Tile { path: path.clone() });
                 }
                 Some(_) => {}
@@ -335,6 +383,9 @@ struct Rules<'trust> {
     promotions: Promotions,
     /// The summary that is the entry before.
     summary: Option<Summary>,
+    /// The keys so far, and the tree that persons sign to give another one.
+    keys: Keys,
+    tree: Tree,
 }
 
 /// A summary, until the outcome after it is read.
@@ -344,7 +395,27 @@ struct Summary {
     statement: Statement,
 }
 
-impl Rules<'_> {
+impl<'trust> Rules<'trust> {
+    fn new(trust: &'trust Trust, tree: Tree) -> Self {
+        Self {
+            trust,
+            root: trust.root,
+            prev: None,
+            acts: BTreeSet::new(),
+            open: None,
+            promotions: Promotions::new(trust.log.name()),
+            summary: None,
+            keys: Keys::new(trust.log.clone()),
+            tree,
+        }
+    }
+
+    /// What the log must not end with: a crash leaves both or none.
+    fn end(&mut self, faults: &mut Vec<Fault>) {
+        faults.extend(self.summary.take().map(|summary| Fault::Summary { seq: summary.seq }));
+        faults.extend(self.keys.finish().err().into_iter().flatten());
+    }
+
     fn check(
         &mut self,
         seq: u64,
@@ -355,9 +426,11 @@ impl Rules<'_> {
     ) {
         let before = faults.len();
         let summary = self.summary.take();
+        let mut is_believed = true;
         match &record.signer {
             Signer::Person(said) => {
-                if !self.trust.approves(self.root, said.person(), &record.envelope) {
+                is_believed = self.trust.approves(self.root, said.person(), &record.envelope);
+                if !is_believed {
                     faults.push(Fault::Person { seq });
                 }
             }
@@ -378,9 +451,15 @@ impl Rules<'_> {
                 }
             }
         }
-        if let Err(cause) = by_host {
-            faults.push(Fault::Entry { seq, cause });
+        match by_host {
+            // It is the first of the key that it names, which its own rule asks for.
+            Err(_kind) if record.event == Event::KeySuccession => {}
+            Err(cause) => faults.push(Fault::Entry { seq, cause }),
+            Ok(()) => {}
         }
+        let needed = self.promotions.needed();
+        let read = self.keys.read(seq, record, is_believed, needed, &self.tree);
+        faults.extend(read.err().into_iter().flatten());
         faults.extend(self.summarised(seq, record, summary));
         // Who is not known to have signed something did not decide anything.
         if faults.len() == before || record.is_by_the_host() {

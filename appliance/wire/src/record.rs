@@ -30,6 +30,10 @@ pub enum Event {
     /// A person allowed to go on with a log that was restored from an old copy (the person's own
     /// envelope).
     Acknowledgement,
+    /// A person allowed the log to go on under another host key (the person's own envelope).
+    Succession,
+    /// The log goes on under another host key; the first entry that the new key signs.
+    KeySuccession,
     /// An activation is about to happen; always before the switch. Its act ends with `/intent`.
     ActivationIntent,
     /// How an activation ended; exactly one for each intent. Its act is the intent's with `/outcome`
@@ -106,6 +110,13 @@ pub enum Request {
         /// The envelope's JSON text as received.
         envelope: String,
     },
+    /// Go on under the host key that the machine has now: appends the persons' envelopes, byte for byte,
+    /// and [`Event::KeySuccession`] after them, all or nothing; answered with [`Answer::Appended`] for
+    /// the latter.
+    Succeed {
+        /// The envelopes' JSON texts as received, each by another person.
+        envelopes: Vec<String>,
+    },
     /// Ask for size, root and checkpoint.
     Head,
     /// Read entries `from ..` (at most `count`) as envelope texts.
@@ -153,10 +164,15 @@ pub enum Answer {
         size: u64,
         /// Merkle root over them.
         root: Digest,
-        /// The signed checkpoint.
+        /// The signed checkpoint. While a successor waits, the last one that the log's key signed, which
+        /// may be of fewer entries.
         checkpoint: String,
         /// The verifier key of the log (C2SP signed-note text form).
         log_key: String,
+        /// The verifier key that the machine has in the place of the log's, which is lost: nothing is
+        /// recorded before persons allow it to succeed. Absent while there is none.
+        #[serde(default)]
+        successor: Option<String>,
         /// A checkpoint that this log signed and no longer contains: the state was restored from an old
         /// copy, and nothing that it lost may be taken for never done. Absent while there is none.
         #[serde(default)]

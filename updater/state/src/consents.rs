@@ -69,6 +69,6 @@ pub(crate) fn insert(
 const fn about(matter: &Matter) -> Digest {
     match matter {
         Matter::Downgrade { to, .. } => to.0,
-        Matter::Acknowledgement { checkpoint } => *checkpoint,
+        Matter::Acknowledgement { checkpoint } | Matter::Succession { checkpoint, .. } => *checkpoint,
     }
 }
