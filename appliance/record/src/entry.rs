@@ -115,10 +115,7 @@ fn event_of(kind: &str) -> Option<Event> {
 /// Whether entries of this event are a person's own envelope; all others are the host's.
 #[must_use]
 pub fn is_signed_by_a_person(event: Event) -> bool {
-    matches!(
-        event,
-        Event::Approval | Event::Downgrade | Event::Acknowledgement | Event::Succession
-    )
+    matches!(event, Event::Approval | Event::Downgrade | Event::Acknowledgement | Event::Succession)
 }
 
 /// Whether entries of this event have an act, and are appended by whoever did it.

@@ -125,11 +125,8 @@ impl Keys {
         let from = words.first().map_or(seq, |word| word.seq);
         let successor = self.successor(record, from).filter(|_key| from <= tree.size());
         let key = successor.ok_or_else(|| vec![Fault::Successor { seq }])?;
-        let head = Checkpoint {
-            origin: key.name().to_owned(),
-            size: from,
-            root: tree.root_of(from),
-        };
+        let head =
+            Checkpoint { origin: key.name().to_owned(), size: from, root: tree.root_of(from) };
         judge(seq, &words, &matter(&head, &key), &head, needed)?;
         self.held.push((seq, key));
         Ok(())
@@ -228,10 +225,8 @@ fn judge(
     let log = LogHead { origin: head.origin.clone(), size: head.size };
     let other = words.iter().filter(|word| !word.fits(matter, &log));
     let mut faults: Vec<Fault> = other.map(|word| Fault::Word { seq: word.seq }).collect();
-    let counted: Vec<(u64, &Principal)> = words
-        .iter()
-        .filter_map(|word| Some((word.seq, word.counts_for(matter, &log)?)))
-        .collect();
+    let counted: Vec<(u64, &Principal)> =
+        words.iter().filter_map(|word| Some((word.seq, word.counts_for(matter, &log)?))).collect();
     let persons: BTreeSet<_> = counted.iter().map(|(_, person)| person).collect();
     if (persons.len() as u64) < needed {
         let words = Numbers(counted.iter().map(|(seq, _)| *seq).collect());

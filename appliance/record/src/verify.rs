@@ -189,9 +189,8 @@ fn claimed(export: &Export, trust: &Trust) -> Result<Checkpoint, Fault> {
 }
 
 fn says_succession(export: &Export, size: u64) -> bool {
-    let says = |text: &[u8]| {
-        Record::parse(text).is_ok_and(|record| record.event == Event::KeySuccession)
-    };
+    let says =
+        |text: &[u8]| Record::parse(text).is_ok_and(|record| record.event == Event::KeySuccession);
     size.div_ceil(WIDTH) <= export.len() as u64
         && entries(export, size, &mut Vec::new()).into_iter().flatten().any(says)
 }

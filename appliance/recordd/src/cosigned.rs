@@ -186,13 +186,14 @@ impl Log {
         Ok(())
     }
 
+    /// A checkpoint that a key of this log signed, the present one or one before it.
     fn own(&self, note: &str) -> Result<Checkpoint, RecordError> {
-        Checkpoint::open(note, &self.verifier)
+        self.keys.open(note)
     }
 
     /// Whether the log had this root at this size.
     fn contains(&self, checkpoint: &Checkpoint) -> bool {
-        checkpoint.size <= self.signed.size && self.tree.root_of(checkpoint.size) == checkpoint.root
+        checkpoint.size <= self.tree.size() && self.tree.root_of(checkpoint.size) == checkpoint.root
     }
 
     /// A request for a cosignature of the last checkpoint.
@@ -219,7 +220,11 @@ impl Log {
             self.cosigned.accuse(&note, shown.size, self.signed.size)?;
             return Err(Error::RolledBack { size: shown.size, held: self.signed.size });
         }
-        let own = shown.sign(&self.key).map_err(Error::Entry)?;
+        // A key that another succeeded vouches for nothing that came after it, whoever has it.
+        let signer = self.keys.at(shown.size);
+        Checkpoint::open(&note, signer).map_err(Error::Entry)?;
+        let own = Note::parse(&note).map_err(Error::Entry)?.signed_by_alone(signer);
+        let own = own.ok_or(Error::Entry(RecordError::NoteSignature))?;
         let before = self.cosigned.at(shown.size).unwrap_or(&own);
         let (both, witnesses) =
             self.cosigned.gather(&own, &[&note, before]).map_err(Error::Entry)?;

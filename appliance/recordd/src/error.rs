@@ -2,7 +2,7 @@
 
 use cloister_daemon::{ListenError, ServeError, credentials::CredentialError, files::FileError};
 use cloister_domain::{Class, Coded};
-use cloister_record::RecordError;
+use cloister_record::{Fault, RecordError};
 
 /// Why recordd does not start, or refuses a request.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,31 @@ pub enum RecorddError {
     /// The key or the log's name is not that of the stored log.
     #[error("the stored checkpoint is not by this host key and under record.origin as configured")]
     OtherLog,
+    /// The machine has another host key than the log, whose own is lost.
+    #[error(
+        "the host key is another than the log's, so nothing is recorded and nothing may happen that \
+         must be: as many approvers as a release needs let the new key succeed (`cloister succeed`), \
+         or the former key is put back; see the runbook `key-loss`"
+    )]
+    KeyChanged,
+    /// A key is to succeed, or was to be recorded by other means, while the log has its own.
+    #[error("the machine has the log's key; another one succeeds only when that is lost")]
+    KeyStands,
+    /// The machine has a key that the log had before.
+    #[error(
+        "the host key is one that this log had before another succeeded it; give the machine the \
+         log's key, or a new one"
+    )]
+    FormerKey,
+    /// What persons say does not let the key succeed.
+    #[error("this does not let the key succeed: {0}")]
+    Succession(Fault),
+    /// More persons' envelopes than a succession takes.
+    #[error("a succession takes {max} persons' envelopes at most")]
+    Persons {
+        /// The bound.
+        max: usize,
+    },
     /// The entry is not one that the log takes.
     #[error("{0}")]
     Entry(RecordError),
@@ -77,6 +102,11 @@ impl Coded for RecorddError {
             Self::Listen(_) | Self::Serve(_) | Self::Read(_) | Self::Disk(_) => Class::Fault,
             Self::Damaged { .. } | Self::RolledBack { .. } => Class::Corrupt,
             Self::OtherLog
+            | Self::KeyChanged
+            | Self::KeyStands
+            | Self::FormerKey
+            | Self::Succession(_)
+            | Self::Persons { .. }
             | Self::Unenrolled
             | Self::Enrolled
             | Self::Activation
@@ -97,6 +127,11 @@ impl Coded for RecorddError {
             Self::Disk(_) => "record.disk",
             Self::Damaged { .. } => "record.damaged",
             Self::OtherLog => "record.other-log",
+            Self::KeyChanged => "record.key.changed",
+            Self::KeyStands => "record.key.stands",
+            Self::FormerKey => "record.key.former",
+            Self::Succession(_) => "record.key.succession",
+            Self::Persons { .. } => "record.key.persons",
             Self::Unenrolled => "record.unenrolled",
             Self::Enrolled => "record.enrolled",
             Self::Activation => "record.activation",

@@ -11,12 +11,21 @@ use cloister_daemon::{
     files::{FileError, read_limited, sync_folder, write_atomic},
     reserve::{self, Reserve},
 };
-use cloister_record::tiles::{self, Kind, Tile, WIDTH};
+use cloister_record::{
+    Keys, VerifierKey,
+    tiles::{self, Kind, Tile, WIDTH},
+};
 
 use crate::RecorddError as Error;
 
 /// The largest file: a bundle of 256 entries of 64 KiB.
 const FILE_BYTES_MAX: u64 = 256 * (64 << 10);
+
+/// The public keys of the log, a line each.
+const KEYS: &str = "log.keys";
+
+/// The largest file of keys: hundreds.
+const KEYS_BYTES_MAX: u64 = 256 << 10;
 
 /// Mode of every file; the folder above them admits the daemon alone.
 const MODE: u32 = 0o644;
@@ -49,6 +58,28 @@ impl Files {
         };
         let damaged = |_quotes| Error::Damaged { what: "checkpoint" };
         String::from_utf8(bytes).map(Some).map_err(damaged)
+    }
+
+    /// The keys that the log was known to have when the files were written last, oldest first: the
+    /// checkpoint is by one of them. What is no key is passed over.
+    pub(crate) fn keys(&self) -> Result<Vec<VerifierKey>, Error> {
+        let bytes = match read_limited(&self.folder.join(KEYS), KEYS_BYTES_MAX) {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            other => other.map_err(Error::Read)?,
+        };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Keeps the keys, for the start after the last of them is lost; before a checkpoint by a new one.
+    pub(crate) fn keep_keys(&self, keys: &Keys) -> Result<(), Error> {
+        let lines: String = keys.all().map(|(_, key)| format!("{key}\n")).collect();
+        let path = self.folder.join(KEYS);
+        let kept = read_limited(&path, KEYS_BYTES_MAX);
+        if kept.is_ok_and(|kept| kept == lines.as_bytes()) {
+            return Ok(());
+        }
+        self.write_with_reserve(|| write_atomic(&path, lines.as_bytes(), MODE))
     }
 
     pub(crate) fn write_checkpoint(&self, note: &str) -> Result<(), Error> {

@@ -157,6 +157,12 @@ impl Journal {
         self.end = 0;
     }
 
+    /// Has the next round written where the one was that failed last, whole, and synced with it. For a log
+    /// whose files cannot take up what the journal has: nothing but that round is of no account.
+    pub(crate) const fn write_again(&mut self) {
+        self.failed = false;
+    }
+
     /// Puts an empty file in place of one that failed, once the log's files hold every round that was
     /// answered: what the failed one was given last is then gone.
     pub(crate) fn renew(&mut self) -> Result<(), Error> {

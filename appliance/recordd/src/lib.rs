@@ -11,6 +11,7 @@ mod index;
 mod journal;
 mod log;
 mod round;
+mod succession;
 
 use std::sync::{
     Mutex,
@@ -93,6 +94,8 @@ impl Desk<'_> {
                 Request::Deposit { event, act, envelope } => {
                     self.grow(Wish::Deposit { event, act, envelope: envelope.into_bytes() })
                 }
+                Request::Succeed { envelopes } => self
+                    .grow(Wish::Succeed(envelopes.into_iter().map(String::into_bytes).collect())),
                 Request::Head => Ok(self.log().head()),
                 Request::Read { from, count } => told(self.log().read(from, count)),
                 Request::Cosigning { witness } => told(self.log().cosigning(witness.as_deref())),

@@ -7,9 +7,9 @@
 use cloister_attest::SigningKey;
 use cloister_config::Config;
 use cloister_daemon::{credentials, files::read_limited};
-use cloister_domain::RecordIndex;
+use cloister_domain::{Coded as _, RecordIndex};
 use cloister_record::{
-    Checkpoint, Host, Place, Promotions, Record, Signer, VerifierKey,
+    Checkpoint, Host, Keys, Note, Place, Promotions, Record, Signer, VerifierKey,
     tiles::{self, Kind, Tile, WIDTH},
     tree::Tree,
 };
@@ -34,7 +34,10 @@ const READ_BYTES_MAX: usize = 8 << 20;
 pub(crate) struct Log {
     pub(crate) files: Files,
     pub(crate) key: SigningKey,
-    pub(crate) verifier: VerifierKey,
+    /// What the host key's signatures are checked with.
+    pub(crate) own: VerifierKey,
+    /// The keys of the log. The last one is the host key's, or a successor waits.
+    pub(crate) keys: Keys,
     pub(crate) host: Host,
     pub(crate) boot_id: Option<String>,
     pub(crate) journal: Journal,
@@ -69,11 +72,11 @@ impl Log {
         let seed = credentials::host_key_seed(config).map_err(Error::Key)?;
         let key = SigningKey::from_seed(&seed).expect("a host key's seed has 32 bytes");
         let origin = config.record.origin.clone();
-        let verifier = VerifierKey::new(&origin, key.public()).map_err(Error::Entry)?;
-        let (note, signed) = match files.checkpoint()? {
+        let own = VerifierKey::new(&origin, key.public()).map_err(Error::Entry)?;
+        let (note, signed, signer) = match files.checkpoint()? {
             Some(note) => {
-                let signed = Checkpoint::open(&note, &verifier).map_err(|_kind| Error::OtherLog)?;
-                (note, signed)
+                let (signed, signer) = opened(&note, &own, &files)?;
+                (note, signed, signer)
             }
             // The checkpoint of the empty log is stored before any tile.
             None if files.has_tiles() => return Err(Error::Damaged { what: "no checkpoint" }),
@@ -82,7 +85,7 @@ impl Log {
                 let first = Checkpoint { origin: origin.clone(), size: 0, root };
                 let note = first.sign(&key).map_err(Error::Entry)?;
                 files.write_checkpoint(&note)?;
-                (note, first)
+                (note, first, own.clone())
             }
         };
         let cosigned = Cosigned::open(&files, &config.record.witnesses)?;
@@ -93,7 +96,8 @@ impl Log {
             files,
             journal,
             key,
-            verifier,
+            own,
+            keys: Keys::new(signer.clone()),
             host: Host { origin, peers_are_separate },
             boot_id: boot_id(),
             tree: Tree::new(),
@@ -107,13 +111,60 @@ impl Log {
             cosigned,
         };
         log.load()?;
+        if *log.keys.now() != signer {
+            return Err(Error::OtherLog);
+        }
         let rounds = log.journal.replay(&journalled, settled)?;
         log.complete(&rounds)?;
         log.compare_with_kept()?;
+        log.look_at_keys()?;
         let (full, changing) = full_and_changing(log.settled);
         full.iter().chain(&changing).for_each(|tile| log.files.sweep(tile));
         tracing::info!(size = log.tree.size(), "the log is open");
         Ok(log)
+    }
+
+    /// Whether the machine has another key than the log: nothing is signed then.
+    pub(crate) fn waits(&self) -> bool {
+        *self.keys.now() != self.own
+    }
+
+    /// Gives the machine's key to a log that holds nothing: it was made before the machine's parts were
+    /// changed, and no person is known yet who could be asked.
+    fn begin_anew(&mut self) -> Result<(), Error> {
+        self.keys = Keys::new(self.own.clone());
+        self.note = self.signed.sign(&self.key).map_err(Error::Entry)?;
+        self.files.keep_keys(&self.keys)?;
+        self.files.write_checkpoint(&self.note)
+    }
+
+    /// What a start makes of the keys: kept for the day when the last is lost, or on that day told.
+    fn look_at_keys(&mut self) -> Result<(), Error> {
+        if !self.waits() {
+            if let Err(error) = self.files.keep_keys(&self.keys) {
+                tracing::warn!(code = error.code(), "the log's keys cannot be kept beside it");
+            }
+            return Ok(());
+        }
+        if self.tree.size() == 0 {
+            return self.begin_anew();
+        }
+        if self.keys.contain(&self.own) {
+            return Err(Error::FormerKey);
+        }
+        let code = Error::KeyChanged.code();
+        tracing::error!(code, "the host key is another than the log's; nothing is recorded");
+        // What a witness brought back may be newer than the files.
+        if let Some((_, note)) = self.cosigned.newest() {
+            let kept = self.keys.open(note).map_err(Error::Entry)?;
+            if kept.size > self.signed.size {
+                let signer = self.keys.at(kept.size);
+                let alone = Note::parse(note).ok().and_then(|note| note.signed_by_alone(signer));
+                self.note = alone.ok_or(Error::Damaged { what: "a cosignature" })?;
+                self.signed = kept;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) const fn files(&self) -> &Files {
@@ -127,7 +178,9 @@ impl Log {
             let bytes = self.files.read(&bundle)?;
             let damaged = |_kind| Error::Damaged { what: "a bundle of entries" };
             for text in tiles::entries(&bytes, bundle.width).map_err(damaged)? {
-                self.adopt(text)?;
+                let record = Record::parse(text).map_err(damaged)?;
+                self.keys.adopt(self.tree.size(), &record).map_err(damaged)?;
+                self.adopt(text, &record);
             }
             if bundle.width == WIDTH {
                 self.tail.clear();
@@ -158,15 +211,19 @@ impl Log {
                     Signer::Host { place, .. } => *place == here,
                     Signer::Person(_) | Signer::Summary(_) => true,
                 };
-                let by_host = || record.check_signed_by(self.verifier.key()).is_ok();
-                if !placed || (record.is_by_the_host() && !by_host()) {
+                let needed = self.promotions.needed();
+                let read = self.keys.read(seq, &record, true, needed, &self.tree);
+                // A succession's own key is that which it made the last.
+                let by_host = || record.check_signed_by(self.keys.now().key()).is_ok();
+                if read.is_err() || !placed || (record.is_by_the_host() && !by_host()) {
                     return Err(damaged());
                 }
-                self.adopt(text)?;
+                self.adopt(text, &record);
             }
         }
+        self.keys.finish().map_err(|_faults| damaged())?;
         let count = self.tree.size() - self.settled;
-        if count > 0 {
+        if count > 0 && !self.waits() {
             tracing::info!(from = self.settled, count, "entries of the journal are taken in");
             self.advance()?;
             self.settle_or_warn();
@@ -175,12 +232,15 @@ impl Log {
     }
 
     /// Takes an entry that is durable into memory.
-    fn adopt(&mut self, text: &[u8]) -> Result<(), Error> {
-        let damaged = |_kind| Error::Damaged { what: "an entry" };
-        let record = Record::parse(text).map_err(damaged)?;
-        self.index.add(self.tree.size(), text, &record);
-        self.hold(text, &record);
-        Ok(())
+    fn adopt(&mut self, text: &[u8], record: &Record) {
+        self.index.add(self.tree.size(), text, record);
+        self.hold(text, record);
+    }
+
+    /// Number of entries that are shown: those under the signed checkpoint. While a successor waits no
+    /// checkpoint can be signed, and every entry that is durable is shown.
+    pub(crate) fn size(&self) -> u64 {
+        if self.waits() { self.tree.size() } else { self.signed.size }
     }
 
     pub(crate) fn appended(&self, seq: u64) -> Answer {
@@ -188,14 +248,16 @@ impl Log {
         Answer::Appended { index: RecordIndex(seq), leaf }
     }
 
-    /// Size, root and checkpoint as last signed.
+    /// Size and root, and the checkpoint as last signed.
     pub(crate) fn head(&self) -> Answer {
+        let size = self.size();
         Answer::Head {
             origin: self.signed.origin.clone(),
-            size: self.signed.size,
-            root: self.signed.root,
+            size,
+            root: self.tree.root_of(size),
             checkpoint: self.checkpoint().to_owned(),
-            log_key: self.verifier.to_string(),
+            log_key: self.keys.now().to_string(),
+            successor: self.waits().then(|| self.own.to_string()),
             rolled_back: self.cosigned.rolled_back.clone(),
         }
     }
@@ -205,9 +267,9 @@ impl Log {
         self.cosigned.at(self.signed.size).unwrap_or(&self.note)
     }
 
-    /// Entries under the checkpoint from `from`, at most `count` and no more than an answer holds.
+    /// Entries that are shown from `from` on, at most `count` and no more than an answer holds.
     pub(crate) fn read(&self, from: RecordIndex, count: u32) -> Result<Answer, Error> {
-        let size = self.signed.size;
+        let size = self.size();
         let end = size.min(from.0.saturating_add(count.min(READ_MAX).into()));
         let (mut texts, mut bytes) = (Vec::new(), 0);
         let mut seq = from.0;
@@ -286,6 +348,20 @@ impl Log {
     pub(crate) const fn tail_first(&self) -> u64 {
         self.settled - self.settled % WIDTH
     }
+}
+
+/// The stored checkpoint, and which key signed it: the machine's, or one that the log is known to have.
+fn opened(
+    note: &str,
+    own: &VerifierKey,
+    files: &Files,
+) -> Result<(Checkpoint, VerifierKey), Error> {
+    if let Ok(signed) = Checkpoint::open(note, own) {
+        return Ok((signed, own.clone()));
+    }
+    let named = |key: &VerifierKey| key.name() == own.name();
+    let open = |key: VerifierKey| Some((Checkpoint::open(note, &key).ok()?, key));
+    files.keys()?.into_iter().filter(named).find_map(open).ok_or(Error::OtherLog)
 }
 
 /// A number of entries that are in memory.

@@ -33,6 +33,8 @@ pub(crate) enum Wish {
     Append(Entry),
     /// A person's own envelope.
     Deposit { event: Event, act: String, envelope: Vec<u8> },
+    /// Persons' envelopes that let the machine's key succeed the log's.
+    Succeed(Vec<Vec<u8>>),
 }
 
 impl Wish {
@@ -44,9 +46,9 @@ impl Wish {
 
 /// An entry that a round is to make durable.
 #[derive(Debug)]
-struct Staged {
-    text: Vec<u8>,
-    record: Record,
+pub(crate) struct Staged {
+    pub(crate) text: Vec<u8>,
+    pub(crate) record: Record,
 }
 
 /// A wish with the place that waits for its answer.
@@ -81,8 +83,12 @@ impl Log {
     /// their order.
     pub(crate) fn round<'wish>(
         &mut self,
-        wishes: impl Iterator<Item = &'wish Wish>,
+        mut wishes: impl Iterator<Item = &'wish Wish>,
     ) -> Vec<Reply<Answer>> {
+        if self.waits() {
+            // One at a time: the first that lets the key succeed makes it a log like any other.
+            return wishes.next().map(|wish| self.fulfil_waiting(wish)).into_iter().collect();
+        }
         if let Err(error) = self.make_ready() {
             return wishes.map(|_wish| Err(Problem::of(&error))).collect();
         }
@@ -97,6 +103,7 @@ impl Log {
                 Wish::Deposit { event, act, envelope } => {
                     self.deposit(*event, act, envelope, &mut staged)
                 }
+                Wish::Succeed(envelopes) => self.succeeded(envelopes),
             });
         }
         let durable = if staged.is_empty() { Ok(()) } else { self.make_durable(&staged) };
@@ -114,6 +121,9 @@ impl Log {
 
     /// The place of an entry, which is signed and staged unless its act is in the log already.
     fn append(&mut self, entry: &Entry, staged: &mut Vec<Staged>) -> Result<u64, Error> {
+        if entry.event == Event::KeySuccession {
+            return Err(Error::KeyStands);
+        }
         match self.index.acts.get(&entry.act) {
             Some(act) if act.is_asked_again_by(entry) => return Ok(act.seq),
             Some(_other) => return Err(Error::OtherAct),
@@ -153,7 +163,7 @@ impl Log {
     }
 
     /// Takes an entry into the round; its place.
-    fn stage(&mut self, text: Vec<u8>, staged: &mut Vec<Staged>) -> Result<u64, Error> {
+    pub(crate) fn stage(&mut self, text: Vec<u8>, staged: &mut Vec<Staged>) -> Result<u64, Error> {
         let record = Record::parse(&text).map_err(Error::Entry)?;
         let seq = self.tree.size() + staged.len() as u64;
         self.index.add(seq, &text, &record);
@@ -192,6 +202,9 @@ impl Log {
         }
         if !is_signed_by_a_person(event) {
             return Err(Error::Entry(RecordError::Signer));
+        }
+        if event == Event::Succession {
+            return Err(Error::KeyStands);
         }
         let record = Record::parse(text).map_err(Error::Entry)?;
         if record.event != event || record.envelope.signatures.is_empty() {
@@ -237,7 +250,7 @@ impl Log {
     /// crash, it signs the same bytes.
     pub(crate) fn advance(&mut self) -> Result<(), Error> {
         let size = self.tree.size();
-        if size == self.signed.size {
+        if size == self.signed.size || self.waits() {
             return Ok(());
         }
         let next = Checkpoint { origin: self.signed.origin.clone(), size, root: self.tree.root() };
@@ -281,6 +294,9 @@ impl Log {
                 Kind::Hashes { .. } => tile.hashes(&self.tree),
             };
             self.files.write(tile, &bytes)?;
+        }
+        if self.keys.at(self.settled) != self.keys.at(size) {
+            self.files.keep_keys(&self.keys)?;
         }
         self.files.write_checkpoint(&self.note)?;
         let held = self.tail_first();

@@ -69,6 +69,8 @@ pub(crate) fn insert(
 const fn about(matter: &Matter) -> Digest {
     match matter {
         Matter::Downgrade { to, .. } => to.0,
-        Matter::Acknowledgement { checkpoint } | Matter::Succession { checkpoint, .. } => *checkpoint,
+        Matter::Acknowledgement { checkpoint } | Matter::Succession { checkpoint, .. } => {
+            *checkpoint
+        }
     }
 }

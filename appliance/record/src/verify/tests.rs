@@ -250,7 +250,8 @@ fn a_log_contains_its_own_past_and_no_other() {
     log.add(Event::MediaSeen, "media/9");
     let later = log.export();
     let past = |export: &Export, kept: &Export| {
-        check_past(export, &Keys::new(trust().log), &kept["checkpoint"]).map_err(|fault| fault.code())
+        check_past(export, &Keys::new(trust().log), &kept["checkpoint"])
+            .map_err(|fault| fault.code())
     };
     assert_eq!(past(&later, &earlier), Ok(()));
     assert_eq!(past(&earlier, &earlier), Ok(()));
