@@ -3,39 +3,35 @@
 
     audit.py EXPORT_DIR --log-key KEY --root ROOT [--root NEWER ...] [--policy FILE] [--list]
 
-KEY is the log's verifier key (NAME+ID+BASE64, C2SP signed note) as noted at enrolment, and the
-host key too; ROOT the enrolled TUF root, or its SHA-256, with which persons' signatures cannot be
-checked, and later ones in order; FILE a policy (C2SP tlog-policy). None is taken from the export.
+KEY is the log's first verifier key (NAME+ID+BASE64, C2SP signed note) as noted at enrolment, and
+the host key too; ROOT the enrolled TUF root, or its SHA-256, with which persons' signatures cannot
+be checked, and later ones in order; FILE a policy (C2SP tlog-policy); none comes from the export.
 Exit status: 0 for a good export, 1 for any fault, 2 for a wrong call. See docs/formats/record.md.
 """
-
-import argparse, base64, collections, functools, hashlib, json, os, re, sys, time
-
+import argparse, base64, collections, contextlib, functools, hashlib, json, os, re, sys, time
 try:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 except ImportError:
     Ed25519PublicKey = None
-
 WIDTH, ENTRY_BYTES_MAX, FILE_BYTES_MAX = 256, 48 << 10, 256 * (64 << 10)
 STATEMENT, PAYLOAD = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 EVENTS = """anchor-enrolment media-seen import-accepted import-refused inspection evaluation
  rollback activation-intent activation-outcome act-refused trust-update key-change inventory pin
  evaluation-asked policy-change sweep scrub damage shadow-started trial-ended
- document-deleted state-rebuilt configuration""".split()
+ document-deleted state-rebuilt configuration key-succession""".split()
 # What persons sign: what it is about, and what they can decide.
 PERSONS = {"approval": ("bundle evidence package policy", "approve reject"),
-           "downgrade": ("bundle from", "consent"), "acknowledgement": ("checkpoint", "consent")}
+           "downgrade": ("bundle from", "consent"), "acknowledgement": ("checkpoint", "consent"),
+           "succession": ("checkpoint host-key", "consent")}
 SUMMARY = "https://slsa.dev/verification_summary/v1"
 LEVELS = ["SLSA_BUILD_LEVEL_UNEVALUATED", "CLOISTER_EVALUATED", "CLOISTER_APPROVED"]
-
 class Fault(Exception):
     """Something in the export is not what it must be."""
 def demand(holds, otherwise, value=None):
     if not holds:
         raise Fault(otherwise)
-    return value
-
+    return holds if value is None else value
 # Ed25519 (RFC 8032, section 5.1), verification only, with the stricter rules: canonical encodings,
 # no point of small order, no freedom by the cofactor.
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -67,7 +63,6 @@ def decode_point(data):
     x = P - x if x & 1 != sign else x
     point = x, y, 1, x * y % P
     return point if (x * x - square) % P == 0 and encode_point(point) == data else None
-
 BASE = decode_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
 # The eight points whose order divides 8 are the multiples of one of order 8.
 TORSION = times(L, decode_point((3).to_bytes(32, "little")))
@@ -82,29 +77,26 @@ def verify(key, message, signature):
     if point is None or len(signature) != 64 or r in SMALL_ORDER or s >= L:
         return False
     if Ed25519PublicKey:
-        try:
+        with contextlib.suppress(InvalidSignature):
             return Ed25519PublicKey.from_public_bytes(key).verify(signature, message) is None
-        except InvalidSignature:
-            return False
+        return False
     challenge = int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % L
     minus = (P - point[0], point[1], 1, P - point[3])
     return encode_point(add(times(s, BASE), times(challenge, minus))) == r
 def b64(text):
     """Padded base64 in its one spelling."""
-    try:
+    with contextlib.suppress(ValueError, TypeError):
         data = base64.b64decode(text, validate=True)
-    except (ValueError, TypeError):
-        raise Fault("a field is not base64") from None
-    same = base64.b64encode(data).decode() == text
-    return demand(same, "base64 is not in its one spelling", data)
+        if base64.b64encode(data).decode() == text:
+            return data
+    raise Fault("a field is not base64, or not in its one spelling")
 def unique(pairs):
     return demand(len(dict(pairs)) == len(pairs), "an object names a key twice", dict(pairs))
+READ = json.JSONDecoder(object_pairs_hook=unique, parse_float=int, parse_constant=int)
 def parse_json(data):
-    try:  # What is no integer is none for `int` either.
-        kinds = {"parse_float": int, "parse_constant": int}
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, **kinds)
-    except (ValueError, RecursionError):
-        raise Fault("a text is not JSON, or holds a number that is no integer") from None
+    with contextlib.suppress(ValueError, RecursionError):
+        return READ.decode(data.decode("utf-8"))
+    raise Fault("a text is not JSON, or holds a number that is no integer")
 def take(value, path, kind):
     """The field at `path`, which must be of type `kind`."""
     for name in path.split("."):
@@ -115,26 +107,22 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 def canonical_tuf(value):
     """TUF's canonical JSON; where a text holds control characters it differs, and nothing fits."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 @functools.lru_cache(maxsize=None)
 def key_id_of(key):
     """The SHA-256 of the TUF key object."""
     value = {"keytype": "ed25519", "keyval": {"public": key.hex()}, "scheme": "ed25519"}
-    return sha256(canonical_tuf(value).encode())
-
-Key = collections.namedtuple("Key", "name id kind key")
+    return sha256(canonical_tuf(value))
+Key = collections.namedtuple("Key", "text name id kind key")
 def verifier_key(text, wanted):
     """A key NAME+ID+BASE64 of type 1 (log) or 4 (witness). Of other types it signs nothing."""
     match = re.fullmatch(r"([^\s+\0-\x1f\x7f-\x9f]+)\+([0-9a-f]{8})\+(.+)", text)
     typed = b64(match[3]) if match else b""
     demand(len(typed) > 1, "a verifier key is not NAME+ID+BASE64")
-    key = Key(match[1], bytes.fromhex(match[2]), typed[0], typed[1:])
-    if key.kind in (1, 4):
-        made = hashlib.sha256(key.name.encode() + b"\n" + typed).digest()[:4]
-        good = key.kind == wanted and key_point(key.key) and made == key.id
-        demand(good, "a verifier key is of the other kind, or its id does not fit")
-    return key
-
+    key = Key(text, match[1], bytes.fromhex(match[2]), typed[0], typed[1:])
+    made = hashlib.sha256(key.name.encode() + b"\n" + typed).digest()[:4]
+    good = key.kind not in (1, 4) or key.kind == wanted and key_point(key.key) and made == key.id
+    return demand(good, "a verifier key is of the other kind, or its id does not fit", key)
 class Policy:
     """Which logs are believed, and which witnesses must have cosigned (C2SP tlog-policy)."""
     def __init__(self, data):
@@ -151,8 +139,8 @@ class Policy:
                 self.members[words[0]] = verifier_key(words[1].decode(), 4)
             elif verb == b"group" and len(words) > 2:
                 name, count, *names = words
-                counts = {b"%d" % n: n for n in range(1, len(names) + 1)}
-                counts.update({b"any": 1, b"all": len(names)})
+                counts = {b"any": 1, b"all": len(names)}
+                counts.update((b"%d" % n, n) for n in range(1, len(names) + 1))
                 free = len(set(names)) == len(names) and set(names) <= set(self.members) - grouped
                 fits = free and name not in self.members and count in counts
                 self.members[name] = (counts.get(count), names)
@@ -163,14 +151,12 @@ class Policy:
         for keys in self.logs, [one for one in self.members.values() if isinstance(one, Key)]:
             demand(len({one.key for one in keys}) == len(keys), "the policy names a key twice")
         self.quorum = demand(len(quorums) == 1, "a policy has one line `quorum`", quorums)[0]
-    def check(self, note, log):
-        demand(not self.logs or log in self.logs, "the policy names logs, and not this one")
+    def check(self, note, keys):
+        demand(not self.logs or {*keys} & {*self.logs}, "the policy names logs, and not this one")
         held = {}
         for name, member in self.members.items():
-            if isinstance(member, Key):
-                held[name] = member.kind == 4 and note.is_signed_by(member)
-            else:
-                held[name] = sum(held[one] for one in member[1]) >= member[0]
+            held[name] = (member.kind == 4 and note.is_signed_by(member) if isinstance(member, Key)
+                          else sum(held[one] for one in member[1]) >= member[0])
         demand(held[self.quorum], "too few witnesses cosigned the checkpoint for the quorum")
 class Root:
     """A trust root: its Ed25519 keys, and the persons who approve, by key."""
@@ -179,8 +165,7 @@ class Root:
         self.signed, self.signatures = take(value, "signed", dict), take(value, "signatures", list)
         self.version, self.keys = take(self.signed, "version", int), {}
         for key_id, value in take(self.signed, "keys", dict).items():
-            same = key_id == sha256(canonical_tuf(value).encode())
-            demand(same, "a key of the trust root has another id than its content gives")
+            demand(key_id == sha256(canonical_tuf(value)), "a key of the trust root has another id")
             if take(value, "keytype", str) == "ed25519":
                 self.keys[key_id] = bytes.fromhex(take(value, "keyval.public", str))
                 demand(key_point(self.keys[key_id]), "a key of the trust root is not a good one")
@@ -192,7 +177,7 @@ class Root:
         """That enough root keys of `other` signed this root (TUF 1.0.34, section 5.3.4)."""
         role = take(other.signed, "roles.root", dict)
         demand(not asks_for_more(role), "a root asks for signatures that only cloister checks")
-        message = canonical_tuf(self.signed).encode()
+        message = canonical_tuf(self.signed)
         keys = {one: other.keys[one] for one in take(role, "keyids", list) if one in other.keys}
         signed = [(take(one, "keyid", str), take(one, "sig", str)) for one in self.signatures]
         signed = [(keys[by], bytes.fromhex(sig)) for by, sig in signed if by in keys]
@@ -208,17 +193,15 @@ class Trust:
         self.log = verifier_key(args.log_key, 1)
         demand(self.log.kind == 1, "the log key is not an Ed25519 key")
         self.policy = Policy(read_file(args.policy)) if args.policy else None
-        if re.fullmatch("[0-9a-f]{64}", args.root[0]) and not os.path.exists(args.root[0]):
-            self.root, self.roots = args.root[0], {}
-            demand(len(args.root) == 1, "later roots need the file of the first")
-            return
-        roots = [Root(read_file(path)) for path in args.root]
+        bare = re.fullmatch("[0-9a-f]{64}", args.root[0]) and not os.path.exists(args.root[0])
+        demand(not bare or len(args.root) == 1, "later roots need the file of the first")
+        roots = [] if bare else [Root(read_file(path)) for path in args.root]
         for older, newer in zip([None, *roots], roots):
             newer.check_signed_by(newer)
-            follows = not older or newer.version == older.version + 1
-            demand(follows, "the trust roots do not follow each other")
+            demand(not older or newer.version == older.version + 1, "the roots do not follow")
             newer.check_signed_by(older or newer)
-        self.root, self.roots = roots[0].digest, {root.digest: root for root in roots}
+        self.roots = {root.digest: root for root in roots}
+        self.root = roots[0].digest if roots else args.root[0]
 def read_file(path):
     with open(path, "rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
@@ -244,26 +227,15 @@ class Note:
             good = verify(key.key, message, sig) and (key.kind == 1 or 0 < seconds < 1 << 63)
             demand(good, "a signature in the log's or a witness's name is wrong")
         return bool(signed)
-def open_checkpoint(data, trust):
-    """Size and root of a checkpoint that the log signed and the policy accepts."""
-    note, log = Note(data), trust.log
-    demand(note.is_signed_by(log), "the checkpoint has no signature by the log that was named")
-    match = re.fullmatch("([^\n]+)\n(0|[1-9][0-9]*)\n([^\n]+)\n", note.text.decode())
-    own = match and match[1] == log.name and len(b64(match[3])) == 32
-    demand(own, "the checkpoint is not one of the log that was named")
-    if trust.policy:
-        trust.policy.check(note, log)
-    return int(match[2]), b64(match[3])
 def tiles(size):
     """Every file of a log of `size` entries: level (None for entries), first row, width, path."""
     for level in [None, *range(8)]:
         count = size >> 8 * (level or 0)
         for first in range(0, count, WIDTH):
             width, index = min(WIDTH, count - first), first // WIDTH
-            path = f"{index % 1000:03}" + ("" if width == WIDTH else f".p/{width}")
-            while index >= 1000:
-                index //= 1000
-                path = f"x{index % 1000:03}/{path}"
+            digits = f"{index:0{-(-len(str(index)) // 3) * 3}}"
+            path = re.sub(r"\d{3}(?=\d)", r"x\g<0>/", digits)
+            path += "" if width == WIDTH else f".p/{width}"
             yield level, first, width, f"tile/{'entries' if level is None else level}/{path}"
 def split_bundle(data, width):
     entries, place = [], 0
@@ -340,7 +312,7 @@ class Promotions:
         rejections = [one[0] for one in said if one[3]["decision"] == "reject"]
         demand(not rejections, f"it is rejected by records {rejections}")
         over = {"manifest": bundle, "policy": fit["policy"]}
-        same = lambda one: package == sha256(canonical_tuf({**over, "evidence": one}).encode())
+        same = lambda one: package == sha256(canonical_tuf({**over, "evidence": one}))
         said = [one for one in said if one[2].items() >= fit.items() and same(one[2]["evidence"])
                 and one[0] > records[-1][0] and one[3]["person"] not in held["by"]]
         self.enough(said, "approve it")
@@ -370,11 +342,10 @@ class Promotions:
         return due if said == "promoted" else None
 class Rules:
     """The rules between entries, as far as they were read."""
-    def __init__(self, trust):
-        self.trust = trust
-        self.prev, self.acts, self.open = None, set(), None
-        self.root = trust.root  # the one in force, by the log's own word
-        self.promotions = Promotions(trust.log.name)
+    def __init__(self, trust, levels):
+        self.trust, self.keys, self.levels, self.words = trust, [trust.log], levels, []
+        self.prev, self.acts, self.open, self.asked = None, set(), None, False
+        self.root, self.promotions = trust.root, Promotions(trust.log.name)  # the one in force
     def entry(self, seq, data):
         """Checks one entry and returns what a list shows of it."""
         prev, self.prev = self.prev, sha256(data)
@@ -398,29 +369,49 @@ class Rules:
             demand(same, "it is about something else than persons sign")
             who = self.person(event, predicate, message, signatures)
         else:
-            alone = [named for named, _ in signatures] == [key_id_of(self.trust.log.key)]
-            alone = alone and verify(self.trust.log.key, message, signatures[0][1])
+            succeeds = event == "key-succession"
+            key = self.successor(seq, listed, predicate) if succeeds else self.keys[-1]
+            alone = [named for named, _ in signatures] == [key_id_of(key.key)]
+            alone = alone and verify(key.key, message, signatures[0][1])
             demand(alone, "it is not signed by the host key alone")
+            self.keys += [key] * succeeds
             who = "" if kind == SUMMARY else self.host(seq, prev, event, predicate)
-        if event == "trust-update":
-            self.root = about.get("trust-root", self.root)
+        self.words += [(seq, self.prev, about, predicate)] * (event == "succession")
+        self.root = about.get("trust-root", self.root) if event == "trust-update" else self.root
         once = (event == "anchor-enrolment") == (seq == 0)
         named = seq > 0 or about.get("trust-root") == self.trust.root
         demand(once and named, "the trust root is enrolled once, as record 0, and is the one named")
         self.promotions.read(seq, self.prev, event, about, statement)
         return event if known else "verification-summary", who, about, predicate
+    def successor(self, seq, listed, predicate):
+        """The key that takes over: enough persons allowed it right before, over the log of then."""
+        words, self.words, self.asked, old = self.words, [], True, self.keys[-1]
+        size, name = seq - len(words), self.trust.log.name
+        key = verifier_key(take(predicate, "facts.log_key", str), 1)
+        facts = {"former_log_key": old.text, "log_key": key.text, "size": size}
+        ids = {"host-key": key_id_of(key.key), "former-host-key": key_id_of(old.key)}
+        ids = [{"digest": {"sha256": ids[one]}, "name": one} for one in ids]
+        says = canonical_tuf([predicate["facts"], listed, key.kind, key.name])
+        fits = says == canonical_tuf([facts, ids, 1, name]) and key not in self.keys
+        demand(fits, "its key cannot succeed the one before it")
+        head = f"{name}\n{size}\n{base64.b64encode(merkle_root(self.levels, size)).decode()}\n"
+        due = {"checkpoint": sha256(head.encode()), "host-key": key_id_of(key.key)}
+        said = [(one[0], one[2], one[3]["log"]) for one in words]
+        fits = said == [(at, due, {"origin": name, "size": size}) for at in range(size, seq)]
+        demand(fits, f"records {[one[0] for one in words]} allow another key, or over another log")
+        self.promotions.enough(words, "allow the key")
+        return key
     def person(self, event, predicate, message, signatures):
         person, decision = take(predicate, "person", str), take(predicate, "decision", str)
         demand(decision in PERSONS[event][1].split(), "it decides something else than persons do")
         demand(self.trust.roots, "a person signed it: give the root's file, not its digest")
-        root = self.trust.roots.get(self.root)
-        demand(root, "a person signed it under a trust root that was not given")
+        no_root = "a person signed it under a trust root that was not given"
+        root = demand(self.trust.roots.get(self.root), no_root)
         demand(not root.both, "the trust root asks for signatures that only cloister checks")
-        for key in (key for key, name in root.approvers.items() if name == person):
-            own = (sig for named, sig in signatures if named == key_id_of(key))
-            if any(verify(key, message, sig) for sig in own):
-                return f"{decision} by {person}"
-        raise Fault(f"it has no good signature by a key that the trust root gives {person!r}")
+        keys = {key_id_of(key): key for key, name in root.approvers.items() if name == person}
+        good = any(verify(keys[by], message, sig) for by, sig in signatures if by in keys)
+        demand(good, f"it has no good signature by a key that the trust root gives {person!r}")
+        return f"{decision} by {person}"
     def host(self, seq, prev, event, predicate):
         same = take(predicate, "event", str) == event and take(predicate, "facts", dict) is not None
         demand(same, "event and predicate type differ")
@@ -439,10 +430,13 @@ class Rules:
             fits = before and act == before[: -len("intent")] + "outcome"
             demand(fits, "an outcome has no intent before it")
         return act
-
 def audit(folder, trust, listing):
     """Prints the list if asked for; returns size, root, faults and the open intent."""
-    size, root = open_checkpoint(read_file(os.path.join(folder, "checkpoint")), trust)
+    note = Note(read_file(os.path.join(folder, "checkpoint")))
+    form = re.escape(trust.log.name) + "\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n"
+    claimed = re.fullmatch(form, note.text.decode())
+    demand(claimed, "the checkpoint is not one of the log that was named")
+    size, root = int(claimed[1]), b64(claimed[2])
     paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
     there, entries = {os.path.relpath(path, folder) for path in paths}, []
     demand(size <= WIDTH * len(there), "the export has fewer files than its size needs")
@@ -452,12 +446,11 @@ def audit(folder, trust, listing):
         entries += split_bundle(read_file(os.path.join(folder, path)), width)
     levels = merkle_levels(entries)
     demand(merkle_root(levels, size) == root, "the entries do not hash to the signed root")
-    for level, first, width, path in tiles(size):
-        if level is not None:
-            wanted = b"".join(levels[8 * level][first : first + width])
-            same = read_file(os.path.join(folder, path)) == wanted
-            demand(same, f"{path} does not hold the hashes of the entries")
-    rules, faults = Rules(trust), []
+    for level, first, width, path in (one for one in tiles(size) if one[0] is not None):
+        wanted = b"".join(levels[8 * level][first : first + width])
+        same = read_file(os.path.join(folder, path)) == wanted
+        demand(same, f"{path} does not hold the hashes of the entries")
+    rules, faults = Rules(trust, levels), []
     for seq, data in enumerate(entries):
         try:
             event, who, about, predicate = rules.entry(seq, data)
@@ -469,7 +462,14 @@ def audit(folder, trust, listing):
             facts = json.dumps(predicate.get("facts", {}), ensure_ascii=True, sort_keys=True)
             print(f"{seq:6}  {event:19} {who:40} {about} {facts}")
     faults += ["a summary is the last record"] * bool(rules.promotions.summary)
-    return size, root, faults, rules.open
+    faults += [f"record {one[0]}: it allows a key that does not follow" for one in rules.words]
+    try:
+        own = note.is_signed_by(rules.keys[-1])
+        demand(own, "the checkpoint has no signature by the log that was named")
+        trust.policy and trust.policy.check(note, rules.keys)
+    except Fault as fault:
+        faults = [str(fault), *faults * rules.asked]
+    return size, root, faults, rules
 
 def main():
     parser = argparse.ArgumentParser(description="Audits an export of an appliance's record.")
@@ -485,15 +485,15 @@ def main():
         print(f"audit: what you brought along cannot be used: {error}", file=sys.stderr)
         return 2
     try:
-        size, root, faults, open_intent = audit(args.export, trust, args.list)
+        size, root, faults, rules = audit(args.export, trust, args.list)
     except (Fault, OSError, ValueError) as error:
-        size, root, faults, open_intent = 0, b"", [str(error)], None
+        size, root, faults, rules = 0, b"", [str(error)], Rules(trust, [])
     lines = [f"FAULT  {fault}" for fault in faults]
-    lines += [f"note   {open_intent} has no outcome yet"] * bool(open_intent)
+    lines += [f"note   {rules.open} has no outcome yet"] * bool(rules.open)
+    lines += [f"note   {key.text} succeeded the key before it" for key in rules.keys[1:]]
     by = "cryptography" if Ed25519PublicKey else "this file"
     good = f"GOOD   {size} records of {trust.log.name}, root {root.hex()} (Ed25519 by {by})"
-    bad = f"BAD    {len(faults)} faults; do not rely on this export"
-    print(*lines, bad if faults else good, sep="\n")
+    print(*lines, f"BAD    {len(faults)} faults; do not rely on it" if faults else good, sep="\n")
     return 1 if faults else 0
 
 if __name__ == "__main__":

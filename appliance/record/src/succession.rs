@@ -162,9 +162,7 @@ impl Keys {
         let [former, key] = keys_of(record).ok()??;
         let Signer::Host { facts, .. } = &record.signer else { return None };
         let exact = facts.len() == 3 && facts.get("size").and_then(Value::as_u64) == Some(from);
-        let named = record.subject.len() == 2
-            && record.about(HOST_KEY) == Some(id(&key))
-            && record.about(FORMER_HOST_KEY) == Some(id(&former));
+        let named = record.subject == about(&former, &key);
         // A key that was given up may be anybody's by now.
         let fits = former == *self.now() && key.name() == former.name() && !self.contain(&key);
         (exact && named && fits && record.check_signed_by(key.key()).is_ok()).then_some(key)
@@ -206,12 +204,17 @@ pub fn entry(former: &VerifierKey, key: &VerifierKey, size: u64) -> Entry {
         ("log_key".to_owned(), json!(key.to_string())),
         ("size".to_owned(), json!(size)),
     ];
-    let subject = [(HOST_KEY, key), (FORMER_HOST_KEY, former)];
-    let subject = subject
-        .map(|(name, key)| record::Subject { name: name.to_owned(), sha256: id(key) })
-        .to_vec();
+    let about = about(former, key).into_iter();
+    let subject = about.map(|(name, sha256)| record::Subject { name, sha256 }).collect();
     let act = format!("succession/{}", id(key));
     Entry { event: Event::KeySuccession, act, subject, predicate: Map::from_iter(facts) }
+}
+
+/// What a succession is about, in this order.
+fn about(former: &VerifierKey, key: &VerifierKey) -> Vec<(String, Digest)> {
+    [(HOST_KEY, key), (FORMER_HOST_KEY, former)]
+        .map(|(name, key)| (name.to_owned(), id(key)))
+        .to_vec()
 }
 
 /// That each of `words` is about this, and that enough persons said so.

@@ -22,18 +22,24 @@ fn story(root: &Root) -> Running {
     running
 }
 
-struct Audit {
+pub(crate) struct Audit {
     folder: tempfile::TempDir,
-    log_key: String,
+    pub(crate) log_key: String,
 }
 
 impl Audit {
-    fn new(running: &Running, root_text: &[u8]) -> Self {
+    pub(crate) fn new(running: &Running, root_text: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("root.json"), root_text).unwrap();
         let this = Self { folder, log_key: running.head().2 };
         this.write(&running.export());
         this
+    }
+
+    /// Puts another export in the place of what is there.
+    pub(crate) fn replace(&self, export: &Export) {
+        fs::remove_dir_all(self.folder.path().join("export")).unwrap();
+        self.write(export);
     }
 
     fn write(&self, export: &Export) {
@@ -49,7 +55,7 @@ impl Audit {
         self.run_words(log_key, root, python, &[])
     }
 
-    fn run_words(
+    pub(crate) fn run_words(
         &self,
         log_key: &str,
         root: &str,
@@ -77,7 +83,7 @@ impl Audit {
         self.run_words(&self.log_key, &self.root(), &[], &[&root])
     }
 
-    fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.folder.path().join("root.json").display().to_string()
     }
 }

@@ -12,5 +12,6 @@ mod flips;
 mod foreign;
 mod promotions;
 mod rounds;
+mod succession;
 mod support;
 mod witness;

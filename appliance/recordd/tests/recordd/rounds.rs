@@ -177,7 +177,7 @@ fn head(running: &Running) -> (u64, String) {
 }
 
 /// A journal as recordd writes it: each of `rounds` in blocks of its own.
-fn journal(first: u64, rounds: &[&[Vec<u8>]]) -> Vec<u8> {
+pub(crate) fn journal(first: u64, rounds: &[&[Vec<u8>]]) -> Vec<u8> {
     let (mut journal, mut first) = (Vec::new(), first);
     for entries in rounds {
         let bundle = tiles::bundle(entries).unwrap();

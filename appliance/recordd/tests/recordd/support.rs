@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     time::Duration,
 };
 
@@ -12,11 +14,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::{
     SigningKey,
     approval::{Approval, Decision},
+    consent::Consent,
     dsse::Envelope,
 };
 use cloister_daemon::{Connection, clock::Stopwatch};
 use cloister_domain::{Digest, GenerationId, LogHead, RecordIndex, Secret};
-use cloister_record::{Export, Report, Trust, verify};
+use cloister_record::{Checkpoint, Export, Report, Trust, VerifierKey, succession, verify};
 use cloister_wire::{
     Reply,
     record::{Answer, Entry, Event, Request, Subject},
@@ -112,6 +115,45 @@ pub(crate) fn approval(person: &str, seed: u8) -> Envelope {
     .unwrap()
 }
 
+/// A log whose key is lost.
+pub(crate) struct Waiting {
+    pub(crate) head: Checkpoint,
+    pub(crate) former: VerifierKey,
+    pub(crate) key: VerifierKey,
+}
+
+impl Waiting {
+    /// What `person` signs with the key of this seed, changed before that.
+    pub(crate) fn word(
+        &self,
+        person: &str,
+        seed: u8,
+        change: impl FnOnce(&mut Consent),
+    ) -> Envelope {
+        let Checkpoint { origin, size, .. } = self.head.clone();
+        let mut consent = Consent {
+            matter: succession::matter(&self.head, &self.key),
+            log: LogHead { origin, size },
+            person: person.parse().unwrap(),
+        };
+        change(&mut consent);
+        consent.unsigned().unwrap().sign_with(&key(seed))
+    }
+
+    /// What ada and bob sign.
+    pub(crate) fn words(&self) -> Vec<Vec<u8>> {
+        let words =
+            [("ada", 9), ("bob", 10)].map(|(name, seed)| self.word(name, seed, |_as_is| {}));
+        words.iter().map(Envelope::to_json).collect()
+    }
+}
+
+/// The request that hands in persons' words.
+pub(crate) fn succeed(words: &[Vec<u8>]) -> Request {
+    let text = |word: &Vec<u8>| String::from_utf8(word.clone()).unwrap();
+    Request::Succeed { envelopes: words.iter().map(text).collect() }
+}
+
 /// A scratch root whose daemon can be started again and again.
 pub(crate) struct Root {
     pub(crate) folder: tempfile::TempDir,
@@ -139,6 +181,14 @@ impl Root {
 
     pub(crate) fn record(&self) -> PathBuf {
         self.folder.path().join("state/record")
+    }
+
+    /// The machine has the host key of this seed, whatever it had.
+    pub(crate) fn give_key(&self, seed: u8) {
+        fs::create_dir_all(self.record()).unwrap();
+        let path = self.record().join("host.key");
+        fs::write(&path, [seed; 32]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn spawn(&self) -> Child {
@@ -213,6 +263,18 @@ impl Running {
         self.ask(request).unwrap_err().code
     }
 
+    /// What waits for a successor: the head, and the keys before and after.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        let Answer::Head { origin, size, root, log_key, successor, .. } =
+            self.ask(&Request::Head).unwrap()
+        else {
+            panic!("no head")
+        };
+        let key = successor?.parse().unwrap();
+        let former = log_key.parse().unwrap();
+        Some(Waiting { head: Checkpoint { origin, size, root }, former, key })
+    }
+
     /// Size, checkpoint and verifier key.
     pub(crate) fn head(&self) -> (u64, String, String) {
         match self.ask(&Request::Head).unwrap() {
@@ -254,11 +316,37 @@ impl Running {
 
     /// What an auditor of this log brings along.
     pub(crate) fn trust(&self) -> Trust {
-        let (log, root) = (self.head().2.parse().unwrap(), Digest::of(&root()));
+        self.trust_from(self.head().2.parse().unwrap())
+    }
+
+    /// The same, of a log whose first key is this one.
+    pub(crate) fn trust_from(&self, log: VerifierKey) -> Trust {
+        let root = Digest::of(&root());
         let keys = |seed: u8| vec![vec![key(seed).public().into()]];
         let persons = [("ada", keys(9)), ("bob", keys(10))];
         let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
         Trust { log, root, approvers: BTreeMap::from([(root, persons)]), policy: None }
+    }
+
+    /// The answer, or none if the daemon died before it gave one.
+    pub(crate) fn tell(&self, request: &Request) -> Option<Reply<Answer>> {
+        self.connection.ask(request).ok()
+    }
+
+    /// Has the daemon killed at call number `at` of kind `call` of any of its threads.
+    pub(crate) fn killer(&self, call: &str, at: u32) -> Killer {
+        let mut child = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
+            .arg(format!("inject={call}:signal=KILL:when={at}"))
+            .args(["-p", &self.child.id().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "{line}");
+        Killer { child, _stderr: stderr }
     }
 
     /// Lets the daemon write no file beyond so many bytes; a write that would is refused.
@@ -273,6 +361,20 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+/// A tracer that kills.
+pub(crate) struct Killer {
+    child: Child,
+    _stderr: BufReader<ChildStderr>,
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
     }
 }
 

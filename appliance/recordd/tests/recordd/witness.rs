@@ -9,7 +9,7 @@ use cloister_wire::record::{Answer, Event, Request};
 
 use crate::support::{ORIGIN, Root, Running, copy, key};
 
-fn witness(seed: u8) -> WitnessKey {
+pub(crate) fn witness(seed: u8) -> WitnessKey {
     WitnessKey::new(&format!("auditor/{seed}"), key(seed).public()).unwrap()
 }
 
@@ -39,10 +39,15 @@ impl Auditor {
     }
 
     fn line(&self, checkpoint: &str) -> String {
-        let text = Note::parse(checkpoint).unwrap().text();
-        let signature = key(self.seed).sign(WitnessKey::message(text, 1_800_000_000).as_bytes());
-        witness(self.seed).line(1_800_000_000, &signature)
+        line(self.seed, checkpoint)
     }
+}
+
+/// What the witness of this seed signs below a checkpoint.
+pub(crate) fn line(seed: u8, checkpoint: &str) -> String {
+    let text = Note::parse(checkpoint).unwrap().text();
+    let signature = key(seed).sign(WitnessKey::message(text, 1_800_000_000).as_bytes());
+    witness(seed).line(1_800_000_000, &signature)
 }
 
 fn request(running: &Running, seed: u8) -> String {
