@@ -31,7 +31,7 @@ class Fault(Exception):
 def demand(holds, otherwise, value=None):
     if not holds:
         raise Fault(otherwise)
-    return holds if value is None else value
+    return value
 # Ed25519 (RFC 8032, section 5.1), verification only, with the stricter rules: canonical encodings,
 # no point of small order, no freedom by the cofactor.
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -385,8 +385,9 @@ class Rules:
         return event if known else "verification-summary", who, about, predicate
     def successor(self, seq, listed, predicate):
         """The key that takes over: enough persons allowed it right before, over the log of then."""
-        words, self.words, self.asked, old = self.words, [], True, self.keys[-1]
-        size, name = seq - len(words), self.trust.log.name
+        self.asked, old, name = True, self.keys[-1], self.trust.log.name
+        run = [one for at, one in zip(range(seq - 1, 0, -1), self.words[::-1]) if at == one[0]]
+        self.words, size = [one for one in self.words if one not in run], seq - len(run)
         key = verifier_key(take(predicate, "facts.log_key", str), 1)
         facts = {"former_log_key": old.text, "log_key": key.text, "size": size}
         ids = {"host-key": key_id_of(key.key), "former-host-key": key_id_of(old.key)}
@@ -395,18 +396,18 @@ class Rules:
         fits = says == canonical_tuf([facts, ids, 1, name]) and key not in self.keys
         demand(fits, "its key cannot succeed the one before it")
         head = f"{name}\n{size}\n{base64.b64encode(merkle_root(self.levels, size)).decode()}\n"
-        due = {"checkpoint": sha256(head.encode()), "host-key": key_id_of(key.key)}
-        said = [(one[0], one[2], one[3]["log"]) for one in words]
-        fits = said == [(at, due, {"origin": name, "size": size}) for at in range(size, seq)]
-        demand(fits, f"records {[one[0] for one in words]} allow another key, or over another log")
-        self.promotions.enough(words, "allow the key")
+        right = {"checkpoint": sha256(head.encode()), "host-key": key_id_of(key.key)}
+        right = right, {"origin": name, "size": size}
+        other = [one for one in run[::-1] if (one[2], one[3]["log"]) != right]
+        self.words += other
+        self.promotions.enough([] if other else run[::-1], "allow the key")
         return key
     def person(self, event, predicate, message, signatures):
         person, decision = take(predicate, "person", str), take(predicate, "decision", str)
         demand(decision in PERSONS[event][1].split(), "it decides something else than persons do")
         demand(self.trust.roots, "a person signed it: give the root's file, not its digest")
-        no_root = "a person signed it under a trust root that was not given"
-        root = demand(self.trust.roots.get(self.root), no_root)
+        root = self.trust.roots.get(self.root)
+        demand(root, "a person signed it under a trust root that was not given")
         demand(not root.both, "the trust root asks for signatures that only cloister checks")
         keys = {key_id_of(key): key for key, name in root.approvers.items() if name == person}
         good = any(verify(keys[by], message, sig) for by, sig in signatures if by in keys)
@@ -437,8 +438,8 @@ def audit(folder, trust, listing):
     claimed = re.fullmatch(form, note.text.decode())
     demand(claimed, "the checkpoint is not one of the log that was named")
     size, root = int(claimed[1]), b64(claimed[2])
-    paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
-    there, entries = {os.path.relpath(path, folder) for path in paths}, []
+    found, entries = [(at, name) for at, _, names in os.walk(folder) for name in names], []
+    there = {os.path.relpath(os.path.join(*path), folder) for path in found}
     demand(size <= WIDTH * len(there), "the export has fewer files than its size needs")
     there, known = {one for one in there if one[:5] == "tile/"}, {one[3] for one in tiles(size)}
     demand(there == known, f"files too many or too few: {sorted(there ^ known)}")
@@ -462,7 +463,7 @@ def audit(folder, trust, listing):
             facts = json.dumps(predicate.get("facts", {}), ensure_ascii=True, sort_keys=True)
             print(f"{seq:6}  {event:19} {who:40} {about} {facts}")
     faults += ["a summary is the last record"] * bool(rules.promotions.summary)
-    faults += [f"record {one[0]}: it allows a key that does not follow" for one in rules.words]
+    faults += [f"record {one[0]}: it allows another key than follows" for one in rules.words]
     try:
         own = note.is_signed_by(rules.keys[-1])
         demand(own, "the checkpoint has no signature by the log that was named")
@@ -495,6 +496,5 @@ def main():
     good = f"GOOD   {size} records of {trust.log.name}, root {root.hex()} (Ed25519 by {by})"
     print(*lines, f"BAD    {len(faults)} faults; do not rely on it" if faults else good, sep="\n")
     return 1 if faults else 0
-
 if __name__ == "__main__":
     sys.exit(main())

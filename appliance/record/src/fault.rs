@@ -162,7 +162,7 @@ pub enum Fault {
     /// The log is given another key, and too few persons said so.
     #[error(
         "record {seq} gives the log another key, which {needed} persons must allow right before it, \
-         each over the log as it was there and over this key; of their words there count: {words}"
+         each word there over this key and the log as it was; of these words are right: {words}"
     )]
     Succession {
         /// The position of the succession.

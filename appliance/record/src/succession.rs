@@ -35,17 +35,10 @@ pub struct Keys {
 struct Word {
     seq: u64,
     consent: Consent,
-    /// Whether the person is known to have signed it.
-    is_believed: bool,
 }
 
 impl Word {
-    /// Whose word it is for this, if it counts.
-    fn counts_for(&self, matter: &Matter, log: &LogHead) -> Option<&Principal> {
-        self.fits(matter, log).then_some(&self.consent.person).filter(|_person| self.is_believed)
-    }
-
-    fn fits(&self, matter: &Matter, log: &LogHead) -> bool {
+    fn is_about(&self, matter: &Matter, log: &LogHead) -> bool {
         self.consent.matter == *matter && self.consent.log == *log
     }
 }
@@ -98,8 +91,8 @@ impl Keys {
     }
 
     /// Takes in the entry at position `seq` of the log that `tree` covers at least up to there.
-    /// `is_believed` says whether the person that it names is known to have signed it; `needed`, how
-    /// many persons must.
+    /// `is_believed` says whether the person that it names, if one does, is known to have signed it;
+    /// `needed`, how many persons must allow a key.
     ///
     /// # Errors
     /// What of it breaks the rule; the key is then the same as before.
@@ -114,8 +107,9 @@ impl Keys {
         if let Signer::Person(said) = &record.signer
             && let Said::Consent(consent) = said.as_ref()
             && matches!(consent.matter, Matter::Succession { .. })
+            && is_believed
         {
-            self.words.push(Word { seq, consent: consent.clone(), is_believed });
+            self.words.push(Word { seq, consent: consent.clone() });
             return Ok(());
         }
         if record.event != Event::KeySuccession {
@@ -128,11 +122,12 @@ impl Keys {
         let head =
             Checkpoint { origin: key.name().to_owned(), size: from, root: tree.root_of(from) };
         judge(seq, &words, &matter(&head, &key), &head, needed)?;
+        record.check_signed_by(key.key()).map_err(|_kind| vec![Fault::Successor { seq }])?;
         self.held.push((seq, key));
         Ok(())
     }
 
-    /// Takes in the end of the log: a word for another key without that key is none.
+    /// Takes in the end of the log, or an entry that cannot be read: a word for another key without that key is none.
     ///
     /// # Errors
     /// [`Fault::Word`] for each.
@@ -165,7 +160,7 @@ impl Keys {
         let named = record.subject == about(&former, &key);
         // A key that was given up may be anybody's by now.
         let fits = former == *self.now() && key.name() == former.name() && !self.contain(&key);
-        (exact && named && fits && record.check_signed_by(key.key()).is_ok()).then_some(key)
+        (exact && named && fits).then_some(key)
     }
 }
 
@@ -226,14 +221,14 @@ fn judge(
     needed: u64,
 ) -> Result<(), Vec<Fault>> {
     let log = LogHead { origin: head.origin.clone(), size: head.size };
-    let other = words.iter().filter(|word| !word.fits(matter, &log));
-    let mut faults: Vec<Fault> = other.map(|word| Fault::Word { seq: word.seq }).collect();
-    let counted: Vec<(u64, &Principal)> =
-        words.iter().filter_map(|word| Some((word.seq, word.counts_for(matter, &log)?))).collect();
-    let persons: BTreeSet<_> = counted.iter().map(|(_, person)| person).collect();
-    if (persons.len() as u64) < needed {
-        let words = Numbers(counted.iter().map(|(seq, _)| *seq).collect());
-        faults.push(Fault::Succession { seq, needed, words });
+    let (right, other): (Vec<&Word>, Vec<&Word>) =
+        words.iter().partition(|word| word.is_about(matter, &log));
+    let persons: BTreeSet<&Principal> = right.iter().map(|word| &word.consent.person).collect();
+    if other.is_empty() && persons.len() as u64 >= needed {
+        return Ok(());
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    let mut faults: Vec<Fault> = other.iter().map(|word| Fault::Word { seq: word.seq }).collect();
+    let words = Numbers(right.iter().map(|word| word.seq).collect());
+    faults.push(Fault::Succession { seq, needed, words });
+    Err(faults)
 }

@@ -151,7 +151,10 @@ fn read_all(
     let (mut checked, mut read) = (checked.into_iter(), 0);
     for (seq, entry) in (0..).zip(entries) {
         rules.prev = match entry.and_then(|_readable| checked.next()) {
-            None => None,
+            None => {
+                rules.unread(&mut report.faults);
+                None
+            }
             Some(Checked { digest, record, by_host, .. }) => {
                 read += 1;
                 match record {
@@ -164,7 +167,10 @@ fn read_all(
                             checked = checked_by(rules.keys.now(), read).into_iter();
                         }
                     }
-                    Err(cause) => report.faults.push(Fault::Entry { seq, cause }),
+                    Err(cause) => {
+                        report.faults.push(Fault::Entry { seq, cause });
+                        rules.unread(&mut report.faults);
+                    }
                 }
                 Some(digest)
             }
@@ -412,6 +418,11 @@ impl<'trust> Rules<'trust> {
     /// What the log must not end with: a crash leaves both or none.
     fn end(&mut self, faults: &mut Vec<Fault>) {
         faults.extend(self.summary.take().map(|summary| Fault::Summary { seq: summary.seq }));
+        self.unread(faults);
+    }
+
+    /// An entry that cannot be read stands between those around it.
+    fn unread(&mut self, faults: &mut Vec<Fault>) {
         faults.extend(self.keys.finish().err().into_iter().flatten());
     }
 

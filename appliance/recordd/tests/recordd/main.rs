@@ -13,5 +13,6 @@ mod foreign;
 mod promotions;
 mod rounds;
 mod succession;
+mod successions;
 mod support;
 mod witness;

@@ -135,10 +135,15 @@ fn event(seq: u64) -> Event {
 
 /// The export of a log with these entries.
 pub(crate) fn export(texts: &[Vec<u8>]) -> Export {
+    export_by(texts, 9)
+}
+
+/// The same, under a checkpoint by the key of this seed.
+pub(crate) fn export_by(texts: &[Vec<u8>], seed: u8) -> Export {
     let mut tree = Tree::new();
     texts.iter().for_each(|text| tree.push(leaf_hash(text)));
     let (size, root) = (tree.size(), tree.root());
-    let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }.sign(&key(9)).unwrap();
+    let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }.sign(&key(seed)).unwrap();
     let mut export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
     for tile in tiles::all(size) {
         let first = usize::try_from(tile.index * WIDTH).unwrap();
