@@ -23,6 +23,7 @@ mod review;
 mod sheet;
 mod shelf;
 mod sign;
+mod succeed;
 mod supply;
 mod trial;
 mod witness;
@@ -44,6 +45,7 @@ pub use queries::{About, Changes};
 pub use receipt::{ReceiptOf, VerifyReceipt};
 pub use records::{RecordsVerb, Verify};
 pub use sign::Signing;
+pub use succeed::Succeed;
 pub use trial::{Start, TrialVerb};
 pub use witness::{Accept, Witness, WitnessKeyOf};
 
@@ -130,6 +132,9 @@ pub enum Verb {
     Authorise(Authorise),
     /// Sign that the appliance may go on although its log was restored from an old copy.
     Acknowledge(Acknowledge),
+    /// Let the machine's host key take the place of the log's, which is lost: sign that (--sign), or hand
+    /// in what so many approvers signed as a release needs.
+    Succeed(Succeed),
     /// Switch to an approved release.
     Activate {
         /// The import.
@@ -294,6 +299,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Trial(verb) => trial::trial(&config, verb, json, out),
         Verb::Authorise(said) => consent::authorise(&config, &said, json, out),
         Verb::Acknowledge(said) => consent::acknowledge(&config, &said, json, out),
+        Verb::Succeed(said) => succeed::succeed(&config, &said, json, out),
         Verb::Activate { id } => supply::activate(&config, ImportId(id), json, out),
         Verb::Pin { generation } => shelf::pin(&config, generation, true, json, out),
         Verb::Unpin { generation } => shelf::pin(&config, generation, false, json, out),

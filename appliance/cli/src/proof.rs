@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use cloister_daemon::files;
-use cloister_record::{ENVELOPE_BYTES_MAX, LogProof, Note};
+use cloister_record::{ENVELOPE_BYTES_MAX, LogProof};
 
 use crate::{Failure, print_json, records, say};
 
@@ -68,15 +68,7 @@ pub(crate) fn verify(said: &VerifyProof, json: bool, out: &mut dyn Write) -> Res
     let proof = crate::read(&said.proof, PROOF_BYTES_MAX, "the proof")?;
     let proof = String::from_utf8(proof).map_err(|_bytes| Failure::usage("a proof is text"))?;
     let proof = LogProof::parse(&proof).map_err(|error| Failure::of(&error))?;
-    let log = match &said.log_key {
-        Some(key) => records::verifier_key(key)?,
-        None => {
-            let note = Note::parse(&proof.checkpoint).map_err(|error| Failure::of(&error))?;
-            let origin = note.text().split('\n').next().unwrap_or_default();
-            let known = policy.log(origin).cloned();
-            known.ok_or_else(|| Failure::usage("the policy names no such log; give --log-key"))?
-        }
-    };
+    let log = records::log_of(&proof.checkpoint, &policy, said.log_key.as_deref())?;
     let checked = proof.check(&record, &log, &policy);
     let witnessed =
         checked.map_err(|error| Failure::verification(format!("do not believe it: {error}")))?;

@@ -10,7 +10,7 @@ use clap::Args;
 use cloister_daemon::files;
 use cloister_domain::counted;
 use cloister_record::{
-    Export, LogProof, Note, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
+    Export, LogProof, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
 };
 use cloister_wire::record::Event;
 use qrcode::{EcLevel, QrCode, types::Color};
@@ -56,7 +56,8 @@ pub(crate) fn receipt(said: &ReceiptOf, json: bool, out: &mut dyn Write) -> Resu
     let log = records::verifier_key(&said.log_key)?;
     let export = records::read_export(&said.export)?;
     let proved = cloister_record::prove_chosen(&export, &log, |_size, entries| {
-        if said.index.is_empty() { newest(entries) } else { said.index.clone() }
+        let chosen = if said.index.is_empty() { newest(entries) } else { said.index.clone() };
+        with_successions(chosen, entries)
     });
     let proved = proved.map_err(|fault| Failure::of(&fault))?;
     let text: String =
@@ -89,6 +90,27 @@ fn newest(entries: &[&[u8]]) -> Vec<u64> {
     if found.is_empty() && !entries.is_empty() { vec![0] } else { found }
 }
 
+/// `chosen`, and the records with which another key took over from the one that signed the first of them:
+/// whoever knows the last key alone is shown whose the others were.
+fn with_successions(mut chosen: Vec<u64>, entries: &[&[u8]]) -> Vec<u64> {
+    let first = chosen.iter().min().copied().unwrap_or(u64::MAX);
+    let later = successions(entries).into_iter().filter(|seq| *seq > first);
+    for seq in later {
+        if !chosen.contains(&seq) {
+            chosen.push(seq);
+        }
+    }
+    chosen
+}
+
+/// Positions of the records with which another key took over.
+fn successions(entries: &[&[u8]]) -> Vec<u64> {
+    let is_one = |entry: &[u8]| {
+        Record::parse(entry).is_ok_and(|record| record.event == Event::KeySuccession)
+    };
+    (0u64..).zip(entries).filter(|(_, entry)| is_one(entry)).map(|(seq, _)| seq).collect()
+}
+
 /// Checks receipts, as a text or as the lines of its codes.
 pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let policy = records::policy(&said.policy)?;
@@ -102,18 +124,9 @@ pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> R
     let receipts = Receipt::parse_all(&text).map_err(|error| Failure::of(&error))?;
     let mut shown = Vec::new();
     for receipt in &receipts {
-        let log = match &said.log_key {
-            Some(key) => records::verifier_key(key)?,
-            None => {
-                let note =
-                    Note::parse(receipt.checkpoint()).map_err(|error| Failure::of(&error))?;
-                let origin = note.text().split('\n').next().unwrap_or_default();
-                let known = policy.log(origin).cloned();
-                known
-                    .ok_or_else(|| Failure::usage("the policy names no such log; give --log-key"))?
-            }
-        };
-        let checked = receipt.check(&log, &policy);
+        let log = records::log_of(receipt.checkpoint(), &policy, said.log_key.as_deref())?;
+        let former = Receipt::former_keys(&receipts, &log, &policy);
+        let checked = receipt.check_among(&log, &former, &policy);
         let (record, witnessed) = checked
             .map_err(|error| Failure::verification(format!("do not believe it: {error}")))?;
         let facts = match record.signer {
@@ -148,8 +161,18 @@ pub(crate) fn write_beside(
     export: &Export,
     log: &VerifierKey,
 ) -> Result<u64, Failure> {
-    let proved = cloister_record::prove_chosen(export, log, |_size, entries| promotions(entries));
-    let proved: Vec<(LogProof, &[u8])> = proved.map_err(|fault| Failure::of(&fault))?;
+    let mut after = 0;
+    let proved = cloister_record::prove_chosen(export, log, |_size, entries| {
+        let promotions = promotions(entries);
+        after = promotions.len();
+        promotions.into_iter().chain(successions(entries)).collect()
+    });
+    let mut proved: Vec<(LogProof, &[u8])> = proved.map_err(|fault| Failure::of(&fault))?;
+    let successions: Vec<(u64, String)> = proved
+        .split_off(after)
+        .into_iter()
+        .map(|(proof, record)| (proof.index, Receipt::new(proof, record).to_text()))
+        .collect();
     let target = folder.join("receipts");
     let mut count = 0;
     for (proof, record) in proved {
@@ -160,7 +183,9 @@ pub(crate) fn write_beside(
             // Named like the outcome that it is for.
             write(&target.join(format!("{}.vsa.json", index + 1)), record)?;
         } else {
-            let text = Receipt::new(proof, record).to_text();
+            let mut text = Receipt::new(proof, record).to_text();
+            let later = successions.iter().filter(|(seq, _)| *seq > index);
+            later.for_each(|(_, succession)| text += succession);
             write(&target.join(format!("{index}.receipt")), text.as_bytes())?;
             count += 1;
         }

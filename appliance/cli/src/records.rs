@@ -14,7 +14,9 @@ use clap::{Args, Subcommand};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
 use cloister_domain::counted;
-use cloister_record::{Check, Checked, Export, Fault, Policy, Trust, VerifierKey};
+use cloister_record::{
+    Check, Checked, Checkpoint, Export, Fault, Keys, Note, Policy, Trust, VerifierKey,
+};
 use cloister_wire::{
     Reply,
     record::{Answer, Request},
@@ -72,7 +74,7 @@ pub enum RecordsVerb {
 pub struct Verify {
     /// The folder of an export.
     folder: PathBuf,
-    /// The log's verifier key, known from elsewhere.
+    /// The log's first verifier key, noted at enrolment; the log itself shows those that succeeded it.
     #[arg(long, value_name = "KEY")]
     log_key: String,
     /// The enrolled root file, known from elsewhere; then each later root, in order.
@@ -215,11 +217,11 @@ impl Verify {
     }
 
     /// Whether the log contains what it was at an earlier visit.
-    fn check_past(&self, export: &Export, trust: &Trust) -> Result<Option<Fault>, Failure> {
+    fn check_past(&self, export: &Export, keys: &Keys) -> Result<Option<Fault>, Failure> {
         let Some(path) = &self.since else { return Ok(None) };
         let since = files::read_limited(path, CHECKPOINT_BYTES_MAX);
         let since = since.map_err(|error| Failure::of(&error))?;
-        Ok(cloister_record::check_past(export, trust, &since).err())
+        Ok(cloister_record::check_past(export, keys, &since).err())
     }
 }
 
@@ -228,7 +230,7 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
     let trust = brought.trust()?;
     let export = read_export(&brought.folder)?;
     let mut report = cloister_record::verify_spread(&export, &trust, in_threads);
-    report.faults.extend(brought.check_past(&export, &trust)?);
+    report.faults.extend(brought.check_past(&export, &report.keys)?);
     let faults: Vec<String> = report
         .faults
         .iter()
@@ -243,6 +245,7 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
             "root": report.root,
             "witnesses": report.witnesses.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "open_intent": report.open_intent,
+            "log_key": report.keys.now().to_string(),
             "faults": faults,
         });
         print_json(&body, out)?;
@@ -255,6 +258,9 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
         );
         for (name, time_s) in &report.witnesses {
             say!(out, "witness     {name}, by its clock at {time_s} s since 1970");
+        }
+        for (first, key) in report.keys.all().skip(1) {
+            say!(out, "succeeded   from record {first} on {key} signs");
         }
         if let Some(intent) = &report.open_intent {
             say!(out, "open        {intent}");
@@ -290,6 +296,24 @@ fn in_threads(entries: &[&[u8]], check: &Check<'_>) -> Vec<Checked> {
 /// A verifier key of the line.
 pub(crate) fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
     text.parse().map_err(|error: cloister_record::RecordError| Failure::of(&error))
+}
+
+/// The key that signed a checkpoint: the one of the line, or one that the policy gives its log.
+pub(crate) fn log_of(
+    checkpoint: &str,
+    policy: &Policy,
+    said: Option<&str>,
+) -> Result<VerifierKey, Failure> {
+    if let Some(key) = said {
+        return verifier_key(key);
+    }
+    let note = Note::parse(checkpoint).map_err(|error| Failure::of(&error))?;
+    let origin = note.text().split('\n').next().unwrap_or_default();
+    let signed = |key: &&VerifierKey| Checkpoint::open(checkpoint, key).is_ok();
+    // Of a log with several keys the one that signed; of none that did, one that says so.
+    let known = policy.logs(origin).find(signed).or_else(|| policy.logs(origin).next());
+    let missing = "the policy names no such log; give its key with --log-key";
+    known.cloned().ok_or_else(|| Failure::usage(missing))
 }
 
 /// The largest policy.

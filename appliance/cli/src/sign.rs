@@ -14,10 +14,10 @@ use crate::Failure;
 pub struct Signing {
     /// Your key: PATH, tpm:PATH, credential:NAME or pkcs11:…; once for each half.
     #[arg(long, value_name = "KEY", required = true)]
-    key: Vec<Spec>,
+    pub(crate) key: Vec<Spec>,
     /// A file with one passphrase or PIN a line, instead of the terminal.
     #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 /// One person's open keys.

@@ -82,6 +82,35 @@ pub(crate) fn ask_import(config: &Config, import: ImportId) -> Result<Import, Fa
     }
 }
 
+/// What the log's state holds up.
+fn warn_of_the_log(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(lost) = &status.lost_key {
+        say!(out, "THE LOG'S KEY IS LOST: nothing is done that leaves a record.");
+        say!(out, "  log         {}, {}", lost.origin, counted(lost.size, "record"));
+        say!(out, "  root        {}", lost.root);
+        say!(out, "  lost key    {}", lost.log_key);
+        say!(out, "  new key     {}", lost.successor);
+        match lost.needed {
+            Some(needed) => {
+                say!(out, "  {needed} approvers let the new key succeed (`cloister succeed`)");
+            }
+            None => say!(out, "  approvers let the new key succeed (`cloister succeed`)"),
+        }
+    }
+    if let Some(restored) = &status.restored_log {
+        let count = restored.acknowledged_by.len();
+        say!(out, "THE LOG LACKS RECORDS that it had: it was restored from an old copy.");
+        say!(out, "  checkpoint  {}", restored.checkpoint);
+        say!(
+            out,
+            "  {count} of {} approvers allow to go on (`cloister acknowledge`)",
+            restored.needed
+        );
+    }
+    Ok(())
+}
+
+/// What the database's state holds up.
 fn warn_of_the_database(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     if status.lost {
         say!(
@@ -124,16 +153,7 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
             time.unwrap_or_default()
         );
     }
-    if let Some(restored) = &status.restored_log {
-        let count = restored.acknowledged_by.len();
-        say!(out, "THE LOG LACKS RECORDS that it had: it was restored from an old copy.");
-        say!(out, "  checkpoint  {}", restored.checkpoint);
-        say!(
-            out,
-            "  {count} of {} approvers allow to go on (`cloister acknowledge`)",
-            restored.needed
-        );
-    }
+    warn_of_the_log(&status, out)?;
     if let Some(trial) = &status.trial {
         say!(
             out,

@@ -58,6 +58,10 @@ pub struct Witness {
     /// The log's verifier key, noted at enrolment; needed once for each log.
     #[arg(long, value_name = "KEY")]
     log: Option<String>,
+    /// The key that took over from the one that this witness knows, as `records verify` shows it or the
+    /// paper of the approvers says; what was seen under the old one must be in the log all the same.
+    #[arg(long, value_name = "KEY", conflicts_with = "log")]
+    successor: Option<String>,
     /// The request.
     request: PathBuf,
     /// Where the answer goes.
@@ -140,6 +144,9 @@ struct Known {
     key: String,
     /// The checkpoint that was cosigned last, as the log signed it.
     checkpoint: Option<String>,
+    /// The keys that the log had before, oldest first; none of them comes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
 }
 
 impl State {
@@ -168,14 +175,20 @@ pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result
     // From reading what was signed to writing what will be, nobody else may.
     let _held = lock(&said.state)?;
     let mut state = State::read(&said.state)?;
-    let log = known_log(state.logs.get(origin), said.log.as_deref(), origin)?;
-    let last = state.logs.get(origin).and_then(|known| known.checkpoint.clone());
-    let seen = match &last {
-        None => Seen::nothing(),
-        Some(note) => {
-            let seen = Checkpoint::open(note, &log).map_err(|error| Failure::of(&error))?;
+    let log = known_log(state.logs.get(origin), said, origin)?;
+    let (last, mut former) = match state.logs.get(origin) {
+        None => (None, Vec::new()),
+        Some(known) => (known.checkpoint.clone(), known.former.clone()),
+    };
+    let seen = match (&last, state.logs.get(origin)) {
+        (Some(note), Some(known)) => {
+            // By the key that the log had then, whatever it has now.
+            let key = records::verifier_key(&known.key)?;
+            former.extend((key != log).then(|| known.key.clone()));
+            let seen = Checkpoint::open(note, &key).map_err(|error| Failure::of(&error))?;
             Seen { size: seen.size, root: seen.root }
         }
+        _ => Seen::nothing(),
     };
     let next = match request.judge(&log, seen) {
         Ok(next) => next,
@@ -195,7 +208,7 @@ pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result
     };
     // Durable before there is a signature: a witness that forgets could sign two pasts.
     let note = request.checkpoint.clone();
-    let known = Known { key: log.to_string(), checkpoint: Some(note) };
+    let known = Known { key: log.to_string(), checkpoint: Some(note), former };
     state.logs.insert(origin.to_owned(), known);
     state.write(&said.state)?;
     write(&said.response, &cosign(&key, &*signer, &request.checkpoint)?)?;
@@ -208,23 +221,42 @@ pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-/// The key of the log: the one that is remembered, or the one on the line.
-fn known_log(
-    known: Option<&Known>,
-    said: Option<&str>,
-    origin: &str,
-) -> Result<VerifierKey, Failure> {
-    let said = said.map(records::verifier_key).transpose()?;
-    let known = known.map(|known| records::verifier_key(&known.key)).transpose()?;
-    match (known, said) {
-        (Some(known), Some(said)) if known != said => {
-            Err(Failure::usage("this witness knows the log by another key; nothing was signed"))
+/// The key of the log: the one that is remembered, the one that took over from it, or for a log that is new
+/// to this witness the one on the line.
+fn known_log(known: Option<&Known>, said: &Witness, origin: &str) -> Result<VerifierKey, Failure> {
+    let key = |text: &Option<String>| text.as_deref().map(records::verifier_key).transpose();
+    let (log, successor) = (key(&said.log)?, key(&said.successor)?);
+    let found = match (known, log, successor) {
+        (Some(known), None, Some(successor)) => {
+            let former = known.former.iter().map(|key| records::verifier_key(key));
+            let former = former.collect::<Result<Vec<_>, _>>()?;
+            // Whoever found it could show a log of their own.
+            if former.contains(&successor) {
+                return Err(Failure::usage(
+                    "the log had this key before another took over; nothing was signed",
+                ));
+            }
+            successor
         }
-        (None, None) => {
-            Err(Failure::usage("the log is new to this witness; give its key with --log"))
+        (Some(known), log, _) => {
+            let known = records::verifier_key(&known.key)?;
+            if log.is_some_and(|log| log != known) {
+                return Err(Failure::usage(
+                    "this witness knows the log by another key; nothing was signed. If another took \
+                     over from it, give that with --successor",
+                ));
+            }
+            known
         }
-        (Some(log), _) | (None, Some(log)) if log.name() == origin => Ok(log),
-        _ => Err(Failure::usage("the request is of another log than the one of that key")),
+        (None, Some(log), _) => log,
+        (None, None, _) => {
+            return Err(Failure::usage("the log is new to this witness; give its key with --log"));
+        }
+    };
+    if found.name() == origin {
+        Ok(found)
+    } else {
+        Err(Failure::usage("the request is of another log than the one of that key"))
     }
 }
 

@@ -37,7 +37,7 @@ pub use note::{Note, VerifierKey, WitnessKey, open_note, sign_note};
 pub use policy::{Policy, PolicyError, Witnessed};
 pub use promotions::Promotions;
 pub use proof::LogProof;
-pub use receipt::{Receipt, join_parts, parts};
+pub use receipt::{FormerKey, Receipt, join_parts, parts};
 pub use succession::Keys;
 pub use summary::{SUMMARY, SUMMARY_TYPE, Verified};
 pub use verify::{

@@ -10,6 +10,7 @@ use cloister_domain::Digest;
 use crate::{
     LogProof, Policy, Record, RecordError, VerifierKey, Witnessed,
     proof::{VERSION, number},
+    succession::keys_of,
 };
 
 /// How a part begins.
@@ -82,14 +83,59 @@ impl Receipt {
         log: &VerifierKey,
         policy: &Policy,
     ) -> Result<(Record, Witnessed), RecordError> {
+        self.check_among(log, &[], policy)
+    }
+
+    /// As [`Receipt::check`], where keys that the log had before may have signed the record.
+    ///
+    /// # Errors
+    /// As [`Receipt::check`].
+    pub fn check_among(
+        &self,
+        log: &VerifierKey,
+        former: &[FormerKey],
+        policy: &Policy,
+    ) -> Result<(Record, Witnessed), RecordError> {
         let text = self.0.extra.as_deref().ok_or(RecordError::Receipt)?;
         let witnessed = self.0.check(text, log, policy)?;
         let record = Record::parse(text)?;
         if record.is_by_the_host() {
-            record.check_signed_by(log.key())?;
+            let signed = record.check_signed_by(log.key());
+            let then = former.iter().filter(|former| self.index() < former.until);
+            let by_former =
+                || then.into_iter().any(|former| record.check_signed_by(former.key.key()).is_ok());
+            signed.or_else(|kind| if by_former() { Ok(()) } else { Err(kind) })?;
         }
         Ok((record, witnessed))
     }
+
+    /// The keys that the log had before, as far as `receipts` of it show the records with which others took
+    /// over from them.
+    #[must_use]
+    pub fn former_keys(receipts: &[Self], log: &VerifierKey, policy: &Policy) -> Vec<FormerKey> {
+        let mut found = Vec::new();
+        loop {
+            let more = receipts.iter().find_map(|receipt| {
+                let (record, _) = receipt.check_among(log, &found, policy).ok()?;
+                let [key, _] = keys_of(&record).ok()??;
+                let former = FormerKey { key, until: receipt.index() };
+                (!found.contains(&former)).then_some(former)
+            });
+            match more {
+                Some(former) => found.push(former),
+                None => return found,
+            }
+        }
+    }
+}
+
+/// A key that a log had until another took over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerKey {
+    /// The key.
+    pub key: VerifierKey,
+    /// Position of the record with which the next one took over.
+    pub until: u64,
 }
 
 /// The printed parts of a text, a line each.
@@ -203,6 +249,57 @@ mod tests {
         assert_eq!(Receipt::parse_all(&bare.to_text()), Err(RecordError::Receipt));
         assert_eq!(Receipt::parse_all(""), Err(RecordError::Receipt));
         assert_eq!(Receipt::parse_all("x"), Err(RecordError::ProofForm));
+    }
+
+    /// A log whose keys follow each other, one record each: what the first signed convinces him who knows the
+    /// last, if the receipts of each change are there.
+    #[test]
+    fn what_a_former_key_signed_convinces_with_the_records_of_its_successors() {
+        let host = Host { origin: "log".to_owned(), peers_are_separate: true };
+        let named = |seed: u8| VerifierKey::new("log", key(seed).public()).expect("a name");
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        let mut add = |entry: &Entry, seed: u8| {
+            let place = Place { seq: records.len() as u64, prev: None };
+            let time = Time { rtc_s: 1, boot_id: None };
+            records.push(sign(entry, place, &host, &time, &key(seed)).expect("good"));
+        };
+        let plain = |act: &str| Entry {
+            event: Event::MediaSeen,
+            act: act.to_owned(),
+            subject: Vec::new(),
+            predicate: Map::new(),
+        };
+        add(&plain("media/0"), 1);
+        add(&crate::succession::entry(&named(1), &named(2), 1), 2);
+        // Whoever found the first key signs on.
+        add(&plain("media/2"), 1);
+        add(&crate::succession::entry(&named(2), &named(3), 3), 3);
+        let mut tree = Tree::new();
+        records.iter().for_each(|record| tree.push(leaf_hash(record)));
+        let head = Checkpoint { origin: "log".to_owned(), size: 4, root: tree.root() };
+        let checkpoint = head.sign(&key(3)).expect("a name");
+        let receipt = |index: u64| {
+            let path = tree.inclusion(index, 4);
+            let proof = LogProof { extra: None, index, path, checkpoint: checkpoint.clone() };
+            Receipt::new(proof, &records[usize::try_from(index).expect("small")])
+        };
+        let all: Vec<Receipt> = (0..4).map(receipt).collect();
+        let former = |of: &[usize]| {
+            let some: Vec<Receipt> = of.iter().map(|one| all[*one].clone()).collect();
+            Receipt::former_keys(&some, &named(3), &none())
+        };
+        let good = |former: &[FormerKey], index: usize| {
+            all[index].check_among(&named(3), former, &none()).is_ok()
+        };
+        let both = former(&[0, 1, 3]);
+        assert_eq!(both.iter().map(|one| one.until).collect::<Vec<_>>(), [3, 1]);
+        let judged: Vec<bool> = (0..4).map(|index| good(&both, index)).collect();
+        assert_eq!(judged, [true, true, false, true]);
+        // Without the change between, nobody says whose key the first was.
+        assert_eq!(former(&[0, 1]), []);
+        assert!(!good(&former(&[0, 3]), 0) && all[0].check(&named(3), &none()).is_err());
+        // Nor does a former key vouch for a checkpoint.
+        assert!(all[0].check_among(&named(1), &both, &none()).is_err());
     }
 
     #[test]

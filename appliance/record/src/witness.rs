@@ -52,7 +52,10 @@ pub enum WitnessError {
     #[error("the file is not a request for a cosignature as `records request` writes it")]
     Form,
     /// The checkpoint is not the log's.
-    #[error("the checkpoint is not one of the log that the witness knows by this name")]
+    #[error(
+        "the checkpoint is not one of the log that the witness knows by this name; if another key took \
+         over, give that with --successor"
+    )]
     Checkpoint(#[source] RecordError),
     /// The request begins at another size than the one that the witness cosigned last.
     #[error(

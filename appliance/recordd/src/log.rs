@@ -9,11 +9,11 @@ use cloister_config::Config;
 use cloister_daemon::{credentials, files::read_limited};
 use cloister_domain::{Coded as _, RecordIndex};
 use cloister_record::{
-    Checkpoint, Host, Keys, Note, Place, Promotions, Record, Signer, VerifierKey,
+    Checkpoint, Host, Keys, Note, Place, Promotions, Record, Signer, VerifierKey, succession,
     tiles::{self, Kind, Tile, WIDTH},
     tree::Tree,
 };
-use cloister_wire::record::Answer;
+use cloister_wire::record::{Answer, Successor};
 
 use crate::{
     RecorddError as Error,
@@ -257,9 +257,16 @@ impl Log {
             root: self.tree.root_of(size),
             checkpoint: self.checkpoint().to_owned(),
             log_key: self.keys.now().to_string(),
-            successor: self.waits().then(|| self.own.to_string()),
+            successor: self.waits().then(|| self.successor()),
             rolled_back: self.cosigned.rolled_back.clone(),
         }
+    }
+
+    fn successor(&self) -> Successor {
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let head = Checkpoint { origin: self.signed.origin.clone(), size, root };
+        let (log_key, key) = (self.own.to_string(), succession::id(&self.own));
+        Successor { log_key, key, checkpoint: head.digest() }
     }
 
     /// The last checkpoint, with the cosignatures that it has.

@@ -145,6 +145,17 @@ pub enum Request {
     },
 }
 
+/// A key that waits to succeed the log's, and what persons sign for that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successor {
+    /// The verifier key that the log would have (C2SP signed-note text form).
+    pub log_key: String,
+    /// The id of that key.
+    pub key: Digest,
+    /// SHA-256 of the text (origin, size, root) of the head as it is.
+    pub checkpoint: Digest,
+}
+
 /// An answer of recordd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -169,10 +180,10 @@ pub enum Answer {
         checkpoint: String,
         /// The verifier key of the log (C2SP signed-note text form).
         log_key: String,
-        /// The verifier key that the machine has in the place of the log's, which is lost: nothing is
-        /// recorded before persons allow it to succeed. Absent while there is none.
+        /// The key that the machine has in the place of the log's, which is lost: nothing is recorded
+        /// before persons allow it to succeed. Absent while there is none.
         #[serde(default)]
-        successor: Option<String>,
+        successor: Option<Successor>,
         /// A checkpoint that this log signed and no longer contains: the state was restored from an old
         /// copy, and nothing that it lost may be taken for never done. Absent while there is none.
         #[serde(default)]

@@ -254,6 +254,9 @@ pub struct Status {
     pub trial: Option<trial::Shown>,
     /// Whether the log was restored from an old copy, and who allows to go on.
     pub restored_log: Option<RestoredLog>,
+    /// Whether the log's key is lost, and what persons must allow before anything is done.
+    #[serde(default)]
+    pub lost_key: Option<LostKey>,
     /// Generations on the shelf, newest first.
     pub generations: Vec<Generation>,
     /// Imports, newest first: the last 50, and each that is not over. Their files are left out, which
@@ -270,6 +273,24 @@ pub struct RestoredLog {
     pub acknowledged_by: Vec<String>,
     /// Persons who must, before anything is imported, approved or switched to.
     pub needed: u32,
+}
+
+/// A log whose key is lost, on a machine that has another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostKey {
+    /// The log's name.
+    pub origin: String,
+    /// Number of its entries.
+    pub size: u64,
+    /// Merkle root over them.
+    pub root: Digest,
+    /// The verifier key that is lost, for comparison with the paper.
+    pub log_key: String,
+    /// The verifier key that waits to succeed it.
+    pub successor: String,
+    /// Persons who must allow that, before anything that leaves a record is done; absent while the state
+    /// database is lost too.
+    pub needed: Option<u32>,
 }
 
 /// A request to updaterd. Each has one answer, a [`crate::Reply`] of [`Answer`].
@@ -310,6 +331,12 @@ pub enum Request {
     Consent {
         /// The envelope's JSON text.
         envelope: String,
+    },
+    /// Let the machine's host key succeed the log's, which is lost: persons' signed consents (DSSE, in-toto
+    /// statement `succession/v1`), all at once.
+    Succeed {
+        /// The envelopes' JSON texts.
+        envelopes: Vec<String>,
     },
     /// Try a release out: a canary if it is approved, a shadow while it waits for approvals.
     StartTrial {
@@ -391,6 +418,13 @@ pub enum Answer {
         persons: Vec<String>,
         /// Persons who must.
         needed: u32,
+    },
+    /// The log goes on under the machine's host key.
+    Succeeded {
+        /// The log's verifier key from now on.
+        log_key: String,
+        /// The record of it.
+        record: RecordIndex,
     },
     /// The trial, as it stands or ended.
     Trial(Box<trial::Shown>),

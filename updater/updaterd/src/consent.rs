@@ -44,6 +44,8 @@ fn take(core: &Core, envelope: &str) -> Result<Answer, ActError> {
             }
             Event::Acknowledgement
         }
+        // All of these are handed in together, while nothing else can be.
+        Matter::Succession { .. } => return Err(ActError::OtherSuccession),
     };
     let digest = Digest::of(envelope.as_bytes());
     let act = format!("{}/{}/{digest}", consent.matter.name(), consent.person);
@@ -54,6 +56,7 @@ fn take(core: &Core, envelope: &str) -> Result<Answer, ActError> {
             leaves(core, to)?.into_iter().map(|leave| leave.person).collect()
         }
         Matter::Acknowledgement { checkpoint } => acknowledged_by(core, checkpoint)?,
+        Matter::Succession { .. } => BTreeSet::new(),
     };
     Ok(Answer::Consented {
         persons: persons.iter().map(ToString::to_string).collect(),

@@ -180,6 +180,12 @@ pub(crate) enum ActError {
         "the log does not lack what this consent is about; `cloister status` shows how it stands"
     )]
     NothingLacks,
+    /// A consent to another succession than the one that waits.
+    #[error(
+        "a word is about another key, or about another state of the log, than what waits; \
+         `cloister status` shows that: sign anew (`cloister succeed --sign`)"
+    )]
+    OtherSuccession,
     /// A consent to a downgrade that is none.
     #[error(
         "the release is at or above the floor; `cloister rollback --to` returns to it without anybody's leave"
@@ -297,6 +303,7 @@ impl Coded for ActError {
             | Self::NotLost
             | Self::RestoredLog { .. }
             | Self::NothingLacks
+            | Self::OtherSuccession
             | Self::NotBelowFloor
             | Self::NoTrial
             | Self::TrialBounds { .. }
@@ -336,6 +343,7 @@ impl Coded for ActError {
             Self::OtherAppliance => "approval.appliance",
             Self::RestoredLog { .. } => "record.restored",
             Self::NothingLacks => "record.whole",
+            Self::OtherSuccession => "record.key.other",
             Self::NotBelowFloor => "downgrade.not-needed",
             Self::TrialUnderWay { .. } => "trial.under-way",
             Self::NoTrial => "trial.none",

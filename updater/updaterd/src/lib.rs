@@ -34,6 +34,7 @@ mod scrub;
 mod serve;
 mod slots;
 mod status;
+mod succession;
 mod sweep;
 mod switch;
 mod trial;

@@ -39,10 +39,16 @@ pub(crate) struct Recordd {
 }
 
 /// Where the log stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
     /// How many entries there are.
     pub(crate) size: u64,
+    /// Merkle root over them.
+    pub(crate) root: Digest,
+    /// The log's verifier key.
+    pub(crate) log_key: String,
+    /// The key that waits to succeed it, which is lost.
+    pub(crate) successor: Option<record::Successor>,
     /// SHA-256 of a checkpoint that it signed and no longer contains: it was restored from an old copy.
     pub(crate) lacks: Option<Digest>,
 }
@@ -67,6 +73,11 @@ impl Recordd {
         self.appended(&record::Request::Deposit { event, act, envelope })
     }
 
+    /// Hands in what lets the machine's key succeed the log's; durable when it returns.
+    pub(crate) fn succeed(&self, envelopes: Vec<String>) -> Result<RecordIndex, ActError> {
+        self.appended(&record::Request::Succeed { envelopes })
+    }
+
     /// How many entries there are.
     pub(crate) fn size(&self) -> Result<u64, ActError> {
         Ok(self.head()?.size)
@@ -75,9 +86,9 @@ impl Recordd {
     /// Where it stands.
     pub(crate) fn head(&self) -> Result<Head, ActError> {
         match self.ask(&record::Request::Head)? {
-            record::Answer::Head { size, rolled_back, .. } => {
+            record::Answer::Head { size, root, log_key, successor, rolled_back, .. } => {
                 let lacks = rolled_back.map(|checkpoint| Digest::of(checkpoint.as_bytes()));
-                Ok(Head { size, lacks })
+                Ok(Head { size, root, log_key, successor, lacks })
             }
             _ => Err(ActError::Answer { daemon: "recordd" }),
         }

@@ -84,6 +84,11 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
     Ok(Answer::Rebuilt { records: history.size, imports, activations, record })
 }
 
+/// The trust state that the log names, for an act that must come before the database can be rebuilt.
+pub(crate) fn trust_that_is_named(core: &Core) -> Result<TrustState, ActError> {
+    Ok(trust_of(core, &read(core)?)?.0)
+}
+
 /// The whole log.
 pub(crate) fn read(core: &Core) -> Result<History, ActError> {
     let mut history = History::default();

@@ -17,7 +17,7 @@ use crate::{
     core::Core,
     error::ActError,
     intake::{self, Talk},
-    parked, rebuild, review, scrub, status, sweep, switch, trial, trusted,
+    parked, rebuild, review, scrub, status, succession, sweep, switch, trial, trusted,
     turn::Turn,
 };
 
@@ -94,7 +94,10 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
     // Without a log nothing is done either way, and what is asked says so itself.
     let asks = !matches!(
         request,
-        supply::Request::Status | supply::Request::Rebuild | supply::Request::Enrol { .. }
+        supply::Request::Status
+            | supply::Request::Rebuild
+            | supply::Request::Succeed { .. }
+            | supply::Request::Enrol { .. }
     );
     if asks && core.is_lost().unwrap_or(false) {
         return Err(ActError::Lost);
@@ -129,6 +132,7 @@ fn supply(core: &Core, request: &supply::Request) -> Result<Answer, ActError> {
             Ok(Answer::Import(Box::new(status::import(core, *import)?)))
         }
         supply::Request::Consent { envelope } => consent::consent(core, envelope),
+        supply::Request::Succeed { envelopes } => succession::succeed(core, envelopes),
         supply::Request::StartTrial { kind, import, scope, seconds } => {
             trial::start(core, *kind, *import, scope, *seconds)
         }

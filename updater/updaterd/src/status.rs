@@ -7,7 +7,7 @@ use cloister_domain::{Digest, GenerationId, ImportId, LogHead, Slot};
 use cloister_state as state;
 use cloister_wire::supply::{Generation, Import, Package, Status, Trust};
 
-use crate::{consent, core::Core, error::ActError, sweep};
+use crate::{consent, core::Core, error::ActError, succession, sweep};
 
 /// The imports that a status lists beside those that are not over.
 const IMPORTS_MAX: u32 = 50;
@@ -26,6 +26,7 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
         .collect::<Result<_, _>>()?;
     let trial = core.state().trial()?;
     let restored_log = consent::restored(core)?;
+    let lost_key = succession::lost_key(core);
     Ok(Status {
         lost: core.is_lost().unwrap_or(false),
         older: core.older.load(Ordering::SeqCst),
@@ -42,6 +43,7 @@ pub(crate) fn status(core: &Core) -> Result<Status, ActError> {
         }),
         trial,
         restored_log,
+        lost_key,
         generations: generations(core)?,
         imports,
     })

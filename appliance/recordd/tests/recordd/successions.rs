@@ -53,13 +53,13 @@ impl Log {
         let event = self.dice.one_of(&[Event::MediaSeen, Event::KeyChange]);
         let seed = if self.rarely() { self.dice.one_of(&KEYS) } else { self.key };
         let act = format!("act/{}", self.texts.len());
-        self.add(&entry(event, &act, "bundle", json!({})), seed);
+        self.add(&entry(event, &act, "bundle", &json!({})), seed);
     }
 
     fn ask_for(&mut self, needed: u64) {
         let act = format!("policy/{}", self.texts.len());
         let facts = json!({ "approvals_needed": needed });
-        self.add(&entry(Event::PolicyChange, &act, "policy", facts), self.key);
+        self.add(&entry(Event::PolicyChange, &act, "policy", &facts), self.key);
     }
 
     /// Now and then.
@@ -140,7 +140,7 @@ impl Log {
 
     fn made_up(seed: u64) -> (Vec<Vec<u8>>, u8) {
         let mut log = Self { dice: Dice(seed), texts: Vec::new(), key: KEYS[0] };
-        let anchor = entry(Event::AnchorEnrolment, "anchor", "trust-root", json!({}));
+        let anchor = entry(Event::AnchorEnrolment, "anchor", "trust-root", &json!({}));
         log.add(&anchor, KEYS[0]);
         for _step in 0..log.dice.below(6) {
             match log.dice.below(10) {
@@ -161,7 +161,7 @@ impl Log {
     }
 }
 
-fn entry(event: Event, act: &str, about: &str, facts: serde_json::Value) -> Entry {
+fn entry(event: Event, act: &str, about: &str, facts: &serde_json::Value) -> Entry {
     let sha256 = if about == "trust-root" { Digest::of(&root()) } else { Digest::of(b"x") };
     let subject = vec![Subject { name: about.to_owned(), sha256 }];
     let predicate = facts.as_object().unwrap().clone();

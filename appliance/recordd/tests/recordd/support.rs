@@ -270,9 +270,11 @@ impl Running {
         else {
             panic!("no head")
         };
-        let key = successor?.parse().unwrap();
-        let former = log_key.parse().unwrap();
-        Some(Waiting { head: Checkpoint { origin, size, root }, former, key })
+        let (successor, former) = (successor?, log_key.parse().unwrap());
+        let (head, key) = (Checkpoint { origin, size, root }, successor.log_key.parse().unwrap());
+        assert_eq!(successor.checkpoint, head.digest());
+        assert_eq!(successor.key, succession::id(&key));
+        Some(Waiting { head, former, key })
     }
 
     /// Size, checkpoint and verifier key.
