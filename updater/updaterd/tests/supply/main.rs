@@ -15,6 +15,7 @@ mod rebuild;
 mod retention;
 mod review;
 mod scrub;
+mod succession;
 mod support;
 mod trials;
 mod turns;

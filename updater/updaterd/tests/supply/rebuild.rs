@@ -45,7 +45,7 @@ fn seen(world: &World) -> Status {
 }
 
 /// Ends the updater and takes its database away.
-fn lose(world: &mut World) {
+pub(crate) fn lose(world: &mut World) {
     world.stop_updaterd();
     let database = world.config.paths.supply_database();
     for ending in ["", "-wal", "-shm"] {
@@ -56,7 +56,7 @@ fn lose(world: &mut World) {
     world.start_updaterd();
 }
 
-fn rebuild(world: &World) -> Reply<Answer> {
+pub(crate) fn rebuild(world: &World) -> Reply<Answer> {
     world.ask(&Request::Rebuild)
 }
 
@@ -90,7 +90,7 @@ fn vector(world: &World) -> Vec<String> {
 }
 
 /// Loses the database at this point of a life: nothing that people see is another afterwards.
-fn same_after(world: &mut World, when: &str) {
+pub(crate) fn same_after(world: &mut World, when: &str) {
     let (before, vector) = (seen(world), vector(world));
     lose_and_rebuild(world);
     // Every version, floor and counter: the file is named by their digest.
