@@ -81,6 +81,11 @@ const PROOFS: [Proof; 22] = [
         run: drills::drill_4,
     },
     Proof {
+        name: "drill-5",
+        shows: "a machine whose host key is lost records nothing until two persons let another key succeed",
+        run: drills::drill_5,
+    },
+    Proof {
         name: "drill-6",
         shows: "a state that was put back is found by the witness, and goes on only by two persons",
         run: drills::drill_6,

@@ -84,7 +84,7 @@ pub(crate) fn rebuild(core: &Core) -> Result<Answer, ActError> {
     Ok(Answer::Rebuilt { records: history.size, imports, activations, record })
 }
 
-/// The trust state that the log names, for an act that must come before the database can be rebuilt.
+/// The trust state that the log names, for what is decided whatever the database says.
 pub(crate) fn trust_that_is_named(core: &Core) -> Result<TrustState, ActError> {
     Ok(trust_of(core, &read(core)?)?.0)
 }

@@ -21,7 +21,8 @@ pub(crate) fn succeed(core: &Core, envelopes: &[String]) -> Result<Answer, ActEr
         let record = core.recordd.succeed(envelopes.to_vec())?;
         return Ok(Answer::Succeeded { log_key: head.log_key, record });
     };
-    let trust = trust(core)?;
+    // As an auditor does: the database may be lost as well, or behind, and only the log says what is in force.
+    let trust = rebuild::trust_that_is_named(core)?;
     let matter = Matter::Succession { checkpoint: successor.checkpoint, key: successor.key };
     let mut words: BTreeMap<Principal, &String> = BTreeMap::new();
     for envelope in envelopes {
@@ -45,12 +46,6 @@ pub(crate) fn succeed(core: &Core, envelopes: &[String]) -> Result<Answer, ActEr
     tracing::warn!(record = record.0, "the log goes on under another host key");
     core.wake();
     Ok(Answer::Succeeded { log_key: successor.log_key, record })
-}
-
-/// What is trusted. Where the database is lost as well, that which the log names: it cannot be rebuilt
-/// before the log takes a record again.
-fn trust(core: &Core) -> Result<TrustState, ActError> {
-    if core.is_lost()? { rebuild::trust_that_is_named(core) } else { core.trust() }
 }
 
 /// Persons who must allow it: as many as must approve. recordd asks for as many as the log said last, where

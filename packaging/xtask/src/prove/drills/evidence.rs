@@ -16,7 +16,7 @@ use super::{super::Progress, Site, once};
 const RECORD: &str = "\n[record]\n";
 
 /// A path as a word of a command.
-fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path is not UTF-8")
 }
 
@@ -31,14 +31,14 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Somebody outside who signs what the log is.
-struct Witness {
+pub(super) struct Witness {
     name: &'static str,
-    log_key: String,
+    pub(super) log_key: String,
 }
 
 impl Witness {
     /// Makes a key, and has the appliance know it in the place of any other.
-    fn appointed(site: &mut Site<'_>, name: &'static str) -> Result<Self> {
+    pub(super) fn appointed(site: &mut Site<'_>, name: &'static str) -> Result<Self> {
         let facility = &mut site.facility;
         facility.make_key(name, name)?;
         let key = facility.key(name);
@@ -55,7 +55,7 @@ impl Witness {
     }
 
     /// A stick goes to the witness and back; what the witness said, and what the appliance.
-    fn asked(&self, site: &Site<'_>, more: &[&str]) -> Result<(Outcome, Outcome)> {
+    pub(super) fn asked(&self, site: &Site<'_>, more: &[&str]) -> Result<(Outcome, Outcome)> {
         let (facility, home) = (&site.facility, site.facility.home());
         let stick = home.join("stick");
         if stick.exists() {
@@ -73,7 +73,7 @@ impl Witness {
     }
 
     /// As [`Witness::asked`], where both agree.
-    fn signs(&self, site: &Site<'_>, more: &[&str]) -> Result<()> {
+    pub(super) fn signs(&self, site: &Site<'_>, more: &[&str]) -> Result<()> {
         let (said, taken) = self.asked(site, more)?;
         said.done()?;
         taken.done()?;
@@ -82,7 +82,7 @@ impl Witness {
 }
 
 impl Site<'_> {
-    fn log_key(&self) -> Result<String> {
+    pub(super) fn log_key(&self) -> Result<String> {
         use cloister_wire::{
             Reply,
             record::{Answer, Request},
@@ -97,6 +97,11 @@ impl Site<'_> {
 
     /// Whether an auditor who asks for the signature of this witness accepts the witnessed log.
     fn is_witnessed_by(&self, name: &str) -> Result<bool> {
+        self.is_witnessed_from(&self.log_key()?, name)
+    }
+
+    /// The same, for one who knows the log by this key.
+    pub(super) fn is_witnessed_from(&self, log_key: &str, name: &str) -> Result<bool> {
         let (facility, home) = (&self.facility, self.facility.home());
         let (export, policy) = (home.join("export"), home.join("policy"));
         if export.exists() {
@@ -106,10 +111,9 @@ impl Site<'_> {
         let key = facility.key(name);
         let said = facility.cloister(&["records", "witness-key", "--key", text(&key)?])?;
         let key = said.done()?["witness_key"].as_str().context("no key")?.to_owned();
-        let log_key = self.log_key()?;
         fs::write(&policy, format!("log {log_key}\nwitness {name} {key}\nquorum {name}\n"))?;
         let root = facility.root_file();
-        let words = ["records", "verify", "--log-key", &log_key, "--root", text(&root)?];
+        let words = ["records", "verify", "--log-key", log_key, "--root", text(&root)?];
         let words = [&words[..], &["--policy", text(&policy)?, text(&export)?]].concat();
         Ok(facility.cloister(&words)?.exit == 0)
     }
