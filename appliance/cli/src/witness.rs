@@ -339,3 +339,49 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     }
     files::write_atomic(path, text.as_bytes(), 0o644).map_err(|error| Failure::of(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str =
+        "hospital-north/appliance-1+5ee03e60+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
+
+    fn key(seed: u8, name: &str) -> String {
+        let seed = cloister_domain::Secret::new(vec![seed; 32]);
+        let key = cloister_attest::SigningKey::from_seed(&seed).expect("32 bytes");
+        VerifierKey::new(name, key.public()).expect("a name").to_string()
+    }
+
+    #[test]
+    fn a_witness_takes_a_successor_when_told_and_no_former_key_back() {
+        let name = "hospital-north/appliance-1";
+        let (next, third) = (key(2, name), key(3, name));
+        let known = Known { key: next.clone(), checkpoint: None, former: vec![FIRST.to_owned()] };
+        let found = |known: Option<&Known>, log: Option<&str>, successor: Option<&str>| {
+            let said = Witness {
+                key: WitnessKeyOf {
+                    key: "key".parse().expect("a path"),
+                    name: None,
+                    passphrase_file: None,
+                },
+                state: PathBuf::new(),
+                log: log.map(str::to_owned),
+                successor: successor.map(str::to_owned),
+                request: PathBuf::new(),
+                response: PathBuf::new(),
+            };
+            known_log(known, &said, name).ok().map(|key| key.to_string())
+        };
+        assert_eq!(found(Some(&known), None, None), Some(next.clone()));
+        assert_eq!(found(Some(&known), Some(&next), None), Some(next.clone()));
+        assert_eq!(found(Some(&known), None, Some(&third)), Some(third.clone()));
+        // Another key by the option for a new log, a former key, another log's, and nothing at all.
+        assert_eq!(found(Some(&known), Some(&third), None), None);
+        assert_eq!(found(Some(&known), None, Some(FIRST)), None);
+        assert_eq!(found(Some(&known), None, Some(&key(3, "another"))), None);
+        assert_eq!(found(None, Some(FIRST), None), Some(FIRST.to_owned()));
+        assert_eq!(found(None, None, Some(FIRST)), None);
+        assert_eq!(found(None, None, None), None);
+    }
+}

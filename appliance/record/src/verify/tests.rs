@@ -14,6 +14,7 @@ use super::*;
 use crate::{Host, Note, Numbers, Place, Verified, WitnessKey, sign, with_signatures};
 
 mod promotions;
+mod succession;
 
 const ORIGIN: &str = "enclave/one";
 
@@ -179,13 +180,18 @@ impl Log {
     }
 
     fn export(&self) -> Export {
+        self.export_by(1)
+    }
+
+    /// Under a checkpoint by the key of this seed.
+    fn export_by(&self, seed: u8) -> Export {
         let mut tree = Tree::new();
         for entry in &self.0 {
             tree.push(leaf_hash(entry));
         }
         let (size, root) = (tree.size(), tree.root());
         let note = Checkpoint { origin: ORIGIN.to_owned(), size, root }
-            .sign(&key(1))
+            .sign(&key(seed))
             .expect("a good origin");
         let mut export = Export::from([("checkpoint".to_owned(), note.into_bytes())]);
         for tile in tiles::all(size) {

@@ -250,6 +250,11 @@ fn another_log_is_none_whatever_key_its_folder_names() {
     fs::remove_file(&keys).unwrap();
     assert!(refused_start(&root).contains("record.other-log"));
     fs::write(&keys, &names).unwrap();
+    let config = root.folder.path().join("cloister.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace(ORIGIN, "enclave/other")).unwrap();
+    assert!(refused_start(&root).contains("record.other-log"));
+    fs::write(&config, text).unwrap();
     // Nor is one whose journal holds what neither key signed.
     let journal = root.record().join("journal");
     let mut bytes = fs::read(&journal).unwrap();
@@ -407,6 +412,8 @@ fn a_checkpoint_by_a_former_key_counts_for_what_it_was() {
     assert_eq!(accept(&running, &kept, &line), Ok(3));
     let line = crate::witness::line(20, &lost);
     assert_eq!(accept(&running, &lost, &line), Ok(4));
+    // Nothing was signed for that by the key that waits.
+    is_good(&running, &running.export(), 2);
     running.kill();
     let (running, waiting) = replaced(&root, SECOND);
     is_good(&running, &running.export(), 4);
