@@ -132,10 +132,14 @@ impl Log {
     /// Gives the machine's key to a log that holds nothing: it was made before the machine's parts were
     /// changed, and no person is known yet who could be asked.
     fn begin_anew(&mut self) -> Result<(), Error> {
+        // What witnesses keep of it says that it was more than this.
+        if self.cosigned.newest().is_some() || self.cosigned.rolled_back.is_some() {
+            return Err(Error::OtherLog);
+        }
         self.keys = Keys::new(self.own.clone());
         self.note = self.signed.sign(&self.key).map_err(Error::Entry)?;
-        self.files.keep_keys(&self.keys)?;
-        self.files.write_checkpoint(&self.note)
+        self.files.write_checkpoint(&self.note)?;
+        self.files.keep_keys(&self.keys)
     }
 
     /// What a start makes of the keys: kept for the day when the last is lost, or on that day told.

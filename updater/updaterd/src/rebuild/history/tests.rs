@@ -188,3 +188,22 @@ fn what_is_no_entry_counts_as_one_and_says_nothing() {
     assert_eq!(told.size, 3);
     assert_eq!(told.imports[&ImportId(1)].steps, [(ImportState::Receiving, RecordIndex(2))]);
 }
+
+#[test]
+fn words_for_a_key_leave_nothing_and_others_do() {
+    let consent = |matter: Matter| {
+        let log = cloister_domain::LogHead { origin: "enclave/one".to_owned(), size: 1 };
+        let consent = Consent { matter, log, person: "ada".parse().expect("a name") };
+        String::from_utf8(consent.unsigned().expect("small").to_json()).expect("JSON")
+    };
+    let (checkpoint, key) = (Digest::of(b"checkpoint"), Digest::of(b"key"));
+    let facts = json!({ "former_log_key": "a", "log_key": "b", "size": 1 });
+    let history = after(&[
+        consent(Matter::Acknowledgement { checkpoint }),
+        consent(Matter::Succession { checkpoint, key }),
+        entry("key-succession", "succession/1", &[], &facts),
+    ]);
+    assert_eq!(history.size, 3);
+    let kept: Vec<Matter> = history.consents.iter().map(|consent| consent.matter).collect();
+    assert_eq!(kept, [Matter::Acknowledgement { checkpoint }]);
+}
