@@ -33,8 +33,7 @@ impl Site<'_> {
         let volume = self.release("publisher", 7)?;
         let outcome = self.facility.import(&volume)?;
         ensure!(outcome.is_refused_with(CHANGED), "an import was not refused: {outcome:?}");
-        for words in [&["activate", waiting][..], &["rollback"], &["sweep"], &["evaluate", waiting]]
-        {
+        for words in [&["activate", waiting][..], &["rollback"], &["evaluate", waiting]] {
             let outcome = self.facility.cloister(words)?;
             ensure!(outcome.is_refused_with(CHANGED), "{words:?} was not refused: {outcome:?}");
         }
@@ -67,8 +66,8 @@ impl Site<'_> {
         let brought = ["--log-key", log_key, "--root", text(&root)?];
         let words = [&["records", "verify", text(&export)?][..], &brought].concat();
         let first = self.facility.cloister(&words)?.exit == 0;
-        let second =
-            Command::new("python3").arg(export.join("audit.py")).arg(&export).args(brought);
+        let mut second = Command::new("python3");
+        second.arg(export.join("audit.py")).arg(&export).args(brought);
         Ok([first, second.output()?.status.success()])
     }
 }
