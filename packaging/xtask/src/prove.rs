@@ -137,7 +137,7 @@ const PROOFS: [Proof; 23] = [
     },
     Proof {
         name: "mutants",
-        shows: "every small change of the bundle's and the verifier's code is noticed by that crate's own tests, or argued",
+        shows: "every small change of the code of bundle, verifier, promotion and record is noticed by that crate's own tests, or argued",
         run: mutants::run,
     },
     Proof {
