@@ -6,10 +6,10 @@ use std::io::Write;
 use clap::Args;
 use cloister_attest::consent::{Consent, Matter};
 use cloister_config::{Config, Role};
-use cloister_domain::{Class, GenerationId, LogHead};
+use cloister_domain::{Class, Digest, GenerationId, LogHead};
 use cloister_wire::{
     Problem, record,
-    supply::{Answer, Request},
+    supply::{Answer, Lacking, Request, RestoredLog},
 };
 
 use crate::{Failure, ask_daemon, print_json, say, sign::Signing, supply};
@@ -27,6 +27,9 @@ pub struct Authorise {
 /// What an approver says about a log that was restored from an old copy.
 #[derive(Debug, Args)]
 pub struct Acknowledge {
+    /// The checkpoint that the log lacks, as `cloister status` shows it; needed where there are several.
+    #[arg(long, value_name = "DIGEST")]
+    checkpoint: Option<Digest>,
     /// Whose signature.
     #[command(flatten)]
     by: Signing,
@@ -63,16 +66,34 @@ pub(crate) fn acknowledge(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let status = supply::ask_status(config)?;
-    let Some(restored) = status.restored_log else {
-        return Err(Failure::from(Problem::new(
-            Class::Refused,
-            "record.whole",
-            "the log lacks nothing that anybody showed it; there is nothing to acknowledge",
-        )));
+    let restored = supply::ask_status(config)?.restored_log;
+    let open: Vec<Digest> = restored.iter().flat_map(RestoredLog::open).map(named).collect();
+    let checkpoint = match (said.checkpoint, open.as_slice()) {
+        (Some(checkpoint), _) => checkpoint,
+        (None, [only]) => *only,
+        (None, []) => {
+            return Err(Failure::from(Problem::new(
+                Class::Refused,
+                "record.whole",
+                "the log lacks nothing that anybody showed it and that too few acknowledged; there is \
+                 nothing to acknowledge",
+            )));
+        }
+        // What came to light since the person looked is nothing that the person looked at.
+        (None, _several) => {
+            return Err(Failure::from(Problem::new(
+                Class::Refused,
+                "record.restored.which",
+                "the log lacks several checkpoints; acknowledge each with --checkpoint, as `cloister \
+                 status` shows them",
+            )));
+        }
     };
-    let matter = Matter::Acknowledgement { checkpoint: restored.checkpoint };
-    give(config, &said.by, matter, json, out).map(drop)
+    give(config, &said.by, Matter::Acknowledgement { checkpoint }, json, out).map(drop)
+}
+
+const fn named(lacking: &Lacking) -> Digest {
+    lacking.checkpoint
 }
 
 /// Signs and hands in; whether it was told in words.

@@ -7,7 +7,7 @@ use cloister_daemon::files;
 use cloister_domain::{Digest, GenerationId, ImportId, counted};
 use cloister_wire::intake::Trusted;
 use cloister_wire::supply::{
-    Answer, Figure, Generation, Import, ImportState, Request, Scan, Status,
+    Answer, Figure, Generation, Import, ImportState, Request, RestoredLog, Scan, Status,
 };
 
 use crate::{Failure, ask_daemon, fit, print_json, records, say};
@@ -98,14 +98,7 @@ fn warn_of_the_log(status: &Status, out: &mut dyn Write) -> Result<(), Failure> 
         }
     }
     if let Some(restored) = &status.restored_log {
-        let count = restored.acknowledged_by.len();
-        say!(out, "THE LOG LACKS RECORDS that it had: it was restored from an old copy.");
-        say!(out, "  checkpoint  {}", restored.checkpoint);
-        say!(
-            out,
-            "  {count} of {} approvers allow to go on (`cloister acknowledge`)",
-            restored.needed
-        );
+        show_restored(restored, out)?;
     }
     Ok(())
 }
@@ -185,6 +178,24 @@ pub(crate) fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result
     }
     for import in &status.imports {
         say!(out, "import {:>4}  {}", import.import, state_words(import));
+    }
+    Ok(())
+}
+
+/// What the log lacks that too few persons acknowledged.
+fn show_restored(restored: &RestoredLog, out: &mut dyn Write) -> Result<(), Failure> {
+    say!(out, "THE LOG LACKS RECORDS that it had: it was restored from an old copy.");
+    for lacking in restored.open() {
+        let count = lacking.acknowledged_by.len();
+        say!(out, "  checkpoint  {} of {}", lacking.checkpoint, counted(lacking.size, "record"));
+        say!(
+            out,
+            "  {count} of {} approvers allow to go on (`cloister acknowledge`)",
+            restored.needed
+        );
+    }
+    if restored.open().next().is_none() {
+        say!(out, "  enough approvers allow to go on");
     }
     Ok(())
 }

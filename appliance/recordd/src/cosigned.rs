@@ -2,14 +2,22 @@
 //! evidence that the log is not the one that was shown before.
 //!
 //! A checkpoint that this log's key signed and that the log does not contain has one innocent reason:
-//! the state was restored from an old copy. That checkpoint is kept as it came and shown with every
-//! head, for as long as the log does not contain it.
+//! the state was restored from an old copy. Each such checkpoint is kept by the SHA-256 of its text and
+//! shown with every head, for as long as the log does not contain it. One that is kept already is not
+//! written anew, whatever stands below its text this time: nobody can put one in the place of another,
+//! nor make two of one.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use cloister_daemon::files::{FileError, read_limited, write_atomic};
+use cloister_domain::Digest;
 use cloister_record::{AddCheckpoint, Checkpoint, Note, RecordError, WitnessKey, with_signatures};
-use cloister_wire::record::Answer;
+use cloister_wire::record::{Answer, EVIDENCE_MAX, Evidence};
 
 use crate::{
     RecorddError as Error,
@@ -34,8 +42,8 @@ pub(crate) struct Cosigned {
     evidence: PathBuf,
     /// Checkpoints with their cosignatures, by size.
     notes: BTreeMap<u64, String>,
-    /// A checkpoint of this log that it does not contain.
-    pub(crate) rolled_back: Option<String>,
+    /// Checkpoints of this log that it does not contain, by the SHA-256 of their texts.
+    rolled_back: BTreeMap<Digest, Evidence>,
 }
 
 impl Cosigned {
@@ -47,24 +55,15 @@ impl Cosigned {
             folder: files.beside("cosigned"),
             evidence: files.beside("rolled-back"),
             notes: BTreeMap::new(),
-            rolled_back: None,
+            rolled_back: BTreeMap::new(),
         };
-        let list = |source| Error::Read(FileError::System { act: "list", source });
-        match fs::read_dir(&this.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            names => {
-                for name in names.map_err(list)? {
-                    let path = name.map_err(list)?.path();
-                    // What a crash left half written has another name.
-                    let size = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-                    if let Some(size) = size {
-                        this.notes.insert(size, read_note(&path)?.unwrap_or_default());
-                    }
-                }
-            }
-        }
-        this.rolled_back = read_note(&this.evidence)?;
+        this.notes = stored(&this.folder)?.into_iter().collect();
         Ok(this)
+    }
+
+    /// The checkpoints that this log does not contain, as far as anybody showed them.
+    pub(crate) fn evidence(&self) -> Vec<Evidence> {
+        self.rolled_back.values().cloned().collect()
     }
 
     /// The checkpoint of this size with its cosignatures, if it has any.
@@ -132,21 +131,46 @@ impl Cosigned {
         Ok(())
     }
 
-    /// Keeps evidence.
-    fn accuse(&mut self, note: &str, size: u64, held: u64) -> Result<(), Error> {
-        tracing::error!(
-            code = "record.rolled-back",
-            size,
-            held,
-            "this log signed what it does not contain"
-        );
-        write_atomic(&self.evidence, note.as_bytes(), MODE).map_err(Error::Disk)?;
-        self.rolled_back = Some(note.to_owned());
+    /// Keeps evidence that is not kept yet, if there is room; with none, nobody goes on anyway.
+    fn accuse(&mut self, evidence: Evidence, held: u64) -> Result<(), Error> {
+        tell(&evidence, held);
+        let checkpoint = evidence.checkpoint;
+        if self.rolled_back.contains_key(&checkpoint) || self.rolled_back.len() >= EVIDENCE_MAX {
+            return Ok(());
+        }
+        make_durable_folder(&self.evidence).map_err(|source| {
+            Error::Disk(FileError::System { act: "make a folder for", source })
+        })?;
+        let path = self.evidence.join(checkpoint.to_string());
+        write_atomic(&path, evidence.note.as_bytes(), MODE).map_err(Error::Disk)?;
+        self.rolled_back.insert(checkpoint, evidence);
         Ok(())
     }
 }
 
-fn read_note(path: &std::path::Path) -> Result<Option<String>, Error> {
+fn tell(evidence: &Evidence, held: u64) {
+    let (code, size) = ("record.rolled-back", evidence.size);
+    tracing::error!(code, size, held, "this log signed what it does not contain");
+}
+
+/// The notes of a folder by their names. What a crash left half written has a name of another kind.
+fn stored<N: FromStr>(folder: &Path) -> Result<Vec<(N, String)>, Error> {
+    let list = |source| Error::Read(FileError::System { act: "list", source });
+    let names = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names.map_err(list)?,
+    };
+    let mut notes = Vec::new();
+    for name in names {
+        let path = name.map_err(list)?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) {
+            notes.push((name, read_note(&path)?.unwrap_or_default()));
+        }
+    }
+    Ok(notes)
+}
+
+fn read_note(path: &Path) -> Result<Option<String>, Error> {
     let bytes = match read_limited(path, NOTE_BYTES_MAX) {
         Err(error) if error.is_not_found() => return Ok(None),
         bytes => bytes.map_err(Error::Read)?,
@@ -158,32 +182,67 @@ fn read_note(path: &std::path::Path) -> Result<Option<String>, Error> {
 impl Log {
     /// Compares the log with the checkpoints that are kept of it: each must be one that it contains.
     pub(crate) fn compare_with_kept(&mut self) -> Result<(), Error> {
-        if let Some(note) = self.cosigned.rolled_back.clone() {
-            let evidence = self.own(&note).map_err(|_kind| Error::OtherLog)?;
-            if self.contains(&evidence) {
+        self.take_over_former_evidence()?;
+        for (name, note) in stored::<Digest>(&self.cosigned.evidence)? {
+            let (evidence, shown) = self.evidence_of(&note).map_err(|_kind| Error::OtherLog)?;
+            if evidence.checkpoint != name {
+                return Err(Error::Damaged { what: "the evidence of a restored copy" });
+            }
+            if self.contains(&shown) {
                 // The right state is back.
-                remove_durably(&self.cosigned.evidence).map_err(Error::Disk)?;
-                self.cosigned.rolled_back = None;
+                remove_durably(&self.cosigned.evidence.join(name.to_string()))
+                    .map_err(Error::Disk)?;
             } else {
-                tracing::error!(
-                    code = "record.rolled-back",
-                    size = evidence.size,
-                    held = self.signed.size,
-                    "this log signed what it does not contain"
-                );
+                self.cosigned.rolled_back.insert(name, evidence);
             }
         }
+        let largest = self.cosigned.rolled_back.values().max_by_key(|one| one.size);
+        largest.into_iter().for_each(|evidence| tell(evidence, self.signed.size));
         for (size, note) in self.cosigned.notes.clone() {
             let kept = self.own(&note).map_err(|_kind| Error::Damaged { what: "a cosignature" })?;
             if kept.size != size {
                 return Err(Error::Damaged { what: "a cosignature" });
             }
             if !self.contains(&kept) {
-                self.cosigned.accuse(&note, kept.size, self.signed.size)?;
+                let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
+                self.cosigned.accuse(evidence, self.signed.size)?;
                 self.cosigned.notes.remove(&size);
             }
         }
         Ok(())
+    }
+
+    /// Takes over the one piece of evidence that logs kept in a file before there was a folder.
+    fn take_over_former_evidence(&mut self) -> Result<(), Error> {
+        let former = self.cosigned.evidence.with_extension("former");
+        let system = |source| Error::Disk(FileError::System { act: "rename", source });
+        if self.cosigned.evidence.is_file() {
+            fs::rename(&self.cosigned.evidence, &former).map_err(system)?;
+        }
+        let Some(note) = read_note(&former)? else { return Ok(()) };
+        let (evidence, shown) = self.evidence_of(&note).map_err(|_kind| Error::OtherLog)?;
+        if !self.contains(&shown) {
+            self.cosigned.accuse(evidence, self.signed.size)?;
+        }
+        remove_durably(&former).map_err(Error::Disk)
+    }
+
+    /// What a checkpoint of this log shows that it does not contain, with no more below its text than the
+    /// log's signature and those of known witnesses.
+    fn evidence_of(&self, note: &str) -> Result<(Evidence, Checkpoint), RecordError> {
+        let shown = self.own(note)?;
+        let parsed = Note::parse(note)?;
+        let by = |key| Checkpoint::open(note, key).ok().and(parsed.signed_by_alone(key));
+        let own = self.keys.all().find_map(|(_, key)| by(key));
+        let own = own.ok_or(RecordError::NoteSignature)?;
+        // A witness's line that does not fit convicts nobody, and acquits nobody either.
+        let gathered = self.cosigned.gather(&own, &[note]);
+        let evidence = Evidence {
+            checkpoint: Digest::of(parsed.text().as_bytes()),
+            size: shown.size,
+            note: gathered.map_or(own, |(note, _names)| note),
+        };
+        Ok((evidence, shown))
     }
 
     /// A checkpoint that a key of this log signed, the present one or one before it.
@@ -217,7 +276,8 @@ impl Log {
         };
         let shown = self.own(&note).map_err(Error::Entry)?;
         if !self.contains(&shown) {
-            self.cosigned.accuse(&note, shown.size, self.signed.size)?;
+            let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
+            self.cosigned.accuse(evidence, self.signed.size)?;
             return Err(Error::RolledBack { size: shown.size, held: self.signed.size });
         }
         // A key that another succeeded vouches for nothing that came after it, whoever has it.

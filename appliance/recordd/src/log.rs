@@ -262,7 +262,7 @@ impl Log {
             checkpoint: self.checkpoint().to_owned(),
             log_key: self.keys.now().to_string(),
             successor: self.waits().then(|| self.successor()),
-            rolled_back: self.cosigned.rolled_back.clone(),
+            rolled_back: self.cosigned.evidence(),
         }
     }
 

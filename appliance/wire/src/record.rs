@@ -95,6 +95,21 @@ pub struct Entry {
     pub predicate: serde_json::Map<String, serde_json::Value>,
 }
 
+/// The most checkpoints that one log is shown to lack: those of six weeks, one an hour. With so many
+/// nothing is known of further ones, so that none of them can be gone on without.
+pub const EVIDENCE_MAX: usize = 1024;
+
+/// A checkpoint that the log signed and does not contain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// SHA-256 of the checkpoint's text, without the signatures below it: what persons acknowledge.
+    pub checkpoint: Digest,
+    /// Number of entries that the log had.
+    pub size: u64,
+    /// The checkpoint with the signatures of the log and of the witnesses that are known.
+    pub note: String,
+}
+
 /// A request to recordd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -184,10 +199,10 @@ pub enum Answer {
         /// before persons allow it to succeed. Absent while there is none.
         #[serde(default)]
         successor: Option<Successor>,
-        /// A checkpoint that this log signed and no longer contains: the state was restored from an old
-        /// copy, and nothing that it lost may be taken for never done. Absent while there is none.
+        /// Checkpoints that this log signed and no longer contains: the state was restored from an old
+        /// copy, and nothing that it lost may be taken for never done. At most [`EVIDENCE_MAX`].
         #[serde(default)]
-        rolled_back: Option<String>,
+        rolled_back: Vec<Evidence>,
     },
     /// The body of an `add-checkpoint` request (C2SP tlog-witness).
     Cosigning {

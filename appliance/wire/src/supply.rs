@@ -267,12 +267,29 @@ pub struct Status {
 /// A log that lacks records which it had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredLog {
-    /// SHA-256 of the checkpoint that proves it.
+    /// The checkpoints that show it, each with those who allow to go on without it.
+    pub lacks: Vec<Lacking>,
+    /// Persons who must allow each, before anything is imported, approved or switched to.
+    pub needed: u32,
+}
+
+/// A checkpoint that the log signed and does not contain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// SHA-256 of the checkpoint's text.
     pub checkpoint: Digest,
+    /// Number of records that the log had.
+    pub size: u64,
     /// Persons who allow to go on.
     pub acknowledged_by: Vec<String>,
-    /// Persons who must, before anything is imported, approved or switched to.
-    pub needed: u32,
+}
+
+impl RestoredLog {
+    /// The checkpoints that too few persons acknowledged.
+    pub fn open(&self) -> impl Iterator<Item = &Lacking> {
+        let needed = usize::try_from(self.needed).unwrap_or(usize::MAX);
+        self.lacks.iter().filter(move |lacking| lacking.acknowledged_by.len() < needed)
+    }
 }
 
 /// A log whose key is lost, on a machine that has another.

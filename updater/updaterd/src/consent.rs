@@ -7,8 +7,8 @@ use cloister_attest::consent::{Consent, Matter};
 use cloister_domain::{Digest, GenerationId, Principal};
 use cloister_promotion::{Act, Change, Kind, Leave, Refusal, step};
 use cloister_wire::{
-    record::Event,
-    supply::{Answer, RestoredLog},
+    record::{EVIDENCE_MAX, Event, Evidence},
+    supply::{Answer, Lacking, RestoredLog},
 };
 
 use crate::{books, core::Core, error::ActError};
@@ -36,7 +36,7 @@ fn take(core: &Core, envelope: &str) -> Result<Answer, ActError> {
         }
         Matter::Acknowledgement { checkpoint } => {
             let head = core.recordd.head()?;
-            if head.lacks != Some(checkpoint) {
+            if !head.lacks.iter().any(|lacking| lacking.checkpoint == checkpoint) {
                 return Err(ActError::NothingLacks);
             }
             if consent.log.size > head.size {
@@ -105,17 +105,19 @@ fn acknowledged_by(core: &Core, checkpoint: Digest) -> Result<BTreeSet<Principal
     Ok(consents.into_iter().map(|consent| consent.person).collect())
 }
 
-/// Refuses while the log lacks records that it had, unless enough persons allow to go on. Returns to
-/// former releases are not asked this: what is served may always get safer.
+/// Refuses while the log lacks records that it had, unless enough persons allow to go on without each of
+/// the checkpoints that show it. Returns to former releases are not asked this: what is served may always
+/// get safer.
 pub(crate) fn whole_log(core: &Core) -> Result<(), ActError> {
-    let Some(checkpoint) = core.recordd.head()?.lacks else { return Ok(()) };
-    let have = acknowledged_by(core, checkpoint)?.len();
+    let lacks = core.recordd.head()?.lacks;
     let needed = core.approvals_needed();
-    if u64::try_from(have).is_ok_and(|have| have >= needed) {
-        Ok(())
-    } else {
-        Err(ActError::RestoredLog { needed })
+    // Of so many nobody knows what else there is.
+    let mut allowed = lacks.len() < EVIDENCE_MAX;
+    for lacking in &lacks {
+        let have = acknowledged_by(core, lacking.checkpoint)?.len();
+        allowed &= u64::try_from(have).is_ok_and(|have| have >= needed);
     }
+    if allowed { Ok(()) } else { Err(ActError::RestoredLog { needed }) }
 }
 
 /// What people are shown of a log that lacks records.
@@ -125,8 +127,14 @@ pub(crate) fn restored(core: &Core) -> Result<Option<RestoredLog>, ActError> {
     }
     // A status is shown although the log does not answer.
     let Ok(head) = core.recordd.head() else { return Ok(None) };
-    let Some(checkpoint) = head.lacks else { return Ok(None) };
-    let persons = acknowledged_by(core, checkpoint)?;
-    let acknowledged_by = persons.iter().map(ToString::to_string).collect();
-    Ok(Some(RestoredLog { checkpoint, acknowledged_by, needed: needed(core) }))
+    if head.lacks.is_empty() {
+        return Ok(None);
+    }
+    let mut lacks = Vec::new();
+    for Evidence { checkpoint, size, note: _ } in head.lacks {
+        let persons = acknowledged_by(core, checkpoint)?;
+        let acknowledged_by = persons.iter().map(ToString::to_string).collect();
+        lacks.push(Lacking { checkpoint, size, acknowledged_by });
+    }
+    Ok(Some(RestoredLog { lacks, needed: needed(core) }))
 }

@@ -49,8 +49,8 @@ pub(crate) struct Head {
     pub(crate) log_key: String,
     /// The key that waits to succeed it, which is lost.
     pub(crate) successor: Option<record::Successor>,
-    /// SHA-256 of a checkpoint that it signed and no longer contains: it was restored from an old copy.
-    pub(crate) lacks: Option<Digest>,
+    /// Checkpoints that it signed and no longer contains: it was restored from an old copy.
+    pub(crate) lacks: Vec<record::Evidence>,
 }
 
 impl Recordd {
@@ -86,8 +86,7 @@ impl Recordd {
     /// Where it stands.
     pub(crate) fn head(&self) -> Result<Head, ActError> {
         match self.ask(&record::Request::Head)? {
-            record::Answer::Head { size, root, log_key, successor, rolled_back, .. } => {
-                let lacks = rolled_back.map(|checkpoint| Digest::of(checkpoint.as_bytes()));
+            record::Answer::Head { size, root, log_key, successor, rolled_back: lacks, .. } => {
                 Ok(Head { size, root, log_key, successor, lacks })
             }
             _ => Err(ActError::Answer { daemon: "recordd" }),

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use cloister_domain::Digest;
 use cloister_record::{
     AddCheckpoint, Checkpoint, Note, Policy, Seen, Trust, VerifierKey, WitnessKey, verify,
 };
-use cloister_wire::record::{Answer, Event, Request};
+use cloister_wire::record::{Answer, EVIDENCE_MAX, Event, Evidence, Request};
 
 use crate::support::{ORIGIN, Root, Running, copy, key};
 
@@ -72,11 +73,17 @@ fn accept(
     }
 }
 
-fn rolled_back(running: &Running) -> Option<String> {
+fn rolled_back(running: &Running) -> Vec<Evidence> {
     match running.ask(&Request::Head).unwrap() {
         Answer::Head { rolled_back, .. } => rolled_back,
         other => panic!("no head: {other:?}"),
     }
+}
+
+/// What a checkpoint shows that the log does not contain.
+fn evidence(checkpoint: &str, note: &str, size: u64) -> Evidence {
+    let text = Note::parse(checkpoint).unwrap().text();
+    Evidence { checkpoint: Digest::of(text.as_bytes()), size, note: note.to_owned() }
 }
 
 /// What an auditor brings who asks for both witnesses.
@@ -137,7 +144,7 @@ fn cosignatures_are_kept_and_an_export_carries_them() {
     let running = root.start();
     assert_eq!(running.export_by(&Request::ExportWitnessed).unwrap(), witnessed);
     assert!(request(&running, 21).starts_with("old 301\n"));
-    assert_eq!(rolled_back(&running), None);
+    assert_eq!(rolled_back(&running), []);
 }
 
 #[test]
@@ -161,12 +168,11 @@ fn what_no_configured_witness_signed_is_refused() {
     let line = one.line(&running.head().1);
     assert_eq!(accept(&running, &checkpoint, &line), Err("record.cosignature".to_owned()));
     // Another log's checkpoint, and none.
-    let other =
-        Checkpoint { origin: ORIGIN.to_owned(), size: 9, root: cloister_domain::Digest::of(b"x") };
+    let other = Checkpoint { origin: ORIGIN.to_owned(), size: 9, root: Digest::of(b"x") };
     let forged = other.sign(&key(22)).unwrap();
     assert_eq!(accept(&running, &forged, ""), Err("record.note.signature".to_owned()));
     assert_eq!(accept(&running, "", ""), Err("record.note".to_owned()));
-    assert_eq!(rolled_back(&running), None);
+    assert_eq!(rolled_back(&running), []);
     assert!(running.export_by(&Request::ExportWitnessed).is_err());
     let root = Root::with("witnesses = [\"nonsense\"]");
     assert!(!root.spawn().wait().unwrap().success());
@@ -190,33 +196,38 @@ fn a_log_that_was_restored_from_an_old_copy_is_convicted_by_what_a_witness_saw()
 
     let running = root.start();
     let code = "record.rolled-back";
-    assert_eq!(rolled_back(&running), None);
+    assert_eq!(rolled_back(&running), []);
     assert_eq!(accept(&running, &checkpoint, &line), Err(code.to_owned()));
-    let evidence = format!("{checkpoint}{line}");
-    assert_eq!(rolled_back(&running), Some(evidence.clone()));
+    let convicted = [evidence(&checkpoint, &format!("{checkpoint}{line}"), 3)];
+    assert_eq!(rolled_back(&running), convicted);
+    // Another spelling of the same is the same: lines that nobody vouches for are not kept.
+    let junk = format!("{line}\u{2014} nobody AAAAAAA=\n");
+    for signatures in [junk.as_str(), ""] {
+        assert_eq!(accept(&running, &checkpoint, signatures), Err(code.to_owned()));
+        assert_eq!(rolled_back(&running), convicted);
+    }
     // It stays through restarts, and through a log that grows beyond it with other entries.
     running.kill();
     let running = root.start();
-    assert_eq!(rolled_back(&running), Some(evidence.clone()));
+    assert_eq!(rolled_back(&running), convicted);
     for number in 0..4 {
         running.append(Event::KeyChange, &format!("key/{number}"));
     }
     assert_eq!(accept(&running, &checkpoint, &line), Err(code.to_owned()));
     running.kill();
     let running = root.start();
-    assert_eq!(rolled_back(&running), Some(evidence));
+    assert_eq!(rolled_back(&running), convicted);
     // The witness does not sign the other past either.
     let refused = auditor.sign(&request(&running, 20)).unwrap_err();
     assert_eq!(cloister_domain::Coded::code(&refused), "record.witness.conflict");
     running.kill();
 
     // With the right state the evidence has no object any more, and the cosignature is welcome.
-    let evidence = root.record().join("rolled-back");
-    fs::copy(&evidence, right.join("rolled-back")).unwrap();
+    copy(&root.record().join("rolled-back"), &right.join("rolled-back"));
     fs::remove_dir_all(root.record()).unwrap();
     fs::rename(&right, root.record()).unwrap();
     let running = root.start();
-    assert_eq!(rolled_back(&running), None);
+    assert_eq!(rolled_back(&running), []);
     assert_eq!(accept(&running, &checkpoint, &line).unwrap().0, 3);
 }
 
@@ -243,12 +254,85 @@ fn a_checkpoint_alone_convicts_and_so_does_a_cosignature_that_outlived_the_log()
     }
     copy(&old, &root.record());
     let running = root.start();
-    assert!(rolled_back(&running).unwrap().contains("auditor/20"));
+    assert!(rolled_back(&running)[0].note.contains("auditor/20"));
     running.kill();
     // The log's own signature is enough: nobody else has its key.
     fs::remove_dir_all(root.record()).unwrap();
     copy(&old, &root.record());
     let running = root.start();
     assert_eq!(accept(&running, &checkpoint, ""), Err("record.rolled-back".to_owned()));
-    assert_eq!(rolled_back(&running), Some(checkpoint));
+    assert_eq!(rolled_back(&running), [evidence(&checkpoint, &checkpoint, 2)]);
+    running.kill();
+    // Evidence as it was kept before there could be more than one.
+    fs::remove_dir_all(root.record()).unwrap();
+    copy(&old, &root.record());
+    fs::write(root.record().join("rolled-back"), format!("{checkpoint}{line}")).unwrap();
+    for _again in 0..2 {
+        let running = root.start();
+        let note = format!("{checkpoint}{line}");
+        assert_eq!(rolled_back(&running), [evidence(&checkpoint, &note, 2)]);
+    }
+}
+
+#[test]
+fn one_piece_of_evidence_never_takes_the_place_of_another() {
+    let root = root();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.kill();
+    let old = root.folder.path().join("old");
+    copy(&root.record(), &old);
+    let mut kept = Vec::new();
+    for past in 0..2 {
+        let running = root.start();
+        running.append(Event::KeyChange, &format!("key/{past}"));
+        kept.push(running.head().1);
+        running.kill();
+        fs::remove_dir_all(root.record()).unwrap();
+        copy(&old, &root.record());
+    }
+    let running = root.start();
+    let convicted = Err("record.rolled-back".to_owned());
+    for checkpoint in [&kept[0], &kept[1], &kept[0]] {
+        assert_eq!(accept(&running, checkpoint, ""), convicted);
+    }
+    let mut both: Vec<Evidence> = kept.iter().map(|note| evidence(note, note, 2)).collect();
+    both.sort_by_key(|one| one.checkpoint);
+    assert_eq!(rolled_back(&running), both);
+    running.kill();
+    assert_eq!(rolled_back(&root.start()), both);
+}
+
+/// Beyond the bound nothing is taken in, and what was shown before stays.
+#[test]
+fn so_much_evidence_is_kept_and_no_more() {
+    let root = root();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.kill();
+    let seed = fs::read(root.record().join("host.key")).unwrap();
+    let host = cloister_attest::SigningKey::from_seed(&cloister_domain::Secret::new(seed)).unwrap();
+    let checkpoint = |size: usize| {
+        let size = u64::try_from(size).unwrap();
+        let root = Digest::of(b"lost");
+        Checkpoint { origin: ORIGIN.to_owned(), size, root }.sign(&host).unwrap()
+    };
+    let folder = root.record().join("rolled-back");
+    fs::create_dir(&folder).unwrap();
+    for size in 2..=EVIDENCE_MAX {
+        let note = checkpoint(size);
+        let name = evidence(&note, &note, 0).checkpoint.to_string();
+        fs::write(folder.join(name), note).unwrap();
+    }
+    let running = root.start();
+    let before = rolled_back(&running);
+    assert_eq!(before.len(), EVIDENCE_MAX - 1);
+    let refused = Err("record.rolled-back".to_owned());
+    assert_eq!(accept(&running, &checkpoint(EVIDENCE_MAX + 1), ""), refused);
+    let full = rolled_back(&running);
+    assert_eq!(full.len(), EVIDENCE_MAX);
+    assert!(before.iter().all(|one| full.contains(one)));
+    assert_eq!(accept(&running, &checkpoint(EVIDENCE_MAX + 2), ""), refused);
+    assert_eq!(rolled_back(&running), full);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), EVIDENCE_MAX);
 }

@@ -7,6 +7,7 @@ use cloister_attest::{approval::Decision, consent::Matter};
 use cloister_config::Role;
 use cloister_daemon::Connection;
 use cloister_domain::{Digest, GenerationId, LogHead};
+use cloister_record::Note;
 use cloister_wire::{
     Reply, record,
     supply::{Answer, ImportState, Request},
@@ -144,32 +145,49 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Puts the log back to what it was; the checkpoint that it had since.
+fn put_back(world: &mut World, aside: &Path) -> String {
+    let log = world.config.paths.record();
+    refused(back(world, GenerationId(Digest::of(b"x"))), "rollback.never-promoted");
+    let (_, kept) = head(world);
+    world.stop_recordd();
+    fs::remove_dir_all(&log).unwrap();
+    copy(aside, &log);
+    world.start_recordd();
+    kept
+}
+
+/// Hands in a checkpoint that the log does not contain.
+fn convict(world: &World, kept: &str) {
+    let connection = Connection::connect(&world.config.paths.socket(Role::Recordd)).unwrap();
+    let accept = record::Request::Accept { checkpoint: kept.to_owned(), signatures: String::new() };
+    let told: Reply<record::Answer> = connection.ask(&accept).unwrap();
+    assert_eq!(told.unwrap_err().code, "record.rolled-back");
+}
+
+/// What persons acknowledge of a checkpoint: its text.
+fn text_of(kept: &str) -> Digest {
+    Digest::of(Note::parse(kept).unwrap().text().as_bytes())
+}
+
 /// A log that was put back to what it was, and convicted by a checkpoint that somebody kept.
-fn restored() -> (World, Bundle, Digest) {
+fn restored() -> (World, Bundle, String) {
     let mut world = World::enrolled();
     let one = Bundle::new(1, "0.5");
     world.promoted(&one, 1);
-    let log = world.config.paths.record();
-    let aside = log.with_file_name("aside");
-    copy(&log, &aside);
-    refused(back(&world, GenerationId(Digest::of(b"x"))), "rollback.never-promoted");
-    let (_, kept) = head(&world);
-    world.stop_recordd();
-    fs::remove_dir_all(&log).unwrap();
-    copy(&aside, &log);
-    world.start_recordd();
-    let connection = Connection::connect(&world.config.paths.socket(Role::Recordd)).unwrap();
-    let accept = record::Request::Accept { checkpoint: kept.clone(), signatures: String::new() };
-    let told: Reply<record::Answer> = connection.ask(&accept).unwrap();
-    assert_eq!(told.unwrap_err().code, "record.rolled-back");
-    (world, one, Digest::of(kept.as_bytes()))
+    let aside = world.config.paths.record().with_file_name("aside");
+    copy(&world.config.paths.record(), &aside);
+    let kept = put_back(&mut world, &aside);
+    convict(&world, &kept);
+    (world, one, kept)
 }
 
 #[test]
 fn with_a_restored_log_nothing_new_comes_in_until_two_persons_allow_to_go_on() {
-    let (world, one, checkpoint) = restored();
+    let (world, one, kept) = restored();
+    let checkpoint = text_of(&kept);
     let shown = status(&world).restored_log.unwrap();
-    assert_eq!((shown.checkpoint, shown.needed), (checkpoint, 2));
+    assert_eq!((shown.lacks[0].checkpoint, shown.needed), (checkpoint, 2));
     let two = Bundle::new(2, "0.4");
     assert_eq!(world.import(&two, 2).unwrap_err().code, "record.restored");
     let other = Matter::Acknowledgement { checkpoint: Digest::of(b"other") };
@@ -179,10 +197,40 @@ fn with_a_restored_log_nothing_new_comes_in_until_two_persons_allow_to_go_on() {
     assert_eq!(persons(consent(&world, EVE, goes_on)), 1, "one person counts once");
     assert_eq!(world.import(&two, 2).unwrap_err().code, "record.restored");
     assert_eq!(persons(consent(&world, FLO, goes_on)), 2);
-    assert_eq!(status(&world).restored_log.unwrap().acknowledged_by, ["eve", "flo"]);
+    let shown = status(&world).restored_log.unwrap();
+    assert_eq!(shown.lacks[0].acknowledged_by, ["eve", "flo"]);
+    assert_eq!(shown.open().count(), 0);
+    // Lines that nobody vouches for make no other checkpoint of it.
+    convict(&world, &format!("{kept}\u{2014} nobody AAAAAAA=\n"));
     world.promoted(&two, 2);
     // What is served may always get safer.
     back(&world, one.generation()).unwrap();
+}
+
+#[test]
+fn a_second_restored_copy_does_not_hide_behind_the_first() {
+    let (mut world, _, first) = restored();
+    let goes_on = |checkpoint| Matter::Acknowledgement { checkpoint };
+    for person in [EVE, FLO] {
+        consent(&world, person, goes_on(text_of(&first))).unwrap();
+    }
+    let aside = world.config.paths.record().with_file_name("aside-again");
+    copy(&world.config.paths.record(), &aside);
+    let second = put_back(&mut world, &aside);
+    assert_ne!(text_of(&second), text_of(&first));
+    convict(&world, &second);
+    // Who hands in the first again does not put it in the place of the second.
+    convict(&world, &first);
+    let two = Bundle::new(2, "0.4");
+    assert_eq!(world.import(&two, 2).unwrap_err().code, "record.restored");
+    let shown = status(&world).restored_log.unwrap();
+    let open: Vec<Digest> = shown.open().map(|lacking| lacking.checkpoint).collect();
+    assert_eq!((open, shown.lacks.len()), (vec![text_of(&second)], 2));
+    for person in [EVE, FLO] {
+        assert_eq!(world.import(&two, 2).unwrap_err().code, "record.restored");
+        consent(&world, person, goes_on(text_of(&second))).unwrap();
+    }
+    world.promoted(&two, 2);
 }
 
 #[test]
