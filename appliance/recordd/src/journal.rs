@@ -72,17 +72,39 @@ impl Round<'_> {
 }
 
 impl Journal {
-    /// The journal at `path`, made if it is not there, and its bytes.
-    pub(crate) fn open(path: PathBuf) -> Result<(Self, Vec<u8>), Error> {
+    /// The journal at `path` and its bytes. It is made for a log that is `new`; every other has one, of its
+    /// whole length, and without it nobody knows which entries were answered.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is missing or was cut short, [`Error::Read`] and [`Error::Disk`].
+    pub(crate) fn open(path: PathBuf, new: bool) -> Result<(Self, Vec<u8>), Error> {
         let bytes = match read_limited(&path, BYTES_MAX) {
-            Err(error) if error.is_not_found() => {
+            Err(error) if error.is_not_found() && new => {
                 write_empty(&path).map_err(Error::Disk)?;
-                Vec::new()
+                read_limited(&path, BYTES_MAX).map_err(Error::Read)?
+            }
+            Err(error) if error.is_not_found() => {
+                return Err(Error::Damaged { what: "the journal is missing" });
             }
             bytes => bytes.map_err(Error::Read)?,
         };
+        if (bytes.len() as u64) < BYTES {
+            return Err(Error::Damaged { what: "the journal was cut short" });
+        }
         let file = open_file(&path).map_err(Error::Disk)?;
         Ok((Self { path, file, end: 0, failed: false }, bytes))
+    }
+
+    /// Makes the rounds of `bytes` durable that [`Journal::replay`] found. They were read, perhaps from
+    /// memory that the disk never got: after a write that failed, a sync alone says that all is well.
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub(crate) fn write_taken(&self, bytes: &[u8]) -> Result<(), Error> {
+        let taken = usize::try_from(self.end).ok().and_then(|end| bytes.get(..end));
+        let taken = taken.expect("what was taken is of these bytes");
+        let written = self.file.write_all_at(taken, 0).and_then(|()| self.file.sync_data());
+        written.map_err(|source| Error::Disk(FileError::System { act: "write", source }))
     }
 
     /// The rounds of `bytes` that go on from a log of `settled` entries; the next one follows them.
@@ -218,7 +240,7 @@ mod tests {
 
     /// Positions and numbers of entries of the rounds that a log of `settled` entries goes on with.
     fn rounds(path: &Path, settled: u64) -> Result<Vec<(u64, usize)>, &'static str> {
-        let (mut journal, bytes) = Journal::open(path.to_owned()).expect("a journal");
+        let (mut journal, bytes) = Journal::open(path.to_owned(), true).expect("a journal");
         match journal.replay(&bytes, settled) {
             Ok(rounds) => Ok(rounds.iter().map(|one| (one.first, one.entries.len())).collect()),
             Err(Error::Damaged { what }) => Err(what),
@@ -235,7 +257,7 @@ mod tests {
     fn kept(first: u64, counts: &[u64]) -> Kept {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
-        let (mut journal, _) = Journal::open(path.clone()).expect("a journal");
+        let (mut journal, _) = Journal::open(path.clone(), true).expect("a journal");
         let mut at = first;
         for count in counts {
             journal.append(at, &entries(at, *count)).expect("written");
@@ -248,7 +270,7 @@ mod tests {
     fn rounds_return_in_their_order_and_the_next_follows_them() {
         let Kept { path, folder: _folder, .. } = kept(5, &[1, 3, 200]);
         assert_eq!(rounds(&path, 5), Ok(vec![(5, 1), (6, 3), (9, 200)]));
-        let (mut journal, bytes) = Journal::open(path.clone()).expect("a journal");
+        let (mut journal, bytes) = Journal::open(path.clone(), true).expect("a journal");
         let found = journal.replay(&bytes, 5).expect("whole");
         assert_eq!(found[1].entries[2], b"entry 2 of 6");
         journal.append(209, &entries(209, 1)).expect("written");
@@ -291,7 +313,7 @@ mod tests {
             let found = round(&whole[2 * BLOCK..length]);
             assert_eq!(found, None, "{length}");
         }
-        let parts = [&whole[..BLOCK], &whole[2 * BLOCK..]].concat();
+        let parts = [&whole[..BLOCK], &whole[2 * BLOCK..], &[0; BLOCK]].concat();
         fs::write(&path, parts).expect("written");
         assert_eq!(rounds(&path, 5), Err("the journal"), "entries 6 to 8 are nowhere");
         fs::write(&path, &whole).expect("written");

@@ -73,13 +73,18 @@ impl Log {
         let key = SigningKey::from_seed(&seed).expect("a host key's seed has 32 bytes");
         let origin = config.record.origin.clone();
         let own = VerifierKey::new(&origin, key.public()).map_err(Error::Entry)?;
-        let (note, signed, signer) = match files.checkpoint()? {
+        let stored = files.checkpoint()?;
+        if stored.is_none() && files.has_tiles() {
+            // The checkpoint of the empty log is stored before any tile.
+            return Err(Error::Damaged { what: "no checkpoint" });
+        }
+        // A log has a journal before it has a checkpoint, so whatever is missing is missed.
+        let (journal, journalled) = Journal::open(files.beside("journal"), stored.is_none())?;
+        let (note, signed, signer) = match stored {
             Some(note) => {
                 let (signed, signer) = opened(&note, &own, &files)?;
                 (note, signed, signer)
             }
-            // The checkpoint of the empty log is stored before any tile.
-            None if files.has_tiles() => return Err(Error::Damaged { what: "no checkpoint" }),
             None => {
                 let root = Tree::new().root();
                 let first = Checkpoint { origin: origin.clone(), size: 0, root };
@@ -89,7 +94,6 @@ impl Log {
             }
         };
         let cosigned = Cosigned::open(&files, &config.record.witnesses)?;
-        let (journal, journalled) = Journal::open(files.beside("journal"))?;
         let settled = signed.size;
         let promotions = Promotions::new(&origin);
         let mut log = Self {
@@ -115,7 +119,7 @@ impl Log {
             return Err(Error::OtherLog);
         }
         let rounds = log.journal.replay(&journalled, settled)?;
-        log.complete(&rounds)?;
+        log.complete(&rounds, &journalled)?;
         log.compare_with_kept()?;
         log.look_at_keys()?;
         let (full, changing) = full_and_changing(log.settled);
@@ -201,8 +205,9 @@ impl Log {
         Ok(())
     }
 
-    /// Takes in the entries that only the journal holds, and has the log's files hold them too.
-    fn complete(&mut self, rounds: &[Round<'_>]) -> Result<(), Error> {
+    /// Takes in the entries that only the journal holds, of the bytes `journalled`, and has the log's files
+    /// hold them too; or, where these cannot be written, the journal once more. Nothing is answered before.
+    fn complete(&mut self, rounds: &[Round<'_>], journalled: &[u8]) -> Result<(), Error> {
         let damaged = || Error::Damaged { what: "an entry of the journal" };
         for round in rounds {
             for (seq, text) in (round.first..).zip(&round.entries) {
@@ -231,6 +236,9 @@ impl Log {
             tracing::info!(from = self.settled, count, "entries of the journal are taken in");
             self.advance()?;
             self.settle_or_warn();
+        }
+        if self.settled < self.tree.size() {
+            self.journal.write_taken(journalled)?;
         }
         Ok(())
     }

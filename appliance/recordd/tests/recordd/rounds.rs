@@ -5,6 +5,7 @@ use std::{
     fs,
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
+    process::Child,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -23,6 +24,9 @@ use cloister_wire::{
 use crate::support::{ORIGIN, Root, Running, appended, entry, key};
 
 const WRITERS: u64 = 16;
+
+/// The length of every journal.
+const JOURNAL_BYTES: usize = 4 << 20;
 
 /// Lets every writer append `each` acts of its own; all of them with the places that were answered.
 fn append_together(root: &Root, round: &str, each: u64) -> Vec<(String, u64)> {
@@ -164,6 +168,7 @@ fn stored(export: &Export) -> Root {
     let key = root.record().join("host.key");
     fs::write(&key, [9; 32]).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    write(&root, &Export::from([("journal".to_owned(), Vec::new())]));
     write(&root, export);
     root
 }
@@ -172,6 +177,10 @@ fn write(root: &Root, files: &Export) {
     for (path, bytes) in files {
         let path = root.record().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = bytes.clone();
+        if path.ends_with("journal") {
+            bytes.resize(JOURNAL_BYTES, 0);
+        }
         fs::write(path, bytes).unwrap();
     }
 }
@@ -273,8 +282,59 @@ fn what_the_journal_holds_and_is_not_this_logs_is_not_served() {
     assert_damaged(&root);
 }
 
+/// What was read may be in memory alone. Where neither the log's files nor the journal can be written, it is
+/// not answered for.
+#[test]
+fn a_round_that_cannot_be_made_durable_is_not_served() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "act/0");
+    running.append(Event::MediaSeen, "act/1");
+    running.kill();
+    assert_refused(&root, root.spawn_with_files_of(0), "record.disk");
+    // The journal can be written and the log's files cannot.
+    let obstacle = root.record().join(".checkpoint.new");
+    fs::create_dir(&obstacle).unwrap();
+    let running = root.start();
+    assert_eq!(running.append(Event::MediaSeen, "act/1"), 1);
+    assert_eq!(running.append(Event::MediaSeen, "act/2"), 2);
+}
+
+#[test]
+fn a_log_without_its_whole_journal_is_not_served() {
+    // Before any entry is in the log's files, and after.
+    for restarts in 0..2 {
+        let root = Root::new();
+        let running = root.start();
+        running.append(Event::AnchorEnrolment, "act/0");
+        running.kill();
+        (0..restarts).for_each(|_| root.start().kill());
+        assert_eq!(root.record().join("tile").exists(), restarts > 0);
+        let journal = root.record().join("journal");
+        let whole = fs::read(&journal).unwrap();
+        fs::remove_file(&journal).unwrap();
+        assert_damaged(&root);
+        assert!(!journal.exists());
+        fs::write(&journal, &whole[..JOURNAL_BYTES - 1]).unwrap();
+        assert_damaged(&root);
+        fs::write(&journal, &whole).unwrap();
+        assert_eq!(root.start().append(Event::AnchorEnrolment, "act/0"), 0);
+        // Nor is a journal made for a log of which only files are left.
+        if restarts > 0 {
+            fs::remove_file(root.record().join("checkpoint")).unwrap();
+            fs::remove_file(&journal).unwrap();
+            assert_damaged(&root);
+            assert!(!journal.exists());
+        }
+    }
+}
+
 fn assert_damaged(root: &Root) {
-    let mut child = root.spawn();
+    assert_refused(root, root.spawn(), "record.damaged");
+}
+
+/// That the daemon ends without serving anybody.
+fn assert_refused(root: &Root, mut child: Child, code: &str) {
     let socket = root.folder.path().join("run/recordd.sock");
     while child.try_wait().unwrap().is_none() {
         if Connection::connect(&socket).is_ok() {
@@ -285,5 +345,5 @@ fn assert_damaged(root: &Root) {
     }
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("record.damaged"), "{said}");
+    assert!(said.contains(code), "{said}");
 }

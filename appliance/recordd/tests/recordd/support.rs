@@ -192,9 +192,19 @@ impl Root {
     }
 
     pub(crate) fn spawn(&self) -> Child {
+        self.spawn_by(Command::new("env"))
+    }
+
+    /// With a bound on the files that it writes: as on a disk that failed.
+    pub(crate) fn spawn_with_files_of(&self, bytes: u64) -> Child {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--fsize={bytes}:unlimited")).arg("env");
+        self.spawn_by(limited)
+    }
+
+    fn spawn_by(&self, mut env: Command) -> Child {
         // A write beyond a limit is then refused, and ends nobody.
-        Command::new("env")
-            .arg("--ignore-signal=XFSZ")
+        env.arg("--ignore-signal=XFSZ")
             .arg(env!("CARGO_BIN_EXE_cloister-recordd"))
             .arg("--config")
             .arg(self.folder.path().join("cloister.toml"))
