@@ -309,7 +309,11 @@ fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActErr
             Event::MediaSeen,
             format!("import/{import}/operator/{number}"),
             &subject,
-            json!({ "import": import, "operator": operator }),
+            json!({
+                "import": import,
+                "operator": operator,
+                "persons": books::persons(core, &[operator.to_owned()]),
+            }),
         ))?;
     }
     Ok(core.state().imported_by(import, operator)?)

@@ -15,6 +15,7 @@ use cloister_wire::{
 use serde_json::json;
 
 use crate::{
+    books,
     core::Core,
     error::ActError,
     intake::{self, Session},
@@ -146,6 +147,7 @@ pub(crate) fn parted(
     let facts = json!({
         "import": session.import(),
         "operator": session.operator(),
+        "persons": books::persons(core, &[session.operator().to_owned()]),
         "read_bytes": read_bytes,
         "missing_chunks": missing.chunks,
         "missing_bytes": missing.stored_bytes,

@@ -19,7 +19,7 @@ use crate::{
 const YES: Decision = Decision::Approve;
 
 /// A user of no machine, so that its number is its name.
-const OPERATOR: u32 = 61_001;
+pub(crate) const OPERATOR: u32 = 61_001;
 
 /// A release that awaits approval, and what an approval of it must name.
 fn awaiting(world: &World, bundle: &Bundle) -> (ImportId, Package) {

@@ -10,7 +10,10 @@ use cloister_wire::{
     supply::{Answer, ImportState, Request},
 };
 
-use crate::support::{World, bundle::Bundle, wait_until};
+use crate::{
+    decisions::OPERATOR,
+    support::{World, bundle::Bundle, wait_until},
+};
 
 fn connect(world: &World) -> Connection {
     Connection::connect(&world.config.paths.socket(Role::Updaterd)).unwrap()
@@ -74,6 +77,28 @@ fn an_import_of_which_volumes_are_missing_waits_and_says_so() {
     assert_eq!(import, ImportId(1));
     world.until(import, ImportState::AwaitingApproval);
     assert_eq!(parked(&world), []);
+}
+
+/// Who reads the log must know the person behind each user who operated an import.
+#[test]
+fn each_record_that_names_an_operator_names_the_person() {
+    let world = World::with(&format!("operators = [\"{OPERATOR}=eve\"]"));
+    world.enrol();
+    let bundle = Bundle::new(1, "0.5");
+    park(&world, &bundle, 1);
+    // Another brings the second volume.
+    let bundle = bundle.imported_by(OPERATOR);
+    park(&world, &bundle, 2);
+    world.import(&bundle, 3).unwrap();
+    let mut acts = 0;
+    for (_, facts) in world.records().iter().filter(|(event, _)| event == "media-seen") {
+        let Some(operator) = facts.get("operator") else { continue };
+        let is_eve = *operator == OPERATOR.to_string();
+        let persons = facts["persons"].as_array().unwrap();
+        assert_eq!(persons.contains(&"eve".into()), is_eve, "{facts}");
+        acts += usize::from(is_eve);
+    }
+    assert!(acts > 2, "taking over, and two volumes");
 }
 
 #[test]
