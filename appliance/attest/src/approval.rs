@@ -91,9 +91,9 @@ impl Approval {
     /// `cloister-verify`'s to say.
     ///
     /// # Errors
-    /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::of`].
+    /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::exactly_of`].
     pub fn of(envelope: &Envelope) -> Result<Self, AttestError> {
-        let statement = Statement::of(envelope)?;
+        let statement = Statement::exactly_of(envelope)?;
         if statement.predicate_type != predicate_type("approval") {
             return Err(AttestError::PredicateType);
         }
@@ -140,6 +140,9 @@ mod tests {
         let envelope = approval.sign(&key).expect("a short comment");
         assert_eq!(Approval::of(&envelope), Ok(approval.clone()));
         assert_eq!(envelope.good_keys(&[key.public()]).len(), 1);
+        let text = String::from_utf8(envelope.payload).expect("JSON is UTF-8") + " ";
+        let spaced = Envelope::unsigned(crate::dsse::PAYLOAD_TYPE, text.into_bytes());
+        assert_eq!(Approval::of(&spaced), Err(AttestError::NotCanonical));
         let long = Approval { comment: "x".repeat(4097), ..approval };
         assert!(matches!(long.sign(&key), Err(AttestError::TooLong { .. })));
     }

@@ -122,9 +122,9 @@ impl Consent {
     /// `cloister-verify`'s to say.
     ///
     /// # Errors
-    /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::of`].
+    /// [`AttestError::PredicateType`], [`AttestError::Predicate`] and those of [`Statement::exactly_of`].
     pub fn of(envelope: &Envelope) -> Result<Self, AttestError> {
-        let statement = Statement::of(envelope)?;
+        let statement = Statement::exactly_of(envelope)?;
         let kinds = ["downgrade", "acknowledgement", "succession"].map(predicate_type);
         if !kinds.contains(&statement.predicate_type) {
             return Err(AttestError::PredicateType);
@@ -179,7 +179,8 @@ mod tests {
             (down.replace(from, r#""of""#), AttestError::Predicate),
             (acknowledged.replace(name, r#""name":"log""#), AttestError::Predicate),
             (down.replace(r#""consent""#, r#""reject""#), AttestError::Predicate),
-            (down.replace(r#""person""#, r#""also":1,"person""#), AttestError::Predicate),
+            (down.replace(r#""decision""#, r#""also":1,"decision""#), AttestError::Predicate),
+            (down.replace(r#""from""#, r#""from" "#), AttestError::NotCanonical),
         ] {
             assert_ne!(payload, down);
             assert_ne!(payload, acknowledged);

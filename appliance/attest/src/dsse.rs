@@ -87,6 +87,15 @@ impl Envelope {
         })
     }
 
+    /// As [`Envelope::parse`], for envelopes that have one spelling: `text` is that of [`Envelope::to_json`].
+    ///
+    /// # Errors
+    /// [`AttestError::NotCanonical`], else as [`Envelope::parse`].
+    pub fn parse_exact(text: &[u8]) -> Result<Self, AttestError> {
+        let envelope = Self::parse(text)?;
+        if envelope.to_json() == text { Ok(envelope) } else { Err(AttestError::NotCanonical) }
+    }
+
     /// The envelope as RFC 8785 text, so that the same envelope has the same bytes.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -322,6 +331,29 @@ mod tests {
         let other_payload = Envelope { payload: b"y".to_vec(), ..good };
         assert!(other_type.good_keys(&known).is_empty());
         assert!(other_payload.good_keys(&known).is_empty());
+    }
+
+    #[test]
+    fn an_exact_envelope_has_one_spelling() {
+        let envelope = Envelope::unsigned(PAYLOAD_TYPE, b"x>?".to_vec()).sign_with(&key(1));
+        let text = String::from_utf8(envelope.to_json()).expect("JSON is UTF-8");
+        assert_eq!(Envelope::parse_exact(text.as_bytes()), Ok(envelope.clone()));
+        let keyid = format!("\"keyid\":\"{}\",", key(1).public().key_id());
+        for (from, to) in [
+            ("{\"payload\"", " {\"payload\""),
+            ("}]}", "}]}\n"),
+            ("}]}", "}],\"x\":1}"),
+            ("eD4/", "eD4_"),
+            ("==\"", "\""),
+            (keyid.as_str(), "\"extra\":1,"),
+        ] {
+            let other = text.replacen(from, to, 1);
+            assert_ne!(other, text, "{from}");
+            let read = Envelope::parse(other.as_bytes()).expect("an envelope all the same");
+            assert_eq!(read.payload, envelope.payload, "{to}");
+            let exact = Envelope::parse_exact(other.as_bytes());
+            assert_eq!(exact, Err(AttestError::NotCanonical), "{to}");
+        }
     }
 
     #[test]

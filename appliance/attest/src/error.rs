@@ -102,8 +102,8 @@ pub enum AttestError {
     /// The payload lacks a field of an in-toto statement v1, or has one of another type.
     #[error("the payload is not an in-toto statement of version 1")]
     Statement,
-    /// The payload is not the RFC 8785 text of a statement, or says more than a statement has fields.
-    #[error("the statement is not in its one canonical form")]
+    /// A text is not the RFC 8785 text of an envelope or a statement, or says more than these have fields.
+    #[error("the envelope or its statement is not in its one canonical form")]
     NotCanonical,
     /// The statement's predicate is of another type than the reader expects.
     #[error("the statement is of another kind than expected")]

@@ -301,8 +301,8 @@ impl Record {
         if text.len() > ENVELOPE_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: text.len(), max: ENVELOPE_BYTES_MAX });
         }
-        let envelope = Envelope::parse(text).map_err(RecordError::Envelope)?;
-        let statement = Statement::of(&envelope).map_err(RecordError::Envelope)?;
+        let envelope = Envelope::parse_exact(text).map_err(RecordError::Envelope)?;
+        let statement = Statement::exactly_of(&envelope).map_err(RecordError::Envelope)?;
         let event = event_of(&statement.predicate_type).ok_or(RecordError::Statement)?;
         let signer = if is_signed_by_a_person(event) {
             Signer::Person(Box::new(said(event, &envelope).map_err(RecordError::Envelope)?))
@@ -516,7 +516,7 @@ mod tests {
         ] {
             let mut bad = good.clone();
             bad["predicate"][field] = value;
-            let payload = bad.to_string().into_bytes();
+            let payload = cloister_attest::json::canonical(&bad).expect("integers");
             let envelope = Envelope::unsigned(cloister_attest::dsse::PAYLOAD_TYPE, payload);
             let text = envelope.sign_with(&key(1)).to_json();
             assert_eq!(Record::parse(&text), Err(RecordError::Statement), "{field}");

@@ -43,7 +43,14 @@ impl Trust {
     fn approves(&self, root: Digest, person: &Principal, envelope: &Envelope) -> bool {
         let sets = self.approvers.get(&root).and_then(|persons| persons.get(person));
         let signed = |keys: &Vec<AnyKey>| keys.iter().any(|key| envelope.is_signed_by(key));
-        sets.is_some_and(|sets| !sets.is_empty() && sets.iter().all(signed))
+        let ids = |sets: &Vec<Vec<AnyKey>>| -> BTreeSet<String> {
+            sets.iter().flatten().map(AnyKey::key_id).collect()
+        };
+        // Who reads the log must not have to guess whose a signature is meant to be.
+        let named = |ids: &BTreeSet<String>| {
+            envelope.signatures.iter().all(|signature| ids.contains(&signature.keyid))
+        };
+        sets.is_some_and(|sets| !sets.is_empty() && named(&ids(sets)) && sets.iter().all(signed))
     }
 }
 

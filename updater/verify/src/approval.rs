@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{approval::Approval, consent::Consent, dsse::Envelope};
+use cloister_attest::{AttestError, approval::Approval, consent::Consent, dsse::Envelope};
 use cloister_domain::{Digest, Principal};
 
 use crate::{
@@ -35,13 +35,15 @@ fn approvers(root: &Root) -> Speakers {
 }
 
 impl TrustState {
-    /// One person's decision, if the person is an approver and the key is that person's.
+    /// One person's decision, if the person is an approver and the key is that person's. It becomes a record
+    /// as it is, which others must be able to check, so it is taken in its one spelling, and each of its
+    /// signatures names a key of that person by the SHA-256 of the key's object.
     ///
     /// # Errors
     /// [`VerifyError::Approval`] for its form, [`VerifyError::UnknownSigner`],
     /// [`VerifyError::Threshold`] for a bad signature of a known key, [`VerifyError::OtherPerson`].
     pub fn approval(&self, envelope_text: &[u8]) -> Result<Verified<Approval>, VerifyError> {
-        let envelope = Envelope::parse(envelope_text).map_err(VerifyError::Approval)?;
+        let envelope = Envelope::parse_exact(envelope_text).map_err(VerifyError::Approval)?;
         let approval = Approval::of(&envelope).map_err(VerifyError::Approval);
         let (approval, signers) = self.said_by(&envelope, approval, |said| &said.person)?;
         Ok(Verified::new(approval, signers, false))
@@ -52,7 +54,7 @@ impl TrustState {
     /// # Errors
     /// As [`TrustState::approval`].
     pub fn consent(&self, envelope_text: &[u8]) -> Result<Verified<Consent>, VerifyError> {
-        let envelope = Envelope::parse(envelope_text).map_err(VerifyError::Approval)?;
+        let envelope = Envelope::parse_exact(envelope_text).map_err(VerifyError::Approval)?;
         let consent = Consent::of(&envelope).map_err(VerifyError::Approval);
         let (consent, signers) = self.said_by(&envelope, consent, |said| &said.person)?;
         Ok(Verified::new(consent, signers, false))
@@ -72,6 +74,10 @@ impl TrustState {
         // One envelope, one person: a second signature would speak for words that were not its own.
         if signers.len() != 1 || !signers.contains(person(&said)) {
             return Err(VerifyError::OtherPerson);
+        }
+        let own = one.key_ids(person(&said));
+        if !envelope.signatures.iter().all(|signature| own.contains(&signature.keyid)) {
+            return Err(VerifyError::Approval(AttestError::NotCanonical));
         }
         Ok((said, signers))
     }

@@ -282,6 +282,12 @@ impl Authority {
         self.signed(&envelope.pae(), signatures, role)
     }
 
+    /// What DSSE signers call the keys of `person`: the SHA-256 of each one's object.
+    pub(crate) fn key_ids(&self, person: &Principal) -> BTreeSet<String> {
+        let own = self.holders.values().filter(|holder| holder.person == *person);
+        own.filter_map(|holder| Some(holder.key.known()?.key_id())).collect()
+    }
+
     /// Who may speak, each with the sets of keys, one of each of which must sign.
     pub(crate) fn speakers(&self) -> Speakers {
         let mut words: Vec<Option<&str>> = self.demanded.iter().map(|word| Some(&**word)).collect();

@@ -50,6 +50,56 @@ fn an_approval_is_of_the_person_whose_key_signed_it() {
     assert_eq!(state.approval(&two.to_json()), Err(VerifyError::OtherPerson));
 }
 
+/// Each of these is a good approval to a reader of DSSE. As records they would spoil the log for ever.
+#[test]
+fn what_a_person_signed_has_one_spelling() {
+    let text = approval(6, "eve", b"p", Decision::Approve);
+    let good = Envelope::parse(&text).unwrap();
+    let renamed = |keyid: &str| {
+        let mut envelope = good.clone();
+        envelope.signatures[0].keyid = keyid.to_owned();
+        envelope.to_json()
+    };
+    let plain = String::from_utf8(text).unwrap();
+    let changed = |from: &str, to: &str| {
+        assert!(plain.contains(from), "{from}");
+        plain.replacen(from, to, 1).into_bytes()
+    };
+    let payload = String::from_utf8(good.payload.clone()).unwrap();
+    let spaced = Envelope::unsigned(&good.payload_type, format!("{payload} ").into_bytes());
+    let keyid = format!("\"keyid\":\"{}\",", key(6).public().key_id());
+    let mut strange = good.clone();
+    strange.signatures.push(good.clone().sign_with(&key(STRANGER)).signatures.remove(1));
+    let sig = plain.rfind("==\"").unwrap();
+    let unpadded = [plain.get(..sig).unwrap(), plain.get(sig + 2..).unwrap()].concat();
+    for (other, why) in [
+        (renamed(""), "no key id"),
+        (changed(&keyid, ""), "no key id field"),
+        (changed("{\"payload\"", "{ \"payload\""), "a space"),
+        (changed("{\"payload\"", "{\"also\":1,\"payload\""), "a field"),
+        (unpadded.into_bytes(), "no padding"),
+        (spaced.sign_with(&key(6)).to_json(), "a statement with a space"),
+        (strange.to_json(), "a stranger's signature beside it"),
+    ] {
+        let refused = enrolled(&root(1)).unwrap().approval(&other).unwrap_err();
+        assert_eq!(refused.code(), "approval.form", "{why}");
+    }
+    assert!(enrolled(&root(1)).unwrap().approval(plain.as_bytes()).is_ok());
+}
+
+/// A key that the root calls by an id of its own is called by its computed one in a record.
+#[test]
+fn an_opaque_key_id_is_no_name_for_a_record() {
+    let (id, opaque) = (key(6).public().key_id(), "eves-card");
+    let text = root(1).to_string().replace(&id, opaque);
+    let state = enrolled(&serde_json::from_str(&text).unwrap()).unwrap();
+    let good = Envelope::parse(&approval(6, "eve", b"p", Decision::Approve)).unwrap();
+    assert!(state.approval(&good.to_json()).is_ok());
+    let mut other = good;
+    other.signatures[0].keyid = opaque.to_owned();
+    assert_eq!(state.approval(&other.to_json()).unwrap_err().code(), "approval.form");
+}
+
 #[test]
 fn a_consent_is_of_the_person_whose_key_signed_it() {
     let state = enrolled(&root(1)).unwrap();
