@@ -1,6 +1,8 @@
 //! What one entry of the log says: an in-toto statement in a DSSE envelope, signed by the host or,
 //! for an approval and what else persons allow, by a person.
 
+use std::collections::BTreeSet;
+
 use cloister_attest::{
     AttestError, Checker, PublicKey, SigningKey,
     approval::Approval,
@@ -304,12 +306,19 @@ impl Record {
         let envelope = Envelope::parse_exact(text).map_err(RecordError::Envelope)?;
         let statement = Statement::exactly_of(&envelope).map_err(RecordError::Envelope)?;
         let event = event_of(&statement.predicate_type).ok_or(RecordError::Statement)?;
+        let names: BTreeSet<&str> =
+            statement.subject.iter().map(|subject| subject.name.as_str()).collect();
+        // Of two things of one name each reader could take another.
+        if names.len() != statement.subject.len() || !statement.predicate.is_object() {
+            return Err(RecordError::Statement);
+        }
         let signer = if is_signed_by_a_person(event) {
             Signer::Person(Box::new(said(event, &envelope).map_err(RecordError::Envelope)?))
         } else if event == Event::VerificationSummary {
             Signer::Summary(Box::new(statement.clone()))
         } else {
-            host_signer(event, &statement.predicate).ok_or(RecordError::Statement)?
+            let signer = host_signer(event, &statement.predicate, &envelope);
+            signer.ok_or(RecordError::Statement)?
         };
         let subject = statement.subject.into_iter().map(|one| (one.name, one.sha256)).collect();
         Ok(Self { event, subject, signer, envelope })
@@ -368,13 +377,17 @@ fn said(event: Event, envelope: &Envelope) -> Result<Said, AttestError> {
     }
 }
 
-/// The predicate of a host's entry; absent if a field is missing, unknown or of another kind.
-fn host_signer(event: Event, predicate: &Value) -> Option<Signer> {
-    const FIELDS: [&str; 7] = ["act", "event", "facts", "host", "prev", "seq", "time"];
-    let fields = predicate.as_object()?;
-    if fields.len() != FIELDS.len() || fields.keys().any(|key| !FIELDS.contains(&key.as_str())) {
-        return None;
-    }
+/// An object that has these fields and no other.
+fn only<'a>(value: &'a Value, names: &[&str]) -> Option<&'a Map<String, Value>> {
+    let fields = value.as_object()?;
+    let known = fields.keys().all(|key| names.contains(&key.as_str()));
+    (known && fields.len() == names.len()).then_some(fields)
+}
+
+/// The predicate of a host's entry; absent if a field is missing, unknown or of another kind, or names
+/// another key than the signature in the envelope.
+fn host_signer(event: Event, predicate: &Value, envelope: &Envelope) -> Option<Signer> {
+    let fields = only(predicate, &["act", "event", "facts", "host", "prev", "seq", "time"])?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let act = text(fields.get("act")?)?;
     let good = is_act(&act) && is_paired(event, &act);
@@ -386,6 +399,9 @@ fn host_signer(event: Event, predicate: &Value) -> Option<Signer> {
         digest => Some(digest.as_str()?.parse().ok()?),
     };
     let time = fields.get("time")?;
+    let names = ["rtc_s", "trusted", "boot_id"];
+    let named = if time.get("boot_id").is_some() { &names[..] } else { &names[..2] };
+    let time = only(time, named)?;
     if time.get("trusted")?.as_bool()? {
         return None;
     }
@@ -393,7 +409,11 @@ fn host_signer(event: Event, predicate: &Value) -> Option<Signer> {
         None => None,
         Some(id) => Some(text(id)?),
     };
-    let host = fields.get("host")?;
+    let host = only(fields.get("host")?, &["key", "origin", "peers"])?;
+    let by = envelope.signatures.first().map(|signature| signature.keyid.as_str());
+    if host.get("key")?.as_str() != by {
+        return None;
+    }
     let peers_are_separate = match host.get("peers")?.as_str()? {
         SEPARATE => true,
         SHARED => false,
@@ -499,6 +519,16 @@ mod tests {
     }
 
     #[test]
+    fn two_things_of_one_name_are_refused() {
+        let mut entry = entry(Event::MediaSeen, "a");
+        let other = Digest::of(b"other");
+        entry.subject.push(record::Subject { name: "bundle".to_owned(), sha256: other });
+        let place = Place { seq: 1, prev: None };
+        let text = sign(&entry, place, &host(), &TIME, &key(1)).expect("good");
+        assert_eq!(Record::parse(&text), Err(RecordError::Statement));
+    }
+
+    #[test]
     fn other_predicates_are_refused() {
         let place = Place { seq: 0, prev: None };
         let text =
@@ -513,6 +543,10 @@ mod tests {
             ("time", json!({"rtc_s": 1, "trusted": true})),
             ("facts", json!([])),
             ("more", json!(1)),
+            ("time", json!({"rtc_s": 1, "trusted": false, "zone": "UTC"})),
+            ("time", json!({"boot_id": null, "rtc_s": 1, "trusted": false})),
+            ("host", json!({"key": key(1).public().key_id(), "origin": "enclave/one"})),
+            ("host", json!({"key": key(2).public().key_id(), "origin": "a", "peers": "shared"})),
         ] {
             let mut bad = good.clone();
             bad["predicate"][field] = value;

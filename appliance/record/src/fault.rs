@@ -86,6 +86,12 @@ pub enum Fault {
         /// The position.
         seq: u64,
     },
+    /// The trust root in force is an older one than the one before.
+    #[error("record {seq} goes back to an older trust root; none that was succeeded returns")]
+    OlderRoot {
+        /// The position.
+        seq: u64,
+    },
     /// One act has two records.
     #[error("record {seq} repeats the act of an earlier one")]
     ActTwice {
@@ -234,6 +240,7 @@ impl Coded for Fault {
             Self::Person { .. } => "record.export.person",
             Self::Chain { .. } => "record.export.chain",
             Self::Anchor { .. } => "record.export.anchor",
+            Self::OlderRoot { .. } => "record.export.older-root",
             Self::ActTwice { .. } => "record.export.act",
             Self::Activation { .. } => "record.export.activation",
             Self::Past { .. } => "record.export.past",

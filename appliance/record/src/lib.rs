@@ -41,7 +41,8 @@ pub use receipt::{FormerKey, Receipt, join_parts, parts};
 pub use succession::Keys;
 pub use summary::{SUMMARY, SUMMARY_TYPE, Verified};
 pub use verify::{
-    Check, Checked, Export, Report, Trust, check_past, prove, prove_chosen, verify, verify_spread,
+    Approvers, Check, Checked, Export, Report, Trust, check_past, prove, prove_chosen, verify,
+    verify_spread,
 };
 pub use witness::{AddCheckpoint, Seen, WitnessError};
 

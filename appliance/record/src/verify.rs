@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{AnyKey, Checker, dsse::Envelope, statement::Statement};
+use cloister_attest::{AnyKey, Checker, dsse::Envelope};
 use cloister_domain::{Digest, Principal};
 use cloister_wire::record::Event;
 
@@ -23,6 +23,9 @@ const TOGETHER: usize = 64;
 /// else lies beside them is no part of the log and is passed over.
 pub type Export = BTreeMap<String, Vec<u8>>;
 
+/// Persons with the sets of keys of which each signs with one.
+pub type Approvers = BTreeMap<Principal, Vec<Vec<AnyKey>>>;
+
 /// What an auditor brings along. Nothing of it may come out of the export.
 #[derive(Clone, Debug)]
 pub struct Trust {
@@ -31,9 +34,9 @@ pub struct Trust {
     pub log: VerifierKey,
     /// SHA-256 of the trust root that was enrolled.
     pub root: Digest,
-    /// Who may approve under which trust root, by its SHA-256: the enrolled one and its successors. A
-    /// person has signed with one key of each of the sets.
-    pub approvers: BTreeMap<Digest, BTreeMap<Principal, Vec<Vec<AnyKey>>>>,
+    /// Who may approve under which trust root, by its SHA-256: the enrolled one and its successors, oldest
+    /// first. A person has signed with one key of each of the sets.
+    pub approvers: Vec<(Digest, Approvers)>,
     /// Which witnesses must have cosigned the checkpoint; without it nobody is asked.
     pub policy: Option<Policy>,
 }
@@ -41,7 +44,8 @@ pub struct Trust {
 impl Trust {
     /// Whether `person` signed `envelope` in every way that the root `root` asks for.
     fn approves(&self, root: Digest, person: &Principal, envelope: &Envelope) -> bool {
-        let sets = self.approvers.get(&root).and_then(|persons| persons.get(person));
+        let approvers = self.approvers.iter().find(|(one, _)| *one == root);
+        let sets = approvers.and_then(|(_, persons)| persons.get(person));
         let signed = |keys: &Vec<AnyKey>| keys.iter().any(|key| envelope.is_signed_by(key));
         let ids = |sets: &Vec<Vec<AnyKey>>| -> BTreeSet<String> {
             sets.iter().flatten().map(AnyKey::key_id).collect()
@@ -125,6 +129,10 @@ pub fn verify_spread(
         let path = "tile/entries".to_owned();
         report.faults.push(Fault::Missing { path });
         return report;
+    }
+    if checkpoint.size == 0 {
+        // No record enrols the trust root.
+        report.faults.push(Fault::Anchor { seq: 0 });
     }
     let entries = entries(export, checkpoint.size, &mut report.faults);
     read_all(&entries, &checkpoint, export, trust, &spread, &mut report);
@@ -385,8 +393,9 @@ fn files(export: &Export, checkpoint: &Checkpoint, tree: &Tree, faults: &mut Vec
 /// The rules between entries, as far as the entries so far go.
 struct Rules<'trust> {
     trust: &'trust Trust,
-    /// The trust root in force, by the log's own word.
+    /// The trust root in force, by the log's own word, and those that were before.
     root: Digest,
+    former: BTreeSet<Digest>,
     /// Digest of the entry before, if it could be read.
     prev: Option<Digest>,
     acts: BTreeSet<String>,
@@ -404,7 +413,8 @@ struct Rules<'trust> {
 struct Summary {
     seq: u64,
     digest: Digest,
-    statement: Statement,
+    /// What was signed, byte for byte.
+    payload: Vec<u8>,
 }
 
 impl<'trust> Rules<'trust> {
@@ -412,6 +422,7 @@ impl<'trust> Rules<'trust> {
         Self {
             trust,
             root: trust.root,
+            former: BTreeSet::new(),
             prev: None,
             acts: BTreeSet::new(),
             open: None,
@@ -451,9 +462,9 @@ impl<'trust> Rules<'trust> {
                     faults.push(Fault::Person { seq });
                 }
             }
-            Signer::Summary(statement) => {
-                let statement = Statement::clone(statement);
-                self.summary = Some(Summary { seq, digest, statement });
+            Signer::Summary(_) => {
+                let payload = record.envelope.payload.clone();
+                self.summary = Some(Summary { seq, digest, payload });
             }
             Signer::Host { act, place, host, .. } => {
                 let here = place.seq == seq && place.prev == self.prev;
@@ -482,14 +493,28 @@ impl<'trust> Rules<'trust> {
         if faults.len() == before || record.is_by_the_host() {
             faults.extend(self.promotions.read(seq, digest, record));
         }
-        if record.event == Event::TrustUpdate {
-            self.root = record.about("trust-root").unwrap_or(self.root);
+        if record.event == Event::TrustUpdate
+            && let Some(root) = record.about("trust-root")
+            && !self.goes_on_under(root)
+        {
+            faults.push(Fault::OlderRoot { seq });
         }
         let enrolment = record.event == Event::AnchorEnrolment;
         let root = ("trust-root".to_owned(), self.trust.root);
         if enrolment != (seq == 0) || (enrolment && !record.subject.contains(&root)) {
             faults.push(Fault::Anchor { seq });
         }
+    }
+
+    /// Whether `root`, which is in force from now on, is no older one than the one before.
+    fn goes_on_under(&mut self, root: Digest) -> bool {
+        let before = std::mem::replace(&mut self.root, root);
+        if before != root {
+            self.former.insert(before);
+        }
+        let place = |root| self.trust.approvers.iter().position(|(one, _)| *one == root);
+        let older = place(root).zip(place(before)).is_some_and(|(root, before)| root < before);
+        !older && !self.former.contains(&root)
     }
 
     /// A summary stands before the outcome that promotes a new release and nowhere else, and says what the
@@ -511,8 +536,8 @@ impl<'trust> Rules<'trust> {
         let named = outcome.about(SUMMARY);
         match (self.promotions.under_way(), summary) {
             (Some(verified), Some(summary)) => {
-                named == Some(summary.digest)
-                    && summary.statement == verified.statement(self.trust.log.name(), time)
+                let due = verified.statement(self.trust.log.name(), time).to_json();
+                named == Some(summary.digest) && due.as_deref() == Ok(summary.payload.as_slice())
             }
             (None, None) => named.is_none(),
             _ => false,

@@ -103,7 +103,7 @@ fn the_bytes_of_version_1_are_these() {
     );
     let root = Digest::of(b"a trust root");
     let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
-    let approvers = BTreeMap::from([(root, ada)]);
+    let approvers = vec![(root, ada)];
     let report = verify(&stored, &Trust { log, root, approvers, policy: None });
     // The bytes are whole. That one person's word is not enough to serve a release is another matter.
     assert_eq!(report.faults, [Fault::Kind { seq: 2 }]);

@@ -1,7 +1,7 @@
 //! Approvals and consents: whose they are. What they come to together is judged by
 //! `cloister-promotion`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use cloister_attest::{AttestError, approval::Approval, consent::Consent, dsse::Envelope};
 use cloister_domain::{Digest, Principal};
@@ -12,20 +12,20 @@ use crate::{
 };
 
 /// What an auditor knows from the trust roots: the digest of the enrolled one, and who could approve
-/// under it and under each of its successors, by the root's digest.
+/// under it and under each of its successors, oldest first, by the root's digest.
 ///
 /// # Errors
 /// [`VerifyError::Missing`] without a root, else those of a root that is malformed, badly signed or
 /// does not follow the one before.
-pub fn auditors_view(roots: &[&[u8]]) -> Result<(Digest, BTreeMap<Digest, Speakers>), VerifyError> {
+pub fn auditors_view(roots: &[&[u8]]) -> Result<(Digest, Vec<(Digest, Speakers)>), VerifyError> {
     let missing = VerifyError::Missing { role: RoleName::Root };
     let (first, later) = roots.split_first().ok_or(missing)?;
     let mut root = Root::parse(first, &Strict)?;
     let enrolled = root.sha256();
-    let mut all = BTreeMap::from([(enrolled, approvers(&root))]);
+    let mut all = vec![(enrolled, approvers(&root))];
     for text in later {
         root = root.followed_by(text, &Strict)?;
-        all.insert(root.sha256(), approvers(&root));
+        all.push((root.sha256(), approvers(&root)));
     }
     Ok((enrolled, all))
 }

@@ -26,7 +26,7 @@ fn trust() -> Trust {
     Trust {
         log: VerifierKey::new(ORIGIN, key(1).public()).expect("a name"),
         root: Digest::of(b"root"),
-        approvers: BTreeMap::from([(Digest::of(b"root"), ada(&[&[key(9).public().into()]]))]),
+        approvers: vec![(Digest::of(b"root"), ada(&[&[key(9).public().into()]]))],
         policy: None,
     }
 }
@@ -311,7 +311,7 @@ fn another_key_name_or_root_is_found() {
     let summary = Fault::Summary { seq: 8 };
     let nobody_knows = [Fault::Person { seq: 3 }, Fault::Person { seq: 4 }, unapproved, summary];
     assert_eq!(faults, [&[Fault::Anchor { seq: 0 }][..], &nobody_knows].concat());
-    let nobody = Trust { approvers: BTreeMap::new(), ..trust() };
+    let nobody = Trust { approvers: Vec::new(), ..trust() };
     assert_eq!(verify(&export, &nobody).faults, nobody_knows);
 }
 
@@ -369,7 +369,7 @@ fn an_approval_is_judged_by_the_root_in_force_and_neither_half_can_be_stripped()
     let (classical, next) = (key(9), Digest::of(b"root 2"));
     let (one, other) = (classical.public().into(), AnyKey::from(quantum.public().clone()));
     let mut trust = trust();
-    trust.approvers.insert(next, ada(&[&[one], &[other]]));
+    trust.approvers.push((next, ada(&[&[one], &[other]])));
     let report = |keys: &[&dyn cloister_attest::Signer], updated: bool| {
         let mut log = Log::default();
         log.add(Event::AnchorEnrolment, "anchor/0");
@@ -388,13 +388,13 @@ fn an_approval_is_judged_by_the_root_in_force_and_neither_half_can_be_stripped()
         assert_eq!(report(&[half], true), [Fault::Person { seq: 3 }]);
         assert_eq!(report(&[half, half], true), [Fault::Person { seq: 3 }]);
     }
-    trust.approvers.insert(next, ada(&[]));
+    trust.approvers[1] = (next, ada(&[]));
     let mut log = Log::default();
     log.add(Event::AnchorEnrolment, "anchor/0").update(next);
     log.0.push(approved(&[&classical, &quantum]));
     assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
     // A root that nobody brought along says nothing about anybody.
-    trust.approvers.remove(&next);
+    trust.approvers.remove(1);
     assert_eq!(verify(&log.export(), &trust).faults, [Fault::Person { seq: 2 }]);
 }
 

@@ -272,7 +272,7 @@ fn two_verifiers_agree_on_what_was_served_rightly() {
     let root = Digest::of(&root());
     let log = VerifierKey::new(ORIGIN, key(9).public()).unwrap();
     let log_key = log.to_string();
-    let trust = Trust { log, root, approvers: BTreeMap::from([(root, persons)]), policy: None };
+    let trust = Trust { log, root, approvers: vec![(root, persons)], policy: None };
     let (mut ours, mut codes) = (Vec::new(), BTreeMap::<&str, u64>::new());
     for seed in 0..LOGS {
         let export = export(&Log::made_up(seed));

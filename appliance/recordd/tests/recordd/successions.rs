@@ -177,7 +177,7 @@ fn two_verifiers_agree_on_which_key_signs() {
     let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
     let root = Digest::of(&root());
     let log = verifier(KEYS[0]);
-    let trust = Trust { log, root, approvers: BTreeMap::from([(root, persons)]), policy: None };
+    let trust = Trust { log, root, approvers: vec![(root, persons)], policy: None };
     let mut told = Vec::new();
     let (mut ours, mut codes, mut succeeded) = (Vec::new(), BTreeMap::<&str, u64>::new(), 0);
     for seed in 0..LOGS {

@@ -337,7 +337,7 @@ impl Running {
         let keys = |seed: u8| vec![vec![key(seed).public().into()]];
         let persons = [("ada", keys(9)), ("bob", keys(10))];
         let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
-        Trust { log, root, approvers: BTreeMap::from([(root, persons)]), policy: None }
+        Trust { log, root, approvers: vec![(root, persons)], policy: None }
     }
 
     /// The answer, or none if the daemon died before it gave one.

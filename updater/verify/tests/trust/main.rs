@@ -232,13 +232,13 @@ fn an_auditor_knows_the_approvers_of_every_root() {
     assert_eq!(digest, Digest::of(texts[0]));
     // Each root by its own words: nobody approves under one for having approved under another.
     let eight = id(8);
-    for (text, approvers) in
-        [(texts[0], [("eve", 6), ("flo", 7)]), (texts[1], [("flo", 7), (&eight, 8)])]
-    {
+    let expected = [(texts[0], [("eve", 6), ("flo", 7)]), (texts[1], [("flo", 7), (&eight, 8)])];
+    assert_eq!(roots.len(), expected.len());
+    for ((text, approvers), root) in expected.into_iter().zip(&roots) {
         let one = |(name, seed): (&str, u8)| {
             (name.parse().unwrap(), vec![vec![AnyKey::from(key(seed).public())]])
         };
-        assert_eq!(roots[&Digest::of(text)], approvers.map(one).into_iter().collect());
+        assert_eq!(*root, (Digest::of(text), approvers.map(one).into_iter().collect()));
     }
     assert_eq!(auditors_view(&texts[..1]).unwrap().1.len(), 1);
     assert!(auditors_view(&[]).is_err());
