@@ -15,4 +15,5 @@ mod rounds;
 mod succession;
 mod successions;
 mod support;
+mod verifiers;
 mod witness;

@@ -25,14 +25,19 @@ use crate::{
 /// Logs that are made up.
 const LOGS: u64 = 300;
 
-/// Has the second verifier judge many exports in one process; a line for each: the numbers of the records
-/// that it finds at fault.
+/// Has the second verifier judge many exports in one process; a line for each: what it finds at fault. The same
+/// signature over the same bytes is judged once.
 const JUDGE: &str = "
-import argparse, audit, json, os, sys
-args = argparse.Namespace(log_key=sys.argv[1], root=[sys.argv[2]], policy=None)
-trust = audit.Trust(args)
+import argparse, audit, functools, json, os, sys
+audit.verify = functools.lru_cache(maxsize=1 << 16)(audit.verify)
+policy = os.path.join(os.path.dirname(sys.argv[2]), 'policy')
+policy = policy if os.path.exists(policy) else None
+trust = audit.Trust(argparse.Namespace(log_key=sys.argv[1], root=[sys.argv[2]], policy=policy))
 for name in sorted(os.listdir(sys.argv[3])):
-    *_, faults, _ = audit.audit(os.path.join(sys.argv[3], name), trust, False)
+    try:
+        *_, faults, _ = audit.audit(os.path.join(sys.argv[3], name), trust, False)
+    except (*audit.FAULTS, OSError) as why:
+        faults = [str(why)]
     print(json.dumps(faults))
 ";
 
@@ -59,7 +64,7 @@ impl Dice {
 }
 
 /// A log that is made up.
-struct Log {
+pub(crate) struct Log {
     dice: Dice,
     texts: Vec<Vec<u8>>,
     /// Where the last verdict stands, and the approvals after it.
@@ -68,7 +73,7 @@ struct Log {
 
 const TIME_S: u64 = 1_800_000_000;
 
-fn digest(name: &str) -> Digest {
+pub(crate) fn digest(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
@@ -191,7 +196,8 @@ impl Log {
         Digest::of(&text)
     }
 
-    fn made_up(seed: u64) -> Vec<Vec<u8>> {
+    /// The log of this seed.
+    pub(crate) fn made_up(seed: u64) -> Vec<Vec<u8>> {
         let mut log = Self { dice: Dice(seed), texts: Vec::new(), inputs: Vec::new() };
         let root = [("trust-root", Digest::of(&root()))];
         log.add(Event::AnchorEnrolment, &root, &json!({}), "anchor");
@@ -235,7 +241,8 @@ impl Log {
     }
 }
 
-/// What the second verifier finds at fault, for each export of a folder.
+/// What the second verifier finds at fault, for each export in `exports` of a folder with `root.json` and,
+/// if there is one, `policy`.
 pub(crate) fn second(folder: &Path, log_key: &str) -> Vec<Vec<String>> {
     let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("../record");
     let output = Command::new("python3")
@@ -262,17 +269,21 @@ pub(crate) fn numbers(sentences: &[String]) -> BTreeSet<u64> {
 /// What stands for a fault of the export and of no record.
 pub(crate) const WHOLE: u64 = u64::MAX;
 
-#[test]
-fn two_verifiers_agree_on_what_was_served_rightly() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
+/// What an auditor of these logs brings along.
+pub(crate) fn trust() -> Trust {
     let keys = |seed: u8| vec![vec![key(seed).public().into()]];
     let persons = [("ada", keys(9)), ("bob", keys(10))];
     let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
     let root = Digest::of(&root());
     let log = VerifierKey::new(ORIGIN, key(9).public()).unwrap();
-    let log_key = log.to_string();
-    let trust = Trust { log, root, approvers: vec![(root, persons)], policy: None };
+    Trust { log, root, approvers: vec![(root, persons)], policy: None }
+}
+
+#[test]
+fn two_verifiers_agree_on_what_was_served_rightly() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("root.json"), root()).unwrap();
+    let trust = trust();
     let (mut ours, mut codes) = (Vec::new(), BTreeMap::<&str, u64>::new());
     for seed in 0..LOGS {
         let export = export(&Log::made_up(seed));
@@ -288,7 +299,7 @@ fn two_verifiers_agree_on_what_was_served_rightly() {
         found.into_iter().for_each(|code| *codes.entry(code).or_default() += 1);
         ours.push(numbers(&said));
     }
-    let theirs = second(folder.path(), &log_key);
+    let theirs = second(folder.path(), &trust.log.to_string());
     assert_eq!(theirs.len(), ours.len());
     for (seed, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
         assert_eq!(*ours, numbers(theirs), "log {seed}");

@@ -1,7 +1,6 @@
 //! A real recordd in a process of its own, over a real socket.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
