@@ -1,6 +1,7 @@
 //! `records receipt` and `records verify-receipt`: records that leave the enclave, on a stick or on paper.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -8,9 +9,9 @@ use std::{
 
 use clap::Args;
 use cloister_daemon::files;
-use cloister_domain::counted;
+use cloister_domain::{Digest, counted};
 use cloister_record::{
-    Export, LogProof, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
+    Export, Fault, LogProof, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
 };
 use cloister_wire::record::Event;
 use qrcode::{EcLevel, QrCode, types::Color};
@@ -19,6 +20,8 @@ use crate::{Failure, print_json, records, say};
 
 /// The largest text of receipts.
 const RECEIPT_BYTES_MAX: u64 = 4 << 20;
+/// The folder of receipts beside the log of an export.
+const BESIDE: &str = "receipts";
 /// White modules around a code (ISO/IEC 18004, section 5.3.8).
 const QUIET: usize = 4;
 
@@ -129,6 +132,10 @@ pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> R
         let checked = receipt.check_among(&log, &former, &policy);
         let (record, witnessed) = checked
             .map_err(|error| Failure::verification(format!("do not believe it: {error}")))?;
+        let about = record.subject.iter();
+        let about: BTreeMap<&str, Digest> =
+            about.map(|(name, sha256)| (name.as_str(), *sha256)).collect();
+        let about = serde_json::json!(about);
         let facts = match record.signer {
             Signer::Host { facts, .. } => facts,
             Signer::Person(_) | Signer::Summary(_) => serde_json::Map::new(),
@@ -138,6 +145,7 @@ pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> R
             "index": receipt.index(),
             "size": witnessed.checkpoint.size,
             "event": event_name(record.event),
+            "about": about,
             "facts": facts,
             "witnesses": witnessed.by.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         }));
@@ -149,18 +157,68 @@ pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> R
         let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
         say!(out, "good        record {} of {} of {}", one["index"], one["size"], text("log"));
         say!(out, "            {} {}", text("event"), one["facts"]);
+        for (name, sha256) in one["about"].as_object().into_iter().flatten() {
+            say!(
+                out,
+                "            {} {}",
+                name.escape_default(),
+                sha256.as_str().unwrap_or_default()
+            );
+        }
         say!(out, "            witnesses {}", one["witnesses"]);
     }
     Ok(())
 }
 
 /// Writes to `receipts/` of an export what leaves the enclave of each promotion: a receipt, and the summary
-/// as other tools read it.
+/// as other tools read it. How many receipts there are.
 pub(crate) fn write_beside(
     folder: &Path,
     export: &Export,
     log: &VerifierKey,
 ) -> Result<u64, Failure> {
+    let (files, target) = (of_promotions(export, log)?, folder.join(BESIDE));
+    for (name, bytes) in &files {
+        fs::create_dir_all(&target).map_err(|_detail| Failure::output())?;
+        files::write_atomic(&target.join(name), bytes, 0o644)
+            .map_err(|error| Failure::of(&error))?;
+    }
+    let receipts = files.keys().filter(|name| name.ends_with(".receipt")).count();
+    Ok(u64::try_from(receipts).unwrap_or(u64::MAX))
+}
+
+/// What is wrong with the receipts that lie beside the log of a good export, if any do.
+pub(crate) fn check_beside(
+    folder: &Path,
+    export: &Export,
+    log: &VerifierKey,
+) -> Result<Vec<Fault>, Failure> {
+    let target = folder.join(BESIDE);
+    if !target.exists() {
+        return Ok(Vec::new());
+    }
+    let unread = |_detail| Failure::usage("the export cannot be read");
+    let (mut due, mut faults) = (of_promotions(export, log)?, Vec::new());
+    for entry in fs::read_dir(&target).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        match due.remove(&name) {
+            None => faults.push(Fault::Extra),
+            Some(bytes) => {
+                // What is larger than all that the log gives is none of it.
+                let found = files::read_limited(&entry.path(), bytes.len() as u64);
+                if found.ok() != Some(bytes) {
+                    faults.push(Fault::Receipt { name });
+                }
+            }
+        }
+    }
+    faults.extend(due.into_keys().map(|name| Fault::Receipt { name }));
+    Ok(faults)
+}
+
+/// The files that leave the enclave of each promotion, by their names.
+fn of_promotions(export: &Export, log: &VerifierKey) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut after = 0;
     let proved = cloister_record::prove_chosen(export, log, |_size, entries| {
         let promotions = promotions(entries);
@@ -173,24 +231,21 @@ pub(crate) fn write_beside(
         .into_iter()
         .map(|(proof, record)| (proof.index, Receipt::new(proof, record).to_text()))
         .collect();
-    let target = folder.join("receipts");
-    let mut count = 0;
+    let mut files = BTreeMap::new();
     for (proof, record) in proved {
-        fs::create_dir_all(&target).map_err(|_detail| Failure::output())?;
         let index = proof.index;
         let parsed = Record::parse(record).map_err(|error| Failure::of(&error))?;
         if parsed.event == Event::VerificationSummary {
             // Named like the outcome that it is for.
-            write(&target.join(format!("{}.vsa.json", index + 1)), record)?;
+            files.insert(format!("{}.vsa.json", index + 1), record.to_vec());
         } else {
             let mut text = Receipt::new(proof, record).to_text();
             let later = successions.iter().filter(|(seq, _)| *seq > index);
             later.for_each(|(_, succession)| text += succession);
-            write(&target.join(format!("{index}.receipt")), text.as_bytes())?;
-            count += 1;
+            files.insert(format!("{index}.receipt"), text.into_bytes());
         }
     }
-    Ok(count)
+    Ok(files)
 }
 
 /// Positions of outcomes that promoted something, and of the summaries before them.
@@ -206,10 +261,6 @@ fn promotions(entries: &[&[u8]]) -> Vec<u64> {
         }
     }
     found
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    files::write_atomic(path, bytes, 0o644).map_err(|error| Failure::of(&error))
 }
 
 /// The code of one part: its side in modules, and which of them are dark.

@@ -13,13 +13,13 @@ use base64::Engine as _;
 use clap::{Args, Subcommand};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
-use cloister_domain::counted;
+use cloister_domain::{Digest, counted};
 use cloister_record::{
     Check, Checked, Checkpoint, Export, Fault, Keys, Note, Policy, Trust, VerifierKey,
 };
 use cloister_wire::{
     Reply,
-    record::{Answer, Request},
+    record::{Answer, Evidence, Request},
 };
 
 use crate::{
@@ -150,15 +150,27 @@ fn export(
     }
     fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
         .map_err(|_detail| Failure::output())?;
-    let key = log_key(config)?;
+    let (key, lacks) = head(config)?;
     let receipts = receipt::write_beside(folder, &read_export(folder)?, &verifier_key(&key)?)?;
     if json {
-        let body = serde_json::json!({ "files": files, "receipts": receipts, "log_key": key });
+        let lacks: Vec<Digest> = lacks.iter().map(|one| one.checkpoint).collect();
+        let body = serde_json::json!({
+            "files": files, "receipts": receipts, "log_key": key, "lacks": lacks,
+        });
         return print_json(&body, out);
     }
     say!(out, "exported {} to {}", counted(files, "file"), folder.display());
     say!(out, "receipts    {} of promotions", counted(receipts, "receipt"));
     say!(out, "log key     {key}");
+    if !lacks.is_empty() {
+        say!(
+            out,
+            "THE LOG LACKS RECORDS that it had: it was restored from an old copy, which no export shows."
+        );
+    }
+    for lacking in &lacks {
+        say!(out, "lacks       {} of {}", lacking.checkpoint, counted(lacking.size, "record"));
+    }
     say!(
         out,
         "An auditor compares the key with the one noted at enrolment, and brings root.json along."
@@ -168,8 +180,13 @@ fn export(
 
 /// The log's verifier key: what an auditor notes at enrolment and brings along ever after.
 pub(crate) fn log_key(config: &Config) -> Result<String, Failure> {
+    head(config).map(|(log_key, _lacks)| log_key)
+}
+
+/// The log's verifier key, and what the log lacks.
+fn head(config: &Config) -> Result<(String, Vec<Evidence>), Failure> {
     match ask_daemon(config, Role::Recordd, &Request::Head)? {
-        Answer::Head { log_key, .. } => Ok(log_key),
+        Answer::Head { log_key, rolled_back, .. } => Ok((log_key, rolled_back)),
         Answer::Appended { .. }
         | Answer::Cosigning { .. }
         | Answer::Cosigned { .. }
@@ -231,6 +248,10 @@ fn verify(brought: &Verify, json: bool, out: &mut dyn Write) -> Result<(), Failu
     let export = read_export(&brought.folder)?;
     let mut report = cloister_record::verify_spread(&export, &trust, in_threads);
     report.faults.extend(brought.check_past(&export, &report.keys)?);
+    if report.faults.is_empty() {
+        let beside = receipt::check_beside(&brought.folder, &export, report.keys.now())?;
+        report.faults.extend(beside);
+    }
     let faults: Vec<String> = report
         .faults
         .iter()
@@ -337,8 +358,9 @@ fn read_files(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Fail
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let kind = fs::symlink_metadata(&path).map_err(failed)?.file_type();
-        let inside =
-            path.strip_prefix(top).ok().and_then(Path::to_str).unwrap_or_default().to_owned();
+        // A name that is no text is one that no file of a log has.
+        let inside = path.strip_prefix(top).map(Path::to_string_lossy).unwrap_or_default();
+        let inside = inside.into_owned();
         if kind.is_dir() {
             read_files(top, &path, export)?;
         } else if inside == "checkpoint" || inside.starts_with("tile/") {

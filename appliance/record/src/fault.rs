@@ -92,6 +92,14 @@ pub enum Fault {
         /// The position.
         seq: u64,
     },
+    /// A receipt or a summary that an export carries beside the log is not what the log gives.
+    #[error(
+        "receipts/{name} is not what the log gives; a receipt of your own is (`records receipt`)"
+    )]
+    Receipt {
+        /// The file's name, as the log gives it.
+        name: String,
+    },
     /// One act has two records.
     #[error("record {seq} repeats the act of an earlier one")]
     ActTwice {
@@ -240,6 +248,7 @@ impl Coded for Fault {
             Self::Person { .. } => "record.export.person",
             Self::Chain { .. } => "record.export.chain",
             Self::Anchor { .. } => "record.export.anchor",
+            Self::Receipt { .. } => "record.export.receipt",
             Self::OlderRoot { .. } => "record.export.older-root",
             Self::ActTwice { .. } => "record.export.act",
             Self::Activation { .. } => "record.export.activation",
