@@ -11,6 +11,7 @@ mod mutations;
 mod pairs;
 mod sanitizers;
 mod tuf;
+mod verifiers;
 
 use std::{
     collections::BTreeMap,
@@ -164,6 +165,11 @@ const PROOFS: [Proof; 23] = [
         name: "tuf",
         shows: "our TUF client and python-tuf's agree on every one of thousands of repositories, honest and hostile",
         run: tuf::run,
+    },
+    Proof {
+        name: "verifiers",
+        shows: "two verifiers that share no code agree on logs that were changed in every part of a record, and both find each flipped byte",
+        run: verifiers::run,
     },
 ];
 
