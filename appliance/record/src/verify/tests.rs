@@ -399,6 +399,40 @@ fn an_approval_is_judged_by_the_root_in_force_and_neither_half_can_be_stripped()
 }
 
 #[test]
+fn no_older_trust_root_returns() {
+    let [two, three] = [b"root 2", b"root 3"].map(|name| Digest::of(name));
+    let mut trust = trust();
+    let persons = trust.approvers[0].1.clone();
+    trust.approvers.extend([(two, persons.clone()), (three, persons)]);
+    let stranger = Digest::of(b"not brought along");
+    let first = Digest::of(b"root");
+    for (roots, fault) in [
+        (&[two, two, three][..], None),
+        (&[first, two], None),
+        (&[two, first], Some(2)),
+        (&[three, two], Some(2)),
+        (&[stranger, three], None),
+        (&[stranger, three, stranger], Some(3)),
+        (&[two, stranger, first], Some(3)),
+    ] {
+        let mut log = Log::default();
+        log.add(Event::AnchorEnrolment, "anchor/0");
+        for (number, root) in roots.iter().enumerate() {
+            let about = [("trust-root", *root)];
+            log.add_about(Event::TrustUpdate, &format!("trust/{number}"), &about, &json!({}));
+        }
+        let faults = verify(&log.export(), &trust).faults;
+        let expected: Vec<Fault> = fault.into_iter().map(|seq| Fault::OlderRoot { seq }).collect();
+        assert_eq!(faults, expected, "{roots:?}");
+    }
+}
+
+#[test]
+fn a_log_of_nothing_is_no_good_log() {
+    assert_eq!(verify(&Log::default().export(), &trust()).faults, [Fault::Anchor { seq: 0 }]);
+}
+
+#[test]
 fn a_size_beyond_the_files_ends_the_work() {
     let root = Digest::of(b"");
     let note = Checkpoint { origin: ORIGIN.to_owned(), size: u64::MAX, root }

@@ -3,10 +3,10 @@
 use std::{fs, path::Path, process::Command};
 
 use cloister_record::{Export, Note, Policy, Trust, VerifierKey, WitnessKey, verify};
-use cloister_wire::record::Event;
+use cloister_wire::record::{Entry, Event, Request, Subject};
 use serde_json::json;
 
-use crate::support::{Root, Running, appended, approval, key, root, root_of};
+use crate::support::{Root, Running, appended, approval, entry, key, root, root_of};
 
 /// A log with every kind of rule in it, over more than one bundle.
 fn story(root: &Root) -> Running {
@@ -195,6 +195,71 @@ fn the_auditor_judges_an_approval_by_the_root_in_force() {
         let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
         assert_eq!((status, said.contains("a trust root that was not given")), (Some(1), true));
     }
+}
+
+/// A root with a second root key, which is this person's, signed by both.
+fn root_of_two(person: &str) -> Vec<u8> {
+    let second = key(12).public();
+    let text = root_of(1, |signed| {
+        signed["keys"][second.key_id()] = second.to_object();
+        signed["roles"]["root"] =
+            json!({"keyids": [key(8).public().key_id(), second.key_id()], "threshold": 2});
+        signed["x-cloister"]["persons"][second.key_id()] = person.into();
+    });
+    let mut root: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let message = cloister_attest::json::canonical_tuf(&root["signed"]).unwrap();
+    let sig: String = key(12).sign(&message).iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = json!({"keyid": second.key_id(), "sig": sig});
+    root["signatures"].as_array_mut().unwrap().push(signature);
+    root.to_string().into_bytes()
+}
+
+#[test]
+fn the_auditor_counts_persons_and_not_keys() {
+    let root_folder = Root::new();
+    let running = root_folder.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    // Key 8 is ada's. Of a root that can be used this is not the one that was enrolled.
+    for (person, status) in [("ada", 2), ("cyd", 1)] {
+        let audit = Audit::new(&running, &root_of_two(person));
+        let (found, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+        assert_eq!(found, Some(status), "{said}");
+    }
+    // A key without a name is a person of its own.
+    let nameless = root_of(1, |signed| {
+        let persons = signed["x-cloister"]["persons"].as_object_mut().unwrap();
+        persons.remove(&key(9).public().key_id());
+        persons.remove(&key(8).public().key_id());
+    });
+    let audit = Audit::new(&running, &nameless);
+    let (found, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+    assert!(found == Some(1) && said.contains("record 0: the trust root"), "{said}");
+}
+
+#[test]
+fn the_auditor_finds_an_older_trust_root() {
+    let root_folder = Root::new();
+    let running = root_folder.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    let [two, three] = [2, 3].map(|version| root_of(version, |_signed| {}));
+    for (number, root) in [&three, &two].into_iter().enumerate() {
+        let sha256 = cloister_domain::Digest::of(root);
+        let subject = Subject { name: "trust-root".to_owned(), sha256 };
+        let update = entry(Event::TrustUpdate, &format!("trust/{number}"));
+        let update = Entry { subject: vec![subject], ..update };
+        appended(running.ask(&Request::Append(update)));
+    }
+    let audit = Audit::new(&running, &root());
+    let path = |name: &str, text: &[u8]| {
+        let path = audit.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        format!("--root={}", path.display())
+    };
+    let more = [path("two.json", &two), path("three.json", &three)];
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let (status, said) = audit.run_words(&audit.log_key, &audit.root(), &[], &more);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("record 2: it goes back to an older trust root"), "{said}");
 }
 
 fn witness(seed: u8) -> WitnessKey {

@@ -10,6 +10,7 @@ mod audit;
 mod daemon;
 mod flips;
 mod foreign;
+mod forms;
 mod promotions;
 mod rounds;
 mod succession;

@@ -26,18 +26,19 @@ use crate::{
 const LOGS: u64 = 400;
 
 /// A record as it will be written.
-struct Piece {
+#[derive(Clone)]
+pub(crate) struct Piece {
     /// SHA-256 of the text that it was.
-    was: String,
-    payload: Vec<u8>,
+    pub(crate) was: String,
+    pub(crate) payload: Vec<u8>,
     /// Who signs.
-    seed: u8,
+    pub(crate) seed: u8,
     /// What becomes of the envelope.
-    wrapped: Wrapped,
+    pub(crate) wrapped: Wrapped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wrapped {
+pub(crate) enum Wrapped {
     Rightly,
     Unnamed,
     Misnamed,
@@ -265,7 +266,8 @@ fn respelled(dice: &mut Dice, text: &str) -> String {
     text.replacen(from, to, 1)
 }
 
-fn pieces(texts: &[Vec<u8>]) -> Vec<Piece> {
+/// The records of a log, each to be changed.
+pub(crate) fn pieces(texts: &[Vec<u8>]) -> Vec<Piece> {
     let piece = |text: &Vec<u8>| {
         let envelope = Envelope::parse(text).unwrap();
         let by = |seed: &u8| key(*seed).public().key_id() == envelope.signatures[0].keyid;
@@ -306,7 +308,7 @@ fn wrap(piece: &Piece, payload: Vec<u8>) -> Vec<u8> {
 
 /// The texts of a log whose records follow each other again: wherever a record was named by its SHA-256, it
 /// still is.
-fn chained(pieces: &[Piece]) -> Vec<Vec<u8>> {
+pub(crate) fn chained(pieces: &[Piece]) -> Vec<Vec<u8>> {
     let mut renamed: Vec<(&str, String)> = Vec::new();
     let mut texts = Vec::new();
     for piece in pieces {
