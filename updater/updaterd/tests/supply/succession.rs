@@ -4,10 +4,10 @@
 use std::fs;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cloister_attest::consent::Matter;
+use cloister_attest::{approval::Decision, consent::Matter};
 use cloister_config::Role;
 use cloister_daemon::Connection;
-use cloister_domain::{Digest, LogHead};
+use cloister_domain::{Digest, ImportId, LogHead};
 use cloister_record::{Export, Report, Trust, VerifierKey, verify};
 use cloister_wire::{
     Reply, record,
@@ -76,17 +76,22 @@ fn report(world: &World, first: &VerifierKey) -> Report {
     verify(&export, &Trust { log: first.clone(), root, approvers, policy: None })
 }
 
-#[test]
-fn while_the_key_is_lost_nothing_is_done_and_two_persons_let_another_succeed() {
+/// Two releases were promoted, a third awaits approval, and the board was replaced.
+fn lost() -> (World, ImportId, VerifierKey) {
     let mut world = World::enrolled();
-    let (one, two) = (Bundle::new(1, "0.5"), Bundle::new(2, "0.4"));
-    world.promoted(&one, 1);
-    world.promoted(&two, 2);
+    for (version, held_out) in [(1, "0.5"), (2, "0.4")] {
+        world.promoted(&Bundle::new(version, held_out), version);
+    }
     let waiting = world.import(&Bundle::new(3, "0.3"), 3).unwrap();
     world.until(waiting, ImportState::AwaitingApproval);
     assert_eq!(status(&world).lost_key, None);
     let first = replace_board(&mut world);
+    (world, waiting, first)
+}
 
+#[test]
+fn while_the_key_is_lost_nothing_is_done_and_what_serves_goes_on() {
+    let (world, waiting, first) = lost();
     let records = world.records().len();
     let shown = status(&world).lost_key.expect("it is shown");
     let successor = head(&world).2.expect("a key waits");
@@ -94,36 +99,48 @@ fn while_the_key_is_lost_nothing_is_done_and_two_persons_let_another_succeed() {
     assert_eq!(shown.successor, successor.log_key);
     assert_eq!((shown.size, shown.needed), (records as u64, Some(2)));
     let changed = "record.key.changed";
-    refused(world.ask(&Request::Rollback { to: Some(one.generation()) }), changed);
-    refused(world.ask(&Request::Pin { generation: one.generation(), pinned: true }), changed);
-    let decision = cloister_attest::approval::Decision::Approve;
-    refused(world.decide(waiting, EVE, decision), changed);
+    let active = world.active().unwrap();
+    refused(world.ask(&Request::Rollback { to: None }), changed);
+    refused(world.ask(&Request::Pin { generation: active, pinned: true }), changed);
+    refused(world.decide(waiting, EVE, Decision::Approve), changed);
     refused(world.activate(waiting), changed);
     assert_eq!(world.import(&Bundle::new(4, "0.2"), 4).unwrap_err().code, changed);
-    assert_eq!(world.active(), Some(two.generation()), "what serves goes on serving");
+    // One by one words cannot be handed in, nor kept for later.
+    let alone = words(&world).remove(0);
+    refused(world.ask(&Request::Consent { envelope: alone }), changed);
+    assert_eq!(world.active(), Some(active));
     assert_eq!(world.review(waiting).approved_by, Vec::<String>::new());
+    assert_eq!(world.records().len(), records);
+}
 
+/// What is changed of a word before it is signed.
+type Slip = fn(&mut Matter, &mut LogHead);
+
+#[test]
+fn words_for_something_else_or_by_too_few_let_no_key_succeed() {
+    let (world, _, _) = lost();
+    let records = world.records().len();
     let all = words(&world);
-    let other = Digest::of(b"other");
-    let changes: [(&str, &dyn Fn(&mut Matter, &mut LogHead)); 6] = [
-        ("record.key.other", &|_, log| log.size -= 1),
-        ("record.key.other", &|_, log| log.size += 1),
-        ("approval.appliance", &|_, log| log.origin += "/2"),
-        ("record.key.other", &|matter, _| *matter = Matter::Acknowledgement { checkpoint: other }),
-        ("record.key.other", &|matter, _| {
+    let slips: [(&str, Slip); 6] = [
+        ("record.key.other", |_, log| log.size -= 1),
+        ("record.key.other", |_, log| log.size += 1),
+        ("approval.appliance", |_, log| log.origin += "/2"),
+        ("record.key.other", |matter, _| {
+            *matter = Matter::Acknowledgement { checkpoint: Digest::of(b"other") };
+        }),
+        ("record.key.other", |matter, _| {
             if let Matter::Succession { key, .. } = matter {
-                *key = other;
+                *key = Digest::of(b"other");
             }
         }),
-        ("record.key.other", &|matter, _| {
+        ("record.key.other", |matter, _| {
             if let Matter::Succession { checkpoint, .. } = matter {
-                *checkpoint = other;
+                *checkpoint = Digest::of(b"other");
             }
         }),
     ];
-    for (code, change) in changes {
-        let unfit = word(&world, FLO, |matter, log| change(matter, log));
-        refused(succeed(&world, &[all[0].clone(), unfit]), code);
+    for (code, slip) in slips {
+        refused(succeed(&world, &[all[0].clone(), word(&world, FLO, slip)]), code);
     }
     let by = |person| word(&world, person, |_, _| {});
     for (code, words) in [
@@ -136,22 +153,24 @@ fn while_the_key_is_lost_nothing_is_done_and_two_persons_let_another_succeed() {
     ] {
         refused(succeed(&world, &words), code);
     }
-    // One by one they cannot be handed in, nor kept for later.
-    refused(world.ask(&Request::Consent { envelope: all[0].clone() }), changed);
     assert_eq!(world.records().len(), records);
+    assert!(status(&world).lost_key.is_some());
+}
 
+#[test]
+fn two_persons_let_another_key_succeed_and_what_was_under_way_goes_on() {
+    let (world, waiting, first) = lost();
+    let (records, all) = (world.records().len() as u64, words(&world));
+    let successor = head(&world).2.expect("a key waits");
     // Twice by one of them counts once, and does no harm.
     let thrice = [all[0].clone(), all[1].clone(), all[0].clone()];
     let done = succeed(&world, &thrice).unwrap();
     let Answer::Succeeded { log_key, record } = &done else { panic!("{done:?}") };
-    assert_eq!((log_key, record.0), (&successor.log_key, records as u64 + 2));
+    assert_eq!((log_key, record.0), (&successor.log_key, records + 2));
     assert_eq!(succeed(&world, &all).unwrap(), done, "whoever was not told asks again");
     refused(succeed(&world, &all[..1]), "record.key.stands");
     assert_eq!(status(&world).lost_key, None);
-    for person in [EVE, FLO] {
-        world.decide(waiting, person, decision).unwrap();
-    }
-    world.activate(waiting).unwrap();
+    world.promoted_again(waiting);
     world.promoted(&Bundle::new(4, "0.2"), 4);
     let report = report(&world, &first);
     assert_eq!(report.faults, []);
@@ -170,12 +189,12 @@ fn a_database_that_is_lost_later_is_rebuilt_over_a_succession() {
     world.promoted(&one, 1);
     let import = world.import(&two, 2).unwrap();
     world.until(import, ImportState::AwaitingApproval);
-    world.decide(import, EVE, cloister_attest::approval::Decision::Approve).unwrap();
+    world.decide(import, EVE, Decision::Approve).unwrap();
     let first = replace_board(&mut world);
     let words = words(&world);
     succeed(&world, &words).unwrap();
     rebuild::same_after(&mut world, "another key succeeded");
-    world.decide(import, FLO, cloister_attest::approval::Decision::Approve).unwrap();
+    world.decide(import, FLO, Decision::Approve).unwrap();
     world.activate(import).unwrap();
     rebuild::same_after(&mut world, "a release was promoted under it");
     assert_eq!(report(&world, &first).faults, []);
