@@ -66,6 +66,12 @@ impl Cosigned {
         self.rolled_back.values().cloned().collect()
     }
 
+    /// Whether a witness is known to have seen an entry, by whatever lies here.
+    pub(crate) fn says_more_than_nothing(&self) -> bool {
+        let kept = fs::read_dir(&self.evidence).is_ok_and(|mut kept| kept.next().is_some());
+        self.newest().is_some() || kept || self.evidence.is_file()
+    }
+
     /// The checkpoint of this size with its cosignatures, if it has any.
     pub(crate) fn at(&self, size: u64) -> Option<&str> {
         self.notes.get(&size).map(String::as_str)

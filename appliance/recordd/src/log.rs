@@ -137,7 +137,7 @@ impl Log {
     /// changed, and no person is known yet who could be asked.
     fn begin_anew(&mut self) -> Result<(), Error> {
         // What witnesses keep of it says that it was more than this.
-        if self.cosigned.newest().is_some() || self.cosigned.rolled_back.is_some() {
+        if self.cosigned.says_more_than_nothing() {
             return Err(Error::OtherLog);
         }
         self.keys = Keys::new(self.own.clone());
