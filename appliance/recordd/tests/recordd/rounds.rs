@@ -122,7 +122,7 @@ fn log(size: u64) -> (Vec<Vec<u8>>, Export) {
 }
 
 /// One more entry, by the key of this seed.
-fn add(texts: &mut Vec<Vec<u8>>, seed: u8) {
+pub(crate) fn add(texts: &mut Vec<Vec<u8>>, seed: u8) {
     let seq = texts.len() as u64;
     let event = event(seq);
     let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
@@ -334,16 +334,26 @@ fn assert_damaged(root: &Root) {
 }
 
 /// That the daemon ends without serving anybody.
-fn assert_refused(root: &Root, mut child: Child, code: &str) {
+fn assert_refused(root: &Root, child: Child, code: &str) {
+    let said = what_it_said(root, child);
+    assert!(said.contains(code), "{said}");
+}
+
+/// What a start says that must end by itself.
+pub(crate) fn refused_start(root: &Root) -> String {
+    what_it_said(root, root.spawn())
+}
+
+fn what_it_said(root: &Root, mut child: Child) -> String {
     let socket = root.folder.path().join("run/recordd.sock");
     while child.try_wait().unwrap().is_none() {
         if Connection::connect(&socket).is_ok() {
             child.kill().unwrap();
-            panic!("a damaged log is served");
+            panic!("what must not be served is");
         }
         std::thread::yield_now();
     }
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains(code), "{said}");
+    said
 }

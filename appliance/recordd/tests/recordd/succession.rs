@@ -1,7 +1,7 @@
 //! A log whose host key is lost waits, and goes on under another when enough persons say so: at once and
 //! whole, whatever breaks off in between, and for both verifiers.
 
-use std::{collections::BTreeSet, fs, io::Read as _, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use cloister_attest::consent::Matter;
 use cloister_domain::{Coded, Digest};
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     audit::Audit,
+    rounds::{self, refused_start},
     support::{
         ORIGIN, Root, Running, Waiting, appended, approval, copy, entry, judged, key, root, succeed,
     },
@@ -59,15 +60,6 @@ fn is_good(running: &Running, export: &Export, size: u64) {
     let (status, said) = audit.run_words(&audit.log_key, &audit.root(), &[], &[]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains(&format!("GOOD   {size} records")), "{said}");
-}
-
-/// How a start ends that must fail.
-fn refused_start(root: &Root) -> String {
-    let mut child = root.spawn();
-    assert!(!child.wait().unwrap().success());
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    said
 }
 
 #[test]
@@ -369,8 +361,11 @@ fn a_journal_that_gives_the_log_a_key_wrongly_is_damage() {
         running.entries(0, 9).into_iter().map(String::into_bytes).collect()
     };
     let (before, half) = (grown(), [&texts[2..5], &texts[6..]].concat());
-    for entries in [&half, &texts[2..6].to_vec()] {
-        let journal = crate::rounds::journal(2, &[entries]);
+    // Words, and then an entry of the former key: as if nobody had said them.
+    let mut unheard = texts[..6].to_vec();
+    rounds::add(&mut unheard, FIRST);
+    for entries in [&half, &texts[2..6].to_vec(), &unheard[2..].to_vec()] {
+        let journal = rounds::journal(2, &[entries]);
         assert_ne!(good[..journal.len()], journal);
         fs::write(before.record().join("journal"), journal).unwrap();
         before.give_key(SECOND);
