@@ -19,7 +19,7 @@ use cloister_wire::{
 
 use crate::{
     doubles::Doubles,
-    tracer::{Happening, Order, Session, Strike},
+    tracer::{Happening, Order, Session, Strike, Watch},
 };
 
 /// The real daemons.
@@ -29,12 +29,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The same for the operator's command, as timeout(1) reads it.
 const COMMAND_SECONDS: &str = "30";
 
+/// Daemons that have made no call that counts for so long have nothing left to do.
+const QUIET: Duration = Duration::from_millis(150);
+
 /// The code of a command that waited in vain.
 pub(crate) const NO_ANSWER: &str = "no-answer";
 
 /// What the facility asks for here: no room for its own records, which every disk has, and two
 /// releases kept.
 const CONFIG: &str = "[update]\nreserve_bytes = 0\nretained_max = 1\nfull_disk_bytes = 65536\nprobation_s = 0\n[record]\nfull_disk_bytes = 65536\n";
+
+/// How daemons are run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Run {
+    /// Keep the bytes that are written.
+    pub(crate) bytes: bool,
+    /// Keep what happens from the start on, also before calls are counted.
+    pub(crate) recorded: bool,
+    /// Do not look at calls at all.
+    pub(crate) unwatched: bool,
+    /// What is looked at when a strike has killed the updater.
+    pub(crate) watch: Watch,
+}
 
 /// One appliance.
 #[derive(Debug)]
@@ -69,6 +85,11 @@ impl Appliance {
         &self.state
     }
 
+    /// The daemons' journals.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
     /// Its configuration.
     pub(crate) const fn config(&self) -> &Config {
         &self.config
@@ -88,17 +109,31 @@ impl Appliance {
     ///
     /// # Errors
     /// When one does not come up.
-    pub(crate) fn start(&mut self, strikes: &[Strike], bytes: bool) -> Result<()> {
-        self.begin(strikes, bytes, false)?;
+    pub(crate) fn start(&mut self, strikes: &[Strike], run: Run) -> Result<()> {
+        self.begin(strikes, run)?;
         self.wait_for_sockets()
     }
 
-    /// The same, counting from the first call of each daemon's start; they may not come up.
+    /// The same; they may not come up.
     ///
     /// # Errors
     /// When the daemons before cannot be ended.
-    pub(crate) fn begin(&mut self, strikes: &[Strike], bytes: bool, armed: bool) -> Result<()> {
-        self.begin_as(strikes, bytes, armed, true)
+    pub(crate) fn begin(&mut self, strikes: &[Strike], run: Run) -> Result<()> {
+        self.end()?;
+        self.doubles.restart(&self.config.paths.shelf());
+        self.session = Some(Session::start(Order {
+            units: UNITS.to_vec(),
+            programs: programs()?,
+            config: self.root.join("config.toml"),
+            state: self.state.clone(),
+            logs: self.root.join("log"),
+            strikes: strikes.to_vec(),
+            bytes: run.bytes,
+            recorded: run.recorded,
+            watched: !run.unwatched,
+            watch: run.watch,
+        }));
+        Ok(())
     }
 
     /// Starts engines and daemons; nobody looks at their calls.
@@ -106,32 +141,24 @@ impl Appliance {
     /// # Errors
     /// When the daemons before cannot be ended.
     pub(crate) fn begin_unwatched(&mut self) -> Result<()> {
-        self.begin_as(&[], false, false, false)
+        self.begin(&[], Run { unwatched: true, ..Run::default() })
     }
 
-    fn begin_as(
-        &mut self,
-        strikes: &[Strike],
-        bytes: bool,
-        armed: bool,
-        watched: bool,
-    ) -> Result<()> {
-        self.end()?;
-        self.doubles.restart(&self.config.paths.shelf());
-        let session = Session::start(Order {
-            units: UNITS.to_vec(),
-            programs: programs()?,
-            config: self.root.join("config.toml"),
-            state: self.state.clone(),
-            logs: self.root.join("log"),
-            strikes: strikes.to_vec(),
-            bytes,
-            watched,
-        });
-        if armed {
-            session.arm();
+    /// Waits until the daemons, whose calls are recorded, have made none that counts for a while.
+    ///
+    /// # Errors
+    /// When they never rest.
+    pub(crate) fn quiet(&self) -> Result<()> {
+        let begun = Instant::now();
+        let (mut seen, mut since) = (self.session()?.count(), Instant::now());
+        while since.elapsed() < QUIET {
+            ensure!(begun.elapsed() < PATIENCE, "the daemons never rest");
+            std::thread::park_timeout(Duration::from_millis(5));
+            let now = self.session()?.count();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
         }
-        self.session = Some(session);
         Ok(())
     }
 

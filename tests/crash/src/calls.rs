@@ -16,6 +16,8 @@ pub(crate) enum Deed {
     Write(PathBuf, u64, Vec<u8>),
     /// What was written to the file, or the names in the folder, are on the disk.
     Sync(PathBuf),
+    /// That failed: what was written since the flush before may never be there, whatever a later one says.
+    Unsynced(PathBuf),
     /// A name took another's place.
     Rename(PathBuf, PathBuf),
     /// One more name for a file: one that it had, and the new one.
@@ -111,6 +113,8 @@ pub(crate) enum Shape {
     MakeFolderAt,
     /// `(socket, …)`.
     Socket,
+    /// `(family, …)`.
+    NewSocket,
     /// `(file, request, …)`; counts where it clones.
     Control,
 }
@@ -122,7 +126,7 @@ macro_rules! rows {
 }
 
 /// Every call that counts.
-pub(crate) const ROWS: [Row; 34] = rows![
+pub(crate) const ROWS: [Row; 35] = rows![
     (SYS_openat, "openat", Open, Shape::OpenAt),
     (SYS_open, "open", Open, Shape::Open),
     (SYS_write, "write", Write, Shape::Write),
@@ -152,6 +156,7 @@ pub(crate) const ROWS: [Row; 34] = rows![
     (SYS_fchmod, "fchmod", About, Shape::Mode),
     (SYS_chmod, "chmod", About, Shape::ModeOf),
     (SYS_fchown, "fchown", About, Shape::Gather),
+    (SYS_socket, "socket", Tell, Shape::NewSocket),
     (SYS_sendto, "sendto", Tell, Shape::Socket),
     (SYS_sendmsg, "sendmsg", Tell, Shape::Socket),
     (SYS_connect, "connect", Tell, Shape::Socket),
@@ -167,12 +172,16 @@ pub(crate) fn row(number: u64) -> Option<&'static Row> {
 /// The errors that a call of this kind is made to come back with.
 pub(crate) const fn errors(kind: Kind) -> &'static [Errno] {
     match kind {
-        Kind::Open => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS, Errno::EMFILE],
+        Kind::Open => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS, Errno::EMFILE, Errno::ENOMEM],
         Kind::Write | Kind::Sync => &[Errno::EIO, Errno::ENOSPC],
-        Kind::Name | Kind::About => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS],
-        Kind::Tell => &[Errno::EMFILE],
+        Kind::Name => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS, Errno::ENOMEM],
+        Kind::About => &[Errno::EIO, Errno::ENOSPC, Errno::EROFS],
+        Kind::Tell => &[Errno::EMFILE, Errno::ENOMEM],
     }
 }
+
+/// The calls between processes that may fail; a message to a process that is there is never refused.
+pub(crate) const OPENS: [&str; 3] = ["socket", "connect", "accept4"];
 
 /// Whether the descriptor's name, as the kernel gives it, is a socket.
 pub(crate) fn is_socket(name: &Path) -> bool {

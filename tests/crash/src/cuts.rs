@@ -1,6 +1,6 @@
 //! Power cuts: one act is played on a disk that remembers, and the disk is made again as it may have
-//! been at any moment of it. What was flushed is there; of what was not, each write is there, lost, or
-//! torn at its sectors, as the dice say. The kernel mounts that disk, the daemons recover on it.
+//! been at any moment of it. What was flushed is there; of what was not, all, nothing, the first writes, or
+//! some, torn at their sectors, as the dice say. The kernel mounts that disk, the daemons recover on it.
 
 use std::{
     fs::{self, File},
@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cloister_stage::Dice;
+use cloister_stage::{Dice, facility};
 
 use crate::{
-    appliance::Appliance,
+    appliance::{Appliance, Run},
     device::{Device, Logged, Mounted, image_of},
     fixture::Fixture,
-    play::{Told, ask, rest, told},
+    play::{Known, Told, ask, come_back, died, settle, told},
     scene::{Outcome, Scene},
 };
 
@@ -25,10 +25,42 @@ const SECTOR: usize = 512;
 /// An act that was played on a disk that remembers.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    scene: Scene,
+    known: Known,
     image: Vec<u8>,
     log: Vec<Logged>,
     key: String,
+    /// What the operator's command said.
+    said: facility::Outcome,
+}
+
+/// What the power spares of writes that no flush covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spares {
+    /// Everything.
+    All,
+    /// Nothing.
+    Nothing,
+    /// What came first.
+    First,
+    /// Each by itself: all of it, none of it, or some of its sectors.
+    Some,
+}
+
+impl Spares {
+    /// One of them.
+    pub(crate) fn roll(dice: &mut Dice) -> Self {
+        [Self::All, Self::Nothing, Self::First, Self::Some][dice.below(4)]
+    }
+
+    /// In one word.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Nothing => "nothing",
+            Self::First => "the first",
+            Self::Some => "some",
+        }
+    }
 }
 
 /// A moment at which the power goes, and what it spares.
@@ -49,6 +81,8 @@ pub(crate) struct Spared {
     pub(crate) open: usize,
     /// Those of them that were lost or torn.
     pub(crate) lost: usize,
+    /// What was spared of them.
+    pub(crate) spares: Spares,
     /// What the act had come to.
     pub(crate) outcome: Outcome,
     /// Whether the operator had been told that it was done.
@@ -60,25 +94,26 @@ impl Recording {
     ///
     /// # Errors
     /// When no such disk can be had, or the act does not end well.
-    pub(crate) fn make(place: &Path, fixture: &Fixture, scene: &Scene) -> Result<Self> {
+    pub(crate) fn make(place: &Path, fixture: &Fixture, known: &Known) -> Result<Self> {
+        let scene = &known.scene;
         let place = place.join(format!("recording-{}", scene.name));
         fs::create_dir_all(&place)?;
         let image = image_of(&fixture.base(scene.base), &place)?;
         let device = Device::mount(&place, image)?;
         let mut appliance = Appliance::lay_out(&place, &device.folder().join("state"))?;
-        appliance.start(&[], false)?;
+        appliance.start(&[], Run::default())?;
         let key = appliance.log_key()?;
         let image = device.begin()?;
         let said = ask(&appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
         device.mark();
-        rest(&appliance, fixture, scene, &key, &told)?;
+        settle(&appliance, fixture, known, &key, Some(&said))?;
         appliance.end()?;
         let log = device.log();
         drop(appliance);
         drop(device);
-        Ok(Self { scene: *scene, image, log, key })
+        Ok(Self { known: known.clone(), image, log, key, said })
     }
 
     /// Writes, flushes and marks of the act.
@@ -86,8 +121,13 @@ impl Recording {
         self.log.len()
     }
 
-    /// A moment that the dice choose: three in four of them while something is not flushed.
+    /// A moment that the dice choose: a third of them after the operator was told, three in four of the others
+    /// while something is not flushed.
     pub(crate) fn moment(&self, dice: &mut Dice) -> usize {
+        let mark = self.log.iter().position(|one| matches!(one, Logged::Mark));
+        if let Some(mark) = mark.filter(|_mark| dice.below(3) == 0) {
+            return mark + 1 + dice.below(self.log.len() - mark);
+        }
         let open = |at: &usize| matches!(self.log.get(at - 1), Some(Logged::Write(..)));
         let moments: Vec<usize> = (1..=self.log.len()).filter(open).collect();
         if moments.is_empty() || dice.below(4) == 0 {
@@ -98,12 +138,11 @@ impl Recording {
 
     /// The act.
     pub(crate) const fn scene(&self) -> &Scene {
-        &self.scene
+        &self.known.scene
     }
 
-    /// The disk after `cut`, written to `file`; writes that no flush covered, those that were lost, and
-    /// whether the operator had been told.
-    fn replay(&self, cut: Cut, file: &Path) -> Result<(usize, usize, bool)> {
+    /// The disk after `cut`, written to `file`.
+    fn replay(&self, cut: Cut, file: &Path) -> Result<Replayed> {
         let reached = self.log.get(..cut.at).context("a cut behind the end")?;
         let disk = File::create(file)?;
         disk.write_all_at(&self.image, 0)?;
@@ -123,9 +162,17 @@ impl Recording {
         }
         // A disk that lies loses everything behind one moment of the first quarter, so that what is left is whole.
         let open = if cut.flushes_lie { Vec::new() } else { writes(open) };
+        let spares = Spares::roll(&mut dice);
+        let first = dice.below(open.len().max(1));
         let mut lost = 0;
-        for (at, bytes) in &open {
-            let kept = fate(&mut dice, bytes.len().div_ceil(SECTOR));
+        for (place, (at, bytes)) in open.iter().enumerate() {
+            let sectors = bytes.len().div_ceil(SECTOR);
+            let kept = match spares {
+                Spares::All => vec![true; sectors],
+                Spares::Nothing => vec![false; sectors],
+                Spares::First => vec![place < first; sectors],
+                Spares::Some => fate(&mut dice, sectors),
+            };
             lost += usize::from(!kept.iter().all(|kept| *kept));
             for (number, sector) in bytes.chunks(SECTOR).enumerate().filter(|(at, _)| kept[*at]) {
                 disk.write_all_at(sector, (at + number * SECTOR) as u64)?;
@@ -133,8 +180,17 @@ impl Recording {
         }
         let open = open.len();
         let told = reached.iter().any(|one| matches!(one, Logged::Mark));
-        Ok((open, lost, told))
+        Ok(Replayed { open, lost, spares, told })
     }
+}
+
+/// What became of the writes of a recording.
+struct Replayed {
+    open: usize,
+    lost: usize,
+    spares: Spares,
+    /// Whether the operator had been told.
+    told: bool,
 }
 
 /// How many of the entries the last flush covers.
@@ -189,21 +245,20 @@ impl Bench {
         // A loop device may still be letting go of the one before.
         self.cuts += 1;
         let disk = self.place.join(format!("cut-{}", self.cuts));
-        let (open, lost, told) = recording.replay(cut, &disk)?;
+        let Replayed { open, lost, spares, told } = recording.replay(cut, &disk)?;
         let mounted = Mounted::at(&disk, &self.place.join("fs"))?;
         let judged = self.recover(fixture, recording, told);
-        self.appliance.end()?;
+        let ended = self.appliance.end();
         drop(mounted);
         fs::remove_file(&disk)?;
-        Ok(Spared { open, lost, told, outcome: judged? })
+        let outcome = judged?;
+        died(&ended?, &[])?;
+        Ok(Spared { open, lost, spares, told, outcome })
     }
 
     fn recover(&mut self, fixture: &Fixture, of: &Recording, told: bool) -> Result<Outcome> {
-        self.appliance.begin_unwatched()?;
-        self.appliance.wait_for_sockets()?;
-        let told = if told { Told::Done } else { Told::Refused(String::new()) };
-        let (_facts, outcome) = rest(&self.appliance, fixture, &of.scene, &of.key, &told)?;
-        ensure!(told != Told::Done || outcome == Outcome::New, "what was acknowledged is lost");
-        Ok(outcome)
+        come_back(&mut self.appliance, fixture, of.scene())?;
+        let done = told.then_some(&of.said);
+        settle(&self.appliance, fixture, &of.known, &of.key, done)
     }
 }

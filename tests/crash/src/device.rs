@@ -86,10 +86,10 @@ impl Device {
     /// Forgets what was written until now and begins the log here.
     pub(crate) fn begin(&self) -> Result<Vec<u8>> {
         sync(self.folder())?;
-        let mut log = self.disk.log();
-        let image = self.disk.image.lock().expect(UNPOISONED).clone();
-        log.clear();
-        Ok(image)
+        // In the order in which a write takes them.
+        let image = self.disk.image.lock().expect(UNPOISONED);
+        self.disk.log().clear();
+        Ok(image.clone())
     }
 
     /// What reached the disk since.

@@ -3,41 +3,44 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cloister_config::Config;
-use rusqlite::{Connection, OpenFlags, Row, types::Value as Cell};
+use cloister_config::Paths;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
-use crate::log::{Entry, acts, read_log};
-
-/// Larger than any file here.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+use crate::{
+    books::{Books, read_books},
+    log::{Entry, acts, read_log},
+    tree::{OnDisk, Tree, sha256},
+};
 
 /// Everything that is judged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// The release that is served.
-    pub(crate) active: Option<String>,
-    /// The releases on the shelf; each is whole.
-    pub(crate) releases: BTreeSet<String>,
-    /// Objects that were taken off because they were damaged.
-    pub(crate) isolated: BTreeSet<String>,
+    /// The shelf.
+    pub(crate) shelf: Shelf,
     /// The log; it verifies.
     pub(crate) log: Vec<Entry>,
-    /// Imports by number: their states.
-    pub(crate) imports: BTreeMap<i64, String>,
-    /// The approvals in the database: import and person.
-    pub(crate) approvals: BTreeSet<(i64, String)>,
-    /// Pinned releases.
-    pub(crate) pins: BTreeSet<String>,
-    /// Whether a trust root is enrolled.
-    pub(crate) enrolled: bool,
+    /// The database.
+    pub(crate) books: Books,
+}
+
+/// What lies on the shelf.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shelf {
+    /// The release that is served.
+    pub(crate) active: Option<String>,
+    /// The releases; each is whole. The files that each names, by digest.
+    pub(crate) releases: BTreeMap<String, BTreeSet<String>>,
+    /// Every object.
+    pub(crate) objects: BTreeSet<String>,
+    /// Objects that were taken off because they were damaged.
+    pub(crate) isolated: BTreeSet<String>,
+    /// Of which kind the trial is that gatewayd is told of, and of which release.
+    pub(crate) trial: Option<(String, String)>,
 }
 
 impl Facts {
@@ -53,6 +56,32 @@ impl Facts {
         self.log.iter().any(|entry| accepted(entry) && of(entry))
     }
 
+    /// Whether the log holds a decision of this person.
+    pub(crate) fn decided(&self, person: &str, decision: &str) -> bool {
+        let is =
+            |entry: &Entry| entry.facts["person"] == person && entry.facts["decision"] == decision;
+        self.log.iter().any(|entry| entry.event == "approval" && is(entry))
+    }
+
+    /// The release that was promoted last, by the log.
+    pub(crate) fn last_promoted(&self) -> Option<&str> {
+        let outcomes = self.log.iter().filter(|entry| entry.event == "activation-outcome");
+        let last = outcomes.rev().find(|entry| entry.facts["outcome"] == "promoted");
+        last.and_then(|entry| entry.subjects.get("bundle")).map(String::as_str)
+    }
+
+    /// Whether an activation ended so, by the log.
+    pub(crate) fn has_outcome(&self, outcome: &str) -> bool {
+        let is = |entry: &Entry| entry.event == "activation-outcome";
+        self.log.iter().any(|entry| is(entry) && entry.facts["outcome"] == outcome)
+    }
+
+    /// Whether a release was pinned or unpinned last, by the log.
+    pub(crate) fn last_pin(&self) -> Option<bool> {
+        let last = self.log.iter().rev().find(|entry| entry.event == "pin");
+        last.and_then(|entry| entry.facts["pinned"].as_bool())
+    }
+
     /// How many entries are of this event.
     pub(crate) fn count(&self, event: &str) -> usize {
         self.log.iter().filter(|entry| entry.event == event).count()
@@ -64,109 +93,155 @@ impl Facts {
 pub(crate) struct Allowed {
     /// An object whose bytes were changed on purpose.
     pub(crate) damaged: Option<String>,
+    /// The database is gone.
+    pub(crate) lost: bool,
 }
 
 /// Reads and checks the state of an appliance whose daemons have come to rest.
 ///
 /// # Errors
 /// Names the first thing that is not as it must be.
-pub(crate) fn facts(config: &Config, log_key: &str, allowed: &Allowed) -> Result<Facts> {
-    let log = read_log(&config.paths.record(), log_key).context("the log")?;
+pub(crate) fn facts(paths: &Paths, log_key: &str, allowed: &Allowed) -> Result<Facts> {
+    let log = read_log(&OnDisk, &paths.record(), log_key).context("the log")?;
     acts(&log).context("the log")?;
-    let shelf = config.paths.shelf();
-    let (active, releases, isolated) = if shelf.exists() {
-        read_shelf(&shelf, allowed).context("the shelf")?
-    } else {
-        (None, BTreeSet::new(), BTreeSet::new())
-    };
-    let mut facts = Facts {
-        active,
-        releases,
-        isolated,
-        log,
-        imports: BTreeMap::new(),
-        approvals: BTreeSet::new(),
-        pins: BTreeSet::new(),
-        enrolled: false,
-    };
-    read_database(&config.paths.supply_database(), &mut facts).context("the database")?;
-    quarantine(&config.paths.quarantine(), &facts.imports).context("quarantine")?;
+    let shelf = read_shelf(&paths.shelf(), allowed).context("the shelf")?;
+    let books = read_books(&paths.supply_database(), &log, allowed.lost).context("the database")?;
+    let facts = Facts { shelf, log, books };
+    quarantine(&paths.quarantine(), &facts.books).context("quarantine")?;
     promoted(&facts).context("what is served and what is recorded")?;
+    swept(&facts).context("what left the shelf and what is recorded")?;
     Ok(facts)
 }
 
-type Shelf = (Option<String>, BTreeSet<String>, BTreeSet<String>);
-
-fn read_shelf(shelf: &Path, allowed: &Allowed) -> Result<Shelf> {
-    let known = ["objects", "generations", "slots", "active", "isolated", ".lock"];
-    for name in names(shelf)? {
-        ensure!(known.contains(&name.as_str()), "`{name}` is left over");
-    }
-    let isolated: BTreeSet<String> = names(&shelf.join("isolated"))?.into_iter().collect();
-    let damaged = |name: &str| allowed.damaged.as_deref() == Some(name);
-    for fan in names(&shelf.join("objects"))? {
-        for name in names(&shelf.join("objects").join(&fan))? {
-            ensure!(name.starts_with(&fan), "`{fan}/{name}` is no object");
-            let bytes = read(&shelf.join("objects").join(&fan).join(&name))?;
-            ensure!(sha256(&bytes) == name || damaged(&name), "object {name} is torn");
-        }
-    }
-    let mut releases = BTreeSet::new();
-    for name in names(&shelf.join("generations"))? {
-        whole(&shelf.join("generations").join(&name), &name, allowed)
-            .with_context(|| format!("release {name}"))?;
-        releases.insert(name);
-    }
-    let active = pointer(&shelf.join("active"), "generations", &releases)?;
-    for name in names(&shelf.join("slots"))? {
-        ensure!(name == "a" || name == "b", "the slot `{name}`");
-        pointer(&shelf.join("slots").join(name), "../generations", &releases)?;
-    }
-    Ok((active, releases, isolated))
+/// What of the shelf holds at every moment, also before anybody recovers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The release that is served.
+    pub(crate) active: Option<String>,
+    /// The releases that have their names; each is whole.
+    pub(crate) releases: BTreeMap<String, BTreeSet<String>>,
 }
 
-fn pointer(link: &Path, folder: &str, releases: &BTreeSet<String>) -> Result<Option<String>> {
-    let target = match fs::read_link(link) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        target => target?,
-    };
+/// Reads what is served and every release, and nothing that is built aside.
+///
+/// # Errors
+/// When the pointer names nothing that is there, or a release is not whole.
+pub(crate) fn standing(tree: &dyn Tree, shelf: &Path, allowed: &Allowed) -> Result<Standing> {
+    let mut releases = BTreeMap::new();
+    let folder = shelf.join("generations");
+    for name in tree.names(&folder)?.into_iter().filter(|name| !name.starts_with('.')) {
+        let whole = whole(tree, &folder.join(&name), &name, allowed);
+        releases.insert(name.clone(), whole.with_context(|| format!("release {name}"))?);
+    }
+    let active = pointer(tree, &shelf.join("active"), "generations", &releases)?;
+    Ok(Standing { active, releases })
+}
+
+fn read_shelf(shelf: &Path, allowed: &Allowed) -> Result<Shelf> {
+    let tree = &OnDisk;
+    let known = ["objects", "generations", "slots", "active", "isolated", "trial", ".lock"];
+    for name in tree.names(shelf)? {
+        ensure!(known.contains(&name.as_str()), "`{name}` is left over");
+    }
+    let isolated: BTreeSet<String> = tree.names(&shelf.join("isolated"))?.into_iter().collect();
+    let damaged = |name: &str| allowed.damaged.as_deref() == Some(name);
+    let mut objects = BTreeSet::new();
+    for fan in tree.names(&shelf.join("objects"))? {
+        for name in tree.names(&shelf.join("objects").join(&fan))? {
+            ensure!(name.starts_with(&fan), "`{fan}/{name}` is no object");
+            let is = tree.digest(&shelf.join("objects").join(&fan).join(&name))?;
+            ensure!(is == name || damaged(&name), "object {name} is torn");
+            objects.insert(name);
+        }
+    }
+    for name in tree.names(&shelf.join("generations"))? {
+        ensure!(!name.starts_with('.'), "the release {name} is half built, or half gone");
+    }
+    let Standing { active, releases } = standing(tree, shelf, allowed)?;
+    for name in tree.names(&shelf.join("slots"))? {
+        ensure!(name == "a" || name == "b", "the slot `{name}`");
+        pointer(tree, &shelf.join("slots").join(name), "../generations", &releases)?;
+    }
+    Ok(Shelf { active, releases, objects, isolated, trial: trial(tree, shelf)? })
+}
+
+/// What gatewayd is told to try.
+fn trial(tree: &dyn Tree, shelf: &Path) -> Result<Option<(String, String)>> {
+    let file = shelf.join("trial");
+    if !tree.is_there(&file) {
+        return Ok(None);
+    }
+    let told: Value = serde_json::from_slice(&tree.read(&file)?).context("the trial is torn")?;
+    let text = |field: &str| told[field].as_str().map(str::to_owned).context("a trial's field");
+    Ok(Some((text("kind")?, text("generation")?)))
+}
+
+fn pointer(
+    tree: &dyn Tree,
+    link: &Path,
+    folder: &str,
+    releases: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<Option<String>> {
+    let Some(target) = tree.link(link)? else { return Ok(None) };
     let name = target.to_str().and_then(|target| target.strip_prefix(folder)?.strip_prefix('/'));
     let name = name.with_context(|| format!("a pointer to {}", target.display()))?;
-    ensure!(releases.contains(name), "a pointer to {name}, which is not there");
+    ensure!(releases.contains_key(name), "a pointer to {name}, which is not there");
     Ok(Some(name.to_owned()))
 }
 
-/// The release is named by its manifest, and holds the files that the manifest names, and no others.
-fn whole(folder: &Path, name: &str, allowed: &Allowed) -> Result<()> {
-    for name in names(folder)? {
+/// The release is named by its manifest, and holds the files that the manifest names, and no others. The
+/// digests of these.
+fn whole(
+    tree: &dyn Tree,
+    folder: &Path,
+    name: &str,
+    allowed: &Allowed,
+) -> Result<BTreeSet<String>> {
+    for name in tree.names(folder)? {
         let known = ["manifest.json", "tree", "attest"];
         ensure!(known.contains(&name.as_str()), "`{name}` is no part of it");
     }
-    let envelope: Value = serde_json::from_slice(&read(&folder.join("manifest.json"))?)?;
-    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().context("no payload")?)?;
-    ensure!(sha256(&payload) == name, "its manifest is another's");
-    let statement: Value = serde_json::from_slice(&payload)?;
-    let files = statement["predicate"]["files"].as_array().context("no files")?;
-    let mut expected = BTreeMap::new();
-    for file in files {
-        let (path, sha256) = (file["path"].as_str(), file["sha256"].as_str());
-        expected.insert(path.context("no path")?.to_owned(), sha256.context("no digest")?);
-    }
+    let (named, expected) = manifest(&tree.read(&folder.join("manifest.json"))?)?;
+    ensure!(named == name, "its manifest is another's");
     let mut found = BTreeSet::new();
-    walk(&folder.join("tree"), "", &mut found)?;
+    walk(tree, &folder.join("tree"), "", &mut found)?;
     ensure!(found.iter().eq(expected.keys()), "its tree holds other files: {found:?}");
-    for (path, digest) in expected {
-        let is = sha256(&read(&folder.join("tree").join(&path))?);
-        ensure!(is == digest || allowed.damaged.as_deref() == Some(digest), "{path} is torn");
+    for (path, digest) in &expected {
+        let is = tree.digest(&folder.join("tree").join(path))?;
+        ensure!(is == *digest || allowed.damaged.as_ref() == Some(digest), "{path} is torn");
     }
-    Ok(())
+    let mut digests: BTreeSet<String> = expected.into_values().collect();
+    for attached in tree.names(&folder.join("attest"))? {
+        ensure!(
+            tree.digest(&folder.join("attest").join(&attached))? == attached,
+            "{attached} is torn"
+        );
+        digests.insert(attached);
+    }
+    Ok(digests)
 }
 
-fn walk(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) -> Result<()> {
-    for name in names(folder)? {
+/// The name that a manifest gives its release, and the digest of each path that it names.
+///
+/// # Errors
+/// When it is not of its form.
+pub(crate) fn manifest(envelope: &[u8]) -> Result<(String, BTreeMap<String, String>)> {
+    let envelope: Value = serde_json::from_slice(envelope).context("the manifest is torn")?;
+    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().context("no payload")?)?;
+    let statement: Value = serde_json::from_slice(&payload)?;
+    let mut files = BTreeMap::new();
+    for file in statement["predicate"]["files"].as_array().context("no files")? {
+        let (path, sha256) = (file["path"].as_str(), file["sha256"].as_str());
+        files.insert(path.context("no path")?.to_owned(), sha256.context("no digest")?.to_owned());
+    }
+    Ok((sha256(&payload), files))
+}
+
+fn walk(tree: &dyn Tree, folder: &Path, prefix: &str, found: &mut BTreeSet<String>) -> Result<()> {
+    for name in tree.names(folder)? {
         let (path, below) = (folder.join(&name), format!("{prefix}{name}"));
-        if path.is_dir() {
-            walk(&path, &format!("{below}/"), found)?;
+        if tree.is_folder(&path) {
+            walk(tree, &path, &format!("{below}/"), found)?;
         } else {
             found.insert(below);
         }
@@ -175,167 +250,46 @@ fn walk(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) -> Result<()>
 }
 
 /// Only what is being received or waits for its adoption lies there.
-fn quarantine(folder: &Path, imports: &BTreeMap<i64, String>) -> Result<()> {
-    for name in names(folder)? {
+fn quarantine(folder: &Path, books: &Books) -> Result<()> {
+    for name in OnDisk.names(folder)? {
         let import: i64 = name.parse().with_context(|| format!("`{name}` is left over"))?;
-        let state = imports.get(&import).map_or("unknown", String::as_str);
+        let state = books.imports.get(&import).map_or("unknown", |import| import.state.as_str());
         ensure!(matches!(state, "receiving" | "received"), "import {import} is over: {state}");
     }
     Ok(())
 }
 
-/// Reads the database from a copy, so that nothing on the disk is changed by looking.
-fn read_database(path: &Path, facts: &mut Facts) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let scratch = tempfile::tempdir()?;
-    let name = path.file_name().and_then(|name| name.to_str()).context("a database's name")?;
-    for ending in ["", "-wal", "-journal"] {
-        let from = path.with_file_name(format!("{name}{ending}"));
-        if from.exists() {
-            fs::copy(from, scratch.path().join(format!("db{ending}")))?;
-        }
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let database = Connection::open_with_flags(scratch.path().join("db"), flags)?;
-    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    ensure!(sound == "ok", "{sound}");
-    let tables: i64 =
-        database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 {
-        return Ok(());
-    }
-    let loose: i64 =
-        database
-            .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))?;
-    ensure!(loose == 0, "{loose} rows name what is not there");
-    compare(&database, facts)
-}
-
-/// Each row that says what happened is justified by the record it names.
-fn compare(database: &Connection, facts: &mut Facts) -> Result<()> {
-    let entry = |record: &str, log: &[Entry]| -> Result<Entry> {
-        let record: usize = record.parse()?;
-        log.get(record).cloned().with_context(|| format!("record {record} is not in the log"))
-    };
-    for row in rows(database, "SELECT import, state, record FROM imports")? {
-        let found = entry(&row[2], &facts.log)?;
-        let own = format!("import/{}/", row[0]);
-        let its = found.act.starts_with(&own) || found.event == "approval";
-        let its = its || found.event.starts_with("activation");
-        ensure!(its, "import {} names the record {}", row[0], found.act);
-        facts.imports.insert(row[0].parse()?, row[1].clone());
-    }
-    for row in rows(database, "SELECT import, state, record FROM transitions")? {
-        entry(&row[2], &facts.log).with_context(|| format!("import {} {}", row[0], row[1]))?;
-    }
-    for row in rows(database, "SELECT import, person, record FROM approvals")? {
-        let found = entry(&row[2], &facts.log)?;
-        ensure!(found.event == "approval", "an approval names a record of {}", found.event);
-        ensure!(found.facts["person"] == row[1].as_str(), "an approval of somebody else");
-        facts.approvals.insert((row[0].parse()?, row[1].clone()));
-    }
-    for row in rows(database, "SELECT activation, generation, intent FROM activations")? {
-        let found = entry(&row[2], &facts.log)?;
-        ensure!(found.act == format!("activation/{}/intent", row[0]), "another's intent");
-        ensure!(found.subjects.get("bundle") == Some(&row[1]), "an intent for another release");
-    }
-    let ended = "SELECT activation, outcome, record FROM activations WHERE outcome IS NOT NULL";
-    for row in rows(database, ended)? {
-        let found = entry(&row[2], &facts.log)?;
-        ensure!(found.act == format!("activation/{}/outcome", row[0]), "another's outcome");
-        ensure!(found.facts["outcome"] == row[1].as_str(), "another outcome than recorded");
-    }
-    let open = rows(database, "SELECT activation FROM activations WHERE outcome IS NULL")?;
-    ensure!(open.is_empty(), "an activation is under way: {open:?}");
-    for row in rows(database, "SELECT generation, record FROM pins")? {
-        let found = entry(&row[1], &facts.log)?;
-        ensure!(found.event == "pin" && found.facts["pinned"] == true, "another's pin");
-        facts.pins.insert(row[0].clone());
-    }
-    for row in rows(database, "SELECT record FROM trust")? {
-        entry(&row[0], &facts.log)?;
-        facts.enrolled = true;
-    }
-    backwards(facts)
-}
-
-/// What the log says came of an import, the database knows. What was seen or refused before it became an
-/// import may stand in the log alone.
-fn backwards(facts: &Facts) -> Result<()> {
-    for found in &facts.log {
-        let parts: Vec<&str> = found.act.split('/').collect();
-        let ["import", number, what] = parts.as_slice() else { continue };
-        let state = facts.imports.get(&number.parse::<i64>()?).map(String::as_str);
-        let fits = match *what {
-            "accepted" => !matches!(state, None | Some("receiving" | "received")),
-            "refused" => matches!(state, None | Some("refused")),
-            _ => true,
-        };
-        ensure!(fits, "the log holds {}, and the import is {state:?}", found.act);
-    }
-    // An enrolment that was cut off behind its record goes on when it is asked for again.
-    ensure!(facts.log.len() <= 1 || facts.enrolled, "a log of a root that is not enrolled");
-    Ok(())
-}
-
 /// The last promotion that was recorded is what is served.
 fn promoted(facts: &Facts) -> Result<()> {
-    let outcomes = facts.log.iter().filter(|entry| entry.event == "activation-outcome");
-    let last = outcomes.rev().find(|entry| entry.facts["outcome"] == "promoted");
-    let last = last.and_then(|entry| entry.subjects.get("bundle"));
-    if facts.active.as_ref() != last {
-        bail!("{:?} is served, and {last:?} was recorded", facts.active);
-    }
+    let (active, last) = (facts.shelf.active.as_deref(), facts.last_promoted());
+    ensure!(active == last, "{active:?} is served, and {last:?} was recorded");
     Ok(())
 }
 
-/// Every row as texts.
-fn rows(database: &Connection, query: &str) -> Result<Vec<Vec<String>>> {
-    let mut statement = database.prepare(query)?;
-    let columns = statement.column_count();
-    let text = |row: &Row<'_>, at: usize| {
-        Ok(match row.get(at)? {
-            Cell::Null => String::new(),
-            Cell::Integer(number) => number.to_string(),
-            Cell::Real(number) => number.to_string(),
-            Cell::Text(text) => text,
-            Cell::Blob(bytes) => hex(&bytes),
-        })
-    };
-    let read = |row: &Row<'_>| (0..columns).map(|at| text(row, at)).collect();
-    let rows = statement.query_map([], read)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// The names in a folder, in order; none where there is no folder.
-///
-/// # Errors
-/// When it cannot be listed, or a name is not UTF-8.
-pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
-    let listing = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listing => listing?,
-    };
-    let mut names = Vec::new();
-    for entry in listing {
-        let name = entry?.file_name();
-        names.push(name.to_str().context("a name that is not UTF-8")?.to_owned());
+/// A release that came to the shelf and is not there any more left it by a record, and what a record says
+/// has left is not there. No object lies there that neither a release nor an import under way names.
+fn swept(facts: &Facts) -> Result<()> {
+    let mut there: BTreeSet<&str> = BTreeSet::new();
+    for entry in &facts.log {
+        match entry.event.as_str() {
+            "import-accepted" => {
+                there.extend(entry.subjects.get("bundle").map(String::as_str));
+            }
+            "sweep" | "damage" => {
+                let named = entry.facts["releases"].as_array().into_iter().flatten();
+                for release in named.filter_map(Value::as_str) {
+                    there.remove(release);
+                }
+            }
+            _ => {}
+        }
     }
-    names.sort_unstable();
-    Ok(names)
-}
-
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let name = path.file_name().unwrap_or_default().display().to_string();
-    cloister_daemon::files::read_limited(path, FILE_BYTES_MAX).context(name)
-}
-
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let shelf = &facts.shelf;
+    let found: BTreeSet<&str> = shelf.releases.keys().map(String::as_str).collect();
+    ensure!(found == there, "{found:?} is there, and by the log {there:?}");
+    let mut named: BTreeSet<&String> = shelf.releases.values().flatten().collect();
+    named.extend(facts.books.imports.values().flat_map(|import| &import.needs));
+    let loose = shelf.objects.iter().find(|object| !named.contains(object));
+    ensure!(loose.is_none(), "nothing names the object {loose:?}");
+    Ok(())
 }

@@ -12,7 +12,11 @@ use cloister_stage::{
     facility::{Facility, Outcome},
 };
 
-use crate::appliance::{Appliance, copy};
+use crate::{
+    appliance::{Appliance, Run, copy},
+    log::read_log,
+    tree::OnDisk,
+};
 
 /// A state from which acts begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,14 +33,24 @@ pub(crate) enum Base {
     Awaiting,
     /// One person approved it.
     Half,
+    /// One person approved it, and it runs as a shadow.
+    Shadow,
     /// It is approved.
     Approved,
+    /// It is approved, and answers some people.
+    Canary,
     /// It is active.
     Second,
     /// It is active, and a bit of its model was flipped on the disk.
     Damaged,
+    /// It is active, and the database is gone.
+    Lost,
     /// The third release is active, and the first is pinned.
     Pinned,
+    /// The fourth is active, which puts the floor above the third; one person allowed to return to that.
+    HalfAllowed,
+    /// Two persons did.
+    Allowed,
 }
 
 impl Base {
@@ -48,10 +62,15 @@ impl Base {
             Self::Parked => "parked",
             Self::Awaiting => "awaiting",
             Self::Half => "half",
+            Self::Shadow => "shadow",
             Self::Approved => "approved",
+            Self::Canary => "canary",
             Self::Second => "second",
             Self::Damaged => "damaged",
+            Self::Lost => "lost",
             Self::Pinned => "pinned",
+            Self::HalfAllowed => "half-allowed",
+            Self::Allowed => "allowed",
         }
     }
 }
@@ -69,6 +88,10 @@ pub(crate) struct Fixture {
     generations: Vec<String>,
     /// The object that is damaged in [`Base::Damaged`].
     damaged: String,
+    /// A stick that takes something back and brings no release.
+    stick: PathBuf,
+    /// How often trust was changed when the second release was active.
+    updates: usize,
 }
 
 impl Fixture {
@@ -79,16 +102,25 @@ impl Fixture {
     pub(crate) fn make(home: &Path) -> Result<Self> {
         let facility = Facility::found(&home.join("facility"), &Options::default())?;
         let mut volumes = Vec::new();
-        for number in 1..=3u64 {
+        for number in 1..=4u64 {
             let tree = lay_out(&home.join("trees"), number)?;
             let version = format!("{number}.0.0");
-            let halves: &[&str] = if number == 2 { &["--volume-bytes", "200000"] } else { &[] };
-            volumes.push(facility.publish_with(&tree, &version, number, halves)?);
+            let more: &[&str] = match number {
+                2 => &["--volume-bytes", "200000"],
+                4 => &["--min-counter", "4"],
+                _ => &[],
+            };
+            volumes.push(facility.publish_with(&tree, &version, number, more)?);
         }
         ensure!(volumes[1].len() == 2, "the second release has {} volumes", volumes[1].len());
-        let home = home.to_owned();
+        let (home, stick) = (home.to_owned(), home.join("word.clb"));
+        let (trust, key) = (text(&facility.trust())?, text(&facility.key("importer"))?);
+        let words = ["revoke", "--trust", &trust, "--key", &key, "--alone", &text(&stick)?];
+        facility.mint(&[&words[..], &["--below", "cloister-other=3"]].concat())?;
         let (root, generations, damaged) = (String::new(), Vec::new(), String::new());
-        let mut fixture = Self { home, facility, root, volumes, generations, damaged };
+        let updates = 0;
+        let mut fixture =
+            Self { home, facility, root, volumes, generations, damaged, stick, updates };
         fixture.play()?;
         Ok(fixture)
     }
@@ -129,6 +161,16 @@ impl Fixture {
         &self.damaged
     }
 
+    /// A stick that takes something back and brings no release.
+    pub(crate) fn stick(&self) -> &Path {
+        &self.stick
+    }
+
+    /// How often trust was changed when the second release was active.
+    pub(crate) const fn updates(&self) -> usize {
+        self.updates
+    }
+
     /// The key of a person.
     pub(crate) fn key(&self, person: &str) -> PathBuf {
         self.facility.key(person)
@@ -152,26 +194,56 @@ impl Fixture {
         self.keep(Base::Awaiting, &mut appliance)?;
         self.approve(&appliance, "ada", 2)?;
         self.keep(Base::Half, &mut appliance)?;
+        done(appliance.cloister(&SHADOW))?;
+        self.keep(Base::Shadow, &mut appliance)?;
+        self.go_back(Base::Half, &mut appliance)?;
         self.approve(&appliance, "bob", 2)?;
         self.keep(Base::Approved, &mut appliance)?;
+        done(appliance.cloister(&CANARY))?;
+        self.keep(Base::Canary, &mut appliance)?;
+        self.go_back(Base::Approved, &mut appliance)?;
         done(appliance.cloister(&["activate", "2"]))?;
         self.note_active(&appliance)?;
         self.keep(Base::Second, &mut appliance)?;
+        let (folder, key) = (appliance.config().paths.record(), appliance.log_key()?);
+        let log = read_log(&OnDisk, &folder, &key)?;
+        self.updates = log.iter().filter(|entry| entry.event == "trust-update").count();
         self.damage()?;
+        self.lose()?;
         done(appliance.cloister(&["pin", self.generation(1)]))?;
         self.promote(&appliance, 3)?;
         self.keep(Base::Pinned, &mut appliance)?;
+        self.promote(&appliance, 4)?;
+        self.allow(&appliance, "ada")?;
+        self.keep(Base::HalfAllowed, &mut appliance)?;
+        self.allow(&appliance, "bob")?;
+        self.keep(Base::Allowed, &mut appliance)?;
         appliance.end()?;
         Ok(())
     }
 
-    /// Ends the daemons, keeps their state, and starts them again.
+    /// Has the appliance begin again from `base`.
+    fn go_back(&self, base: Base, appliance: &mut Appliance) -> Result<()> {
+        appliance.put_back(&self.base(base))?;
+        appliance.start(&[], Run { recorded: true, ..Run::default() })
+    }
+
+    /// `person` allows to return to the third release.
+    fn allow(&self, appliance: &Appliance, person: &str) -> Result<()> {
+        let key = text(&self.key(person))?;
+        done(appliance.cloister(&["authorise", self.generation(3), "--key", &key]))
+    }
+
+    /// Ends the daemons when they rest, keeps their state, and starts them again.
     fn keep(&self, base: Base, appliance: &mut Appliance) -> Result<()> {
+        if base != Base::Bare {
+            appliance.quiet()?;
+        }
         appliance.end()?;
         let folder = self.base(base);
         fs::create_dir_all(&folder)?;
         copy(appliance.state(), &folder)?;
-        appliance.start(&[], false)
+        appliance.start(&[], Run { recorded: true, ..Run::default() })
     }
 
     fn promote(&mut self, appliance: &Appliance, number: usize) -> Result<()> {
@@ -196,6 +268,20 @@ impl Fixture {
         Ok(())
     }
 
+    /// The state of the second release without its database.
+    fn lose(&self) -> Result<()> {
+        let folder = self.base(Base::Lost);
+        fs::create_dir_all(&folder)?;
+        copy(&self.base(Base::Second), &folder)?;
+        for name in ["supply.db", "supply.db-wal", "supply.db-shm"] {
+            fs::remove_file(folder.join(name)).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The state of the second release with one bit of its model flipped, in the object and in the tree,
     /// which are one file.
     fn damage(&mut self) -> Result<()> {
@@ -204,14 +290,20 @@ impl Fixture {
         copy(&self.base(Base::Second), &folder)?;
         let tree = folder.join("shelf/generations").join(self.generation(2)).join("tree");
         let model = tree.join("model/weights.txt");
-        let mut bytes = crate::disk::read(&model)?;
-        self.damaged = crate::disk::sha256(&bytes);
+        let mut bytes = crate::tree::read(&model)?;
+        self.damaged = crate::tree::sha256(&bytes);
         let last = bytes.last_mut().context("an empty model")?;
         *last ^= 1;
         let permissions = fs::metadata(&model)?.permissions();
         Ok(fs::write(&model, bytes).and_then(|()| fs::set_permissions(&model, permissions))?)
     }
 }
+
+/// A shadow of the second release, of everybody.
+pub(crate) const SHADOW: [&str; 7] = ["trial", "shadow", "2", "--share", "100", "--for", "10m"];
+/// A canary of the second release.
+pub(crate) const CANARY: [&str; 7] =
+    ["trial", "canary", "2", "--principal", "pilot", "--for", "10m"];
 
 /// A release tree: a model, one document, an evaluation set, and bytes that make it worth two volumes.
 fn lay_out(trees: &Path, number: u64) -> Result<PathBuf> {

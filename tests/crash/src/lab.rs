@@ -16,14 +16,15 @@ use cloister_stage::Dice;
 use nix::{sys::statvfs::statvfs, unistd::geteuid};
 
 use crate::{
-    appliance::Appliance,
-    calls::{Kind, errors},
-    cuts::{Bench, Cut, Recording, Spared},
+    appliance::{Appliance, copy},
+    calls::{Kind, OPENS, errors},
+    cuts::{Bench, Cut, Recording, Spared, Spares},
     fixture::Fixture,
-    model::Rule,
-    play::{Manner, Told, play, survey},
-    scene::{SCENES, Scene},
-    simulate::{Crash, Script},
+    harm::HARMS,
+    model::{Model, Rule},
+    play::{Known, Manner, Played, Told, play, survey},
+    scene::SCENES,
+    simulate::{Crash, Script, is_unsynced, without_flush},
     tracer::{Act, Call, Session, Strike},
 };
 
@@ -33,6 +34,9 @@ const WORKERS: usize = 3;
 const ROOM_BYTES: u64 = 1 << 30;
 /// A second strike falls within so many calls of the first.
 const SECOND_WITHIN: usize = 80;
+
+/// So many strikes may miss in any case; of more, one in ten of those that hit.
+const MISSED_MIN: u64 = 10;
 
 /// What is done, and how often.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -59,6 +63,9 @@ pub struct Wish {
     /// Of every call only the one with this number.
     #[arg(long)]
     pub call: Option<u64>,
+    /// Keep the state of what went wrong in this folder, and the daemons' journals.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
 /// The kinds of crashes that are wanted.
@@ -92,7 +99,7 @@ pub struct Job(Task);
 #[derive(Clone, Debug)]
 enum Task {
     /// An act with strikes.
-    Struck(Scene, Vec<Strike>, Manner),
+    Struck(usize, Vec<Strike>, Manner),
     /// A power cut in a recording.
     Cut(usize, Cut),
     /// A crash in a script.
@@ -113,12 +120,14 @@ pub struct Line {
 pub struct Lab {
     fixture: Fixture,
     /// Each act with its calls.
-    surveyed: Vec<(Scene, Vec<Call>)>,
+    surveyed: Vec<Known>,
     recordings: Vec<Recording>,
     scripts: Vec<Script>,
     home: PathBuf,
     /// Workers so far; each has a place of its own.
     workers: AtomicUsize,
+    /// Where what went wrong is kept.
+    keep: Option<PathBuf>,
     _scratch: tempfile::TempDir,
 }
 
@@ -141,19 +150,18 @@ impl Lab {
             scripts: Vec::new(),
             home,
             workers: AtomicUsize::new(0),
+            keep: None,
             _scratch: scratch,
         };
-        if kinds.kills || kinds.pairs || kinds.faults {
-            lab.surveyed = survey(&mut appliance, &lab.fixture, &SCENES)?;
-        }
-        for scene in SCENES {
-            let what = || format!("{}, undisturbed", scene.name);
+        lab.surveyed = survey(&mut appliance, &lab.fixture, &SCENES)?;
+        for known in &lab.surveyed {
+            let what = || format!("{}, undisturbed", known.scene.name);
             if kinds.cuts {
-                let recording = Recording::make(&lab.home, &lab.fixture, &scene);
+                let recording = Recording::make(&lab.home, &lab.fixture, known);
                 lab.recordings.push(recording.with_context(what)?);
             }
             if kinds.model {
-                let script = Script::make(&mut appliance, &lab.fixture, &scene);
+                let script = Script::make(&mut appliance, &lab.fixture, known);
                 lab.scripts.push(script.with_context(what)?);
             }
         }
@@ -168,6 +176,25 @@ impl Lab {
             Task::Struck(scene, vec![Strike { after, act: deadly(dice) }], Manner::default())
         };
         (0..points).map(|_| Job(kill(dice))).collect()
+    }
+
+    /// One kill for each harm, of acts during which something is served: each must be noticed.
+    #[must_use]
+    pub fn harms(&self, dice: &mut Dice) -> Vec<Job> {
+        let serving: Vec<usize> = self
+            .surveyed
+            .iter()
+            .enumerate()
+            .filter(|(_, known)| known.scene.serves())
+            .map(|(scene, _)| scene)
+            .collect();
+        let harmed = |harm| {
+            let scene = serving[dice.below(serving.len())];
+            let after = dice.below(self.surveyed[scene].calls.len() / 2) as u64;
+            let strikes = vec![Strike { after, act: Act::KillAll }];
+            Job(Task::Struck(scene, strikes, Manner { harm: Some(harm), ..Manner::default() }))
+        };
+        HARMS.into_iter().map(harmed).collect()
     }
 
     /// `points` pairs of kills, the second in what follows the first.
@@ -187,9 +214,14 @@ impl Lab {
     #[must_use]
     pub fn faults(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
         let fault = |dice: &mut Dice| {
-            let (scene, after, call) = self.call(dice);
-            let ways = ways(call.kind);
-            failing(scene, after, ways[dice.below(ways.len())])
+            let (scene, after, call, ways) = loop {
+                let (scene, after, call) = self.call(dice);
+                let ways = ways(call);
+                if !ways.is_empty() {
+                    break (scene, after, call, ways);
+                }
+            };
+            failing(scene, after, call.kind, ways[dice.below(ways.len())])
         };
         (0..points).map(|_| Job(fault(dice))).collect()
     }
@@ -197,20 +229,20 @@ impl Lab {
     /// Every call that is wished: killed at, and failing in each way.
     fn every(&self, wish: &Wish, kinds: Kinds) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for (scene, calls) in &self.surveyed {
-            if wish.act.as_deref().is_some_and(|act| act != scene.name) {
+        for (scene, known) in self.surveyed.iter().enumerate() {
+            if wish.act.as_deref().is_some_and(|act| act != known.scene.name) {
                 continue;
             }
-            let calls = (0u64..).zip(calls);
+            let calls = (0u64..).zip(&known.calls);
             for (after, call) in calls.filter(|(at, _)| wish.call.is_none_or(|call| call == *at)) {
                 for act in [Act::Kill, Act::KillAll] {
                     let strikes = vec![Strike { after, act }];
                     jobs.extend(
-                        kinds.kills.then(|| Task::Struck(*scene, strikes, Manner::default())),
+                        kinds.kills.then(|| Task::Struck(scene, strikes, Manner::default())),
                     );
                 }
-                let ways = ways(call.kind).into_iter().filter(|_way| kinds.faults);
-                jobs.extend(ways.map(|act| failing(*scene, after, act)));
+                let ways = ways(call).into_iter().filter(|_way| kinds.faults);
+                jobs.extend(ways.map(|act| failing(scene, after, call.kind, act)));
             }
         }
         jobs.into_iter().skip(wish.share).step_by(wish.shares.max(1)).map(Job).collect()
@@ -238,25 +270,37 @@ impl Lab {
         (0..points).map(|_| Job(cut(dice))).collect()
     }
 
-    /// `points` crashes of the model file systems, or of one that never syncs.
+    /// `points` crashes of the model file systems.
     #[must_use]
-    pub fn crashes(&self, dice: &mut Dice, points: usize, deaf: bool) -> Vec<Job> {
+    pub fn crashes(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
         let crash = |dice: &mut Dice| {
             let which = dice.below(self.scripts.len());
             let rule = if dice.below(2) == 0 { Rule::Ordered } else { Rule::Loose };
-            let rule = if deaf { Rule::Deaf } else { rule };
-            let length = self.scripts[which].len();
-            let at = if deaf { length } else { dice.below(length + 1) };
-            Task::Crash(which, Crash { at, rule, seed: dice.roll() })
+            let at = self.scripts[which].moment(dice);
+            Task::Crash(which, Crash { at, rule, spares: None, seed: dice.roll() })
+        };
+        (0..points).map(|_| Job(crash(dice))).collect()
+    }
+
+    /// `points` crashes at the end of an act, of a file system that never syncs; it loses everything, or tears
+    /// what it wrote.
+    #[must_use]
+    pub fn deaf(&self, dice: &mut Dice, points: usize, torn: bool) -> Vec<Job> {
+        let spares = Some(if torn { Spares::Some } else { Spares::Nothing });
+        let crash = |dice: &mut Dice| {
+            let which = dice.below(self.scripts.len());
+            let at = self.scripts[which].len();
+            Task::Crash(which, Crash { at, rule: Rule::Deaf, spares, seed: dice.roll() })
         };
         (0..points).map(|_| Job(crash(dice))).collect()
     }
 
     /// A call that the dice choose.
-    fn call(&self, dice: &mut Dice) -> (Scene, u64, &Call) {
-        let (scene, calls) = &self.surveyed[dice.below(self.surveyed.len())];
+    fn call(&self, dice: &mut Dice) -> (usize, u64, &Call) {
+        let scene = dice.below(self.surveyed.len());
+        let calls = &self.surveyed[scene].calls;
         let after = dice.below(calls.len());
-        (*scene, after as u64, &calls[after])
+        (scene, after as u64, &calls[after])
     }
 
     /// Runs `jobs` beside each other and hands each line to `each` as it comes.
@@ -278,6 +322,9 @@ impl Lab {
                             && let Some(job) = jobs.get(at)
                         {
                             let line = worker.line(self, job);
+                            if line.counts.is_none() {
+                                worker.keep(self.keep.as_deref(), at);
+                            }
                             if tell.send((at, line)).is_err() {
                                 return;
                             }
@@ -298,8 +345,12 @@ impl Lab {
     }
 }
 
-/// How a call of this kind is made to fail.
-fn ways(kind: Kind) -> Vec<Act> {
+/// How a call is made to fail.
+fn ways(call: &Call) -> Vec<Act> {
+    let kind = call.kind;
+    if kind == Kind::Tell && !OPENS.contains(&call.name) {
+        return Vec::new();
+    }
     let mut ways: Vec<Act> = errors(kind).iter().map(|errno| Act::Fail(*errno)).collect();
     match kind {
         Kind::Write => ways.push(Act::Short),
@@ -310,9 +361,10 @@ fn ways(kind: Kind) -> Vec<Act> {
     ways
 }
 
-fn failing(scene: Scene, after: u64, act: Act) -> Task {
-    // What a failed act left half done is removed at the next start, if not before.
-    let manner = Manner { restart: true, ..Manner::default() };
+fn failing(scene: usize, after: u64, kind: Kind, act: Act) -> Task {
+    // What a failed act left half done is removed at the next start, if not before. What a failed flush
+    // would have kept is looked for without it.
+    let manner = Manner { restart: true, bytes: kind == Kind::Sync, ..Manner::default() };
     Task::Struck(scene, vec![Strike { after, act }], manner)
 }
 
@@ -343,9 +395,23 @@ impl Worker {
         Ok(Self { appliance, bench: Bench::lay_out(&place.join("bench"))? })
     }
 
+    /// Keeps what lies in this place for whoever wants to know what went wrong.
+    fn keep(&self, folder: Option<&Path>, number: usize) {
+        let Some(folder) = folder.map(|folder| folder.join(number.to_string())) else { return };
+        let kept = [("state", self.appliance.state()), ("log", &self.appliance.logs())];
+        for (name, from) in kept {
+            let to = folder.join(name);
+            // The line of what went wrong is there in any case.
+            std::fs::create_dir_all(&to)
+                .map_or_else(drop, |()| copy(from, &to).unwrap_or_default());
+        }
+    }
+
     fn line(&mut self, lab: &Lab, job: &Job) -> Line {
         let (what, judged) = match &job.0 {
-            Task::Struck(scene, strikes, manner) => self.struck(lab, scene, strikes, *manner),
+            Task::Struck(scene, strikes, manner) => {
+                self.struck(lab, &lab.surveyed[*scene], strikes, *manner)
+            }
             Task::Cut(which, cut) => {
                 let recording = &lab.recordings[*which];
                 let what =
@@ -366,14 +432,33 @@ impl Worker {
         }
     }
 
+    /// Plays an act; if it was done although a flush had failed, also what is left of it without that flush.
+    fn play(
+        &mut self,
+        lab: &Lab,
+        known: &Known,
+        strikes: &[Strike],
+        manner: Manner,
+    ) -> Result<Played> {
+        let base = lab.fixture.base(known.scene.base);
+        let played = play(&mut self.appliance, &lab.fixture, known, strikes, manner)?;
+        if manner.bytes && played.told == Told::Done && is_unsynced(&played.happenings) {
+            let before = Model::read_as(&base, self.appliance.state(), Rule::Loose)?;
+            without_flush(&mut self.appliance, &lab.fixture, known, &before, &played)
+                .context("without the flush that failed")?;
+        }
+        Ok(played)
+    }
+
     fn struck(
         &mut self,
         lab: &Lab,
-        scene: &Scene,
+        known: &Known,
         strikes: &[Strike],
         manner: Manner,
     ) -> (String, Result<(String, Vec<String>)>) {
-        let played = play(&mut self.appliance, &lab.fixture, scene, strikes, manner);
+        let scene = &known.scene;
+        let played = self.play(lab, known, strikes, manner);
         let deadly = |strike: &Strike| matches!(strike.act, Act::Kill | Act::KillAll);
         let kind = match strikes {
             [strike] if deadly(strike) => "kill",
@@ -393,8 +478,15 @@ impl Worker {
                 Told::Refused(code) => code.clone(),
             };
             let outcome = played.outcome.word();
-            let mut counts = vec![format!("{kind} {outcome}")];
+            // One that was not struck shows nothing.
+            let mut counts = match played.struck.len() {
+                0 => vec![format!("{kind} missed")],
+                _ => vec![format!("{kind} {outcome}")],
+            };
             counts.extend((1..=played.struck.len()).map(|depth| format!("{kind} depth {depth}")));
+            if played.told == Told::Done && is_unsynced(&played.happenings) {
+                counts.push(format!("{kind} done without a flush"));
+            }
             (format!("[{hit}] {told}, {outcome}"), counts)
         });
         let judged = judged.map_err(|wrong| {
@@ -409,11 +501,17 @@ impl Worker {
 
 /// A spared state in words.
 fn spared(kind: &str, judged: Result<Spared>) -> Result<(String, Vec<String>)> {
-    judged.map(|Spared { open, lost, outcome, told }| {
+    judged.map(|Spared { open, lost, spares, outcome, told }| {
         let outcome = outcome.word();
-        let told = if told { ", was told" } else { "" };
-        let counts = vec![format!("{kind} {outcome}")];
-        (format!("{open} open, {lost} lost or torn{told}, {outcome}"), counts)
+        let mut counts = vec![format!("{kind} {outcome}")];
+        if told {
+            counts.push(format!("{kind} told"));
+        }
+        if open > 0 {
+            counts.push(format!("{kind} {} of what was open", spares.word()));
+        }
+        let (spares, told) = (spares.word(), if told { ", was told" } else { "" });
+        (format!("{open} open, {spares} spared, {lost} lost or torn{told}, {outcome}"), counts)
     })
 }
 
@@ -426,7 +524,8 @@ pub fn run(
     kinds: Kinds,
     out: &mut dyn Write,
 ) -> Result<(bool, BTreeMap<String, u64>)> {
-    let lab = Lab::open(kinds)?;
+    let mut lab = Lab::open(kinds)?;
+    lab.keep.clone_from(&wish.keep);
     let mut dice = Dice::new(wish.seed);
     let mut jobs = Vec::new();
     let mut add = |wanted: bool, make: &dyn Fn(&mut Dice) -> Vec<Job>| {
@@ -442,7 +541,7 @@ pub fn run(
     }
     add(kinds.pairs, &|dice| lab.pairs(dice, wish.points.div_ceil(5)));
     add(kinds.cuts, &|dice| lab.cuts(dice, wish.points));
-    add(kinds.model, &|dice| lab.crashes(dice, wish.points, false));
+    add(kinds.model, &|dice| lab.crashes(dice, wish.points));
     let (mut good, mut counts) = (true, BTreeMap::new());
     lab.run(&jobs, |at, line| {
         writeln!(out, "{at} {}", line.text)?;
@@ -454,6 +553,12 @@ pub fn run(
     })?;
     for (what, often) in &counts {
         writeln!(out, "{what}: {often}")?;
+    }
+    // Where most strikes miss, their number says nothing.
+    let often = |what: &str| counts.get(what).copied().unwrap_or(0);
+    for kind in ["kill", "fault", "pair"] {
+        let (hit, missed) = (often(&format!("{kind} depth 1")), often(&format!("{kind} missed")));
+        good &= missed <= MISSED_MIN || missed * 10 <= hit;
     }
     writeln!(
         out,

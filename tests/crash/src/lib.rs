@@ -7,32 +7,36 @@
 //! one, and everything that somebody was told must be there.
 
 mod appliance;
+mod books;
 mod calls;
 mod cuts;
 mod device;
 mod disk;
 mod doubles;
 mod fixture;
+mod harm;
 mod lab;
 mod log;
 mod model;
 mod play;
 mod scene;
+mod sight;
 mod simulate;
 mod tracer;
+mod tree;
 
 pub use lab::{Job, Kinds, Lab, Line, Wish, run};
 
-/// What this machine lacks for crashes to be tried: the first of a tracer's registers, root, and devices.
+/// What this machine lacks for crashes of these kinds to be tried: the first of a tracer's registers, root,
+/// and, for power cuts, devices.
 #[must_use]
-pub fn missing() -> Option<&'static str> {
+pub fn missing(kinds: Kinds) -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
         return Some("a processor of the x86-64 kind");
     }
     if !nix::unistd::geteuid().is_root() {
         return Some("root");
     }
-    ["/dev/fuse", "/dev/loop-control"]
-        .into_iter()
-        .find(|device| !std::path::Path::new(device).exists())
+    let devices: &[_] = if kinds.cuts { &["/dev/fuse", "/dev/loop-control"] } else { &[] };
+    devices.iter().copied().find(|device| !std::path::Path::new(device).exists())
 }

@@ -13,7 +13,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::disk::{read, sha256};
+use crate::tree::{Tree, sha256};
 
 /// Entries of a full bundle.
 const WIDTH: u64 = 256;
@@ -39,19 +39,19 @@ pub(crate) struct Entry {
 ///
 /// # Errors
 /// When anything does not fit.
-pub(crate) fn read_log(folder: &Path, key: &str) -> Result<Vec<Entry>> {
+pub(crate) fn read_log(tree: &dyn Tree, folder: &Path, key: &str) -> Result<Vec<Entry>> {
     let mut parts = key.splitn(3, '+');
     let name = parts.next().context("a key without a name")?;
     let bytes = BASE64_STANDARD.decode(parts.nth(1).context("a key without bytes")?)?;
     let key = bytes.strip_prefix(&[1]).context("not an Ed25519 key")?;
     let key = VerifyingKey::from_bytes(key.try_into().context("a key of another length")?)?;
-    let (size, root) = checkpoint(folder, name, &key)?;
-    let texts = entries(folder, size)?;
+    let (size, root) = checkpoint(tree, folder, name, &key)?;
+    let texts = entries(tree, folder, size)?;
     let leaves: Vec<Hash> = texts.iter().map(|text| hash(&[&[0], text])).collect();
-    ensure!(tree(&leaves) == root, "the entries do not give the signed root");
-    tiles(folder, &leaves)?;
-    nothing_beyond(folder, size)?;
-    let texts = journal(folder, texts)?;
+    ensure!(merkle(&leaves) == root, "the entries do not give the signed root");
+    tiles(tree, folder, &leaves)?;
+    nothing_beyond(tree, folder, size)?;
+    let texts = journal(tree, folder, texts)?;
     let mut log: Vec<Entry> = Vec::new();
     for (seq, text) in (0u64..).zip(&texts) {
         let before = log.last().map(|entry| entry.digest.clone());
@@ -61,8 +61,13 @@ pub(crate) fn read_log(folder: &Path, key: &str) -> Result<Vec<Entry>> {
     Ok(log)
 }
 
-fn checkpoint(folder: &Path, name: &str, key: &VerifyingKey) -> Result<(u64, Hash)> {
-    let note = String::from_utf8(read(&folder.join("checkpoint"))?)?;
+fn checkpoint(
+    tree: &dyn Tree,
+    folder: &Path,
+    name: &str,
+    key: &VerifyingKey,
+) -> Result<(u64, Hash)> {
+    let note = String::from_utf8(tree.read(&folder.join("checkpoint"))?.to_vec())?;
     let (text, signatures) = note.split_once("\n\n").context("a checkpoint without signatures")?;
     let text = format!("{text}\n");
     let own = signatures.lines().find_map(|line| line.strip_prefix(&format!("— {name} ")));
@@ -93,12 +98,12 @@ fn files(count: u64) -> impl Iterator<Item = (u64, u64)> {
     (0..count.div_ceil(WIDTH)).map(move |index| (index, (count - index * WIDTH).min(WIDTH)))
 }
 
-fn entries(folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
+fn entries(tree: &dyn Tree, folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
     let mut texts = Vec::new();
     for (index, width) in files(size) {
         let path = file(folder, "entries", index, width);
-        let bytes = read(&path).with_context(|| format!("bundle {index} of {width}"))?;
-        let mut rest = bytes.as_slice();
+        let bytes = tree.read(&path).with_context(|| format!("bundle {index} of {width}"))?;
+        let mut rest = &*bytes;
         for _entry in 0..width {
             let (length, behind) = rest.split_first_chunk().context("a bundle is cut short")?;
             let length = usize::from(u16::from_be_bytes(*length));
@@ -113,11 +118,14 @@ fn entries(folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
 }
 
 /// The entries of the folder with those of the rounds that its journal holds, if there is one.
-fn journal(folder: &Path, mut texts: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+fn journal(tree: &dyn Tree, folder: &Path, mut texts: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
     /// Where a round may begin.
     const BLOCK: usize = 4096;
     let path = folder.join("journal");
-    let bytes = if path.exists() { read(&path)? } else { return Ok(texts) };
+    if !tree.is_there(&path) {
+        return Ok(texts);
+    }
+    let bytes = tree.read(&path)?;
     let mut at = 0;
     while let Some(round) = bytes.get(at..).and_then(|rest| rest.strip_prefix(b"CLROUND1")) {
         let number = |from: usize, to: usize| -> Option<usize> {
@@ -147,28 +155,28 @@ fn journal(folder: &Path, mut texts: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
     Ok(texts)
 }
 
-fn tiles(folder: &Path, leaves: &[Hash]) -> Result<()> {
+fn tiles(tree: &dyn Tree, folder: &Path, leaves: &[Hash]) -> Result<()> {
     let mut row = leaves.to_vec();
     let mut level = 0;
     while !row.is_empty() {
         for (index, width) in files(row.len() as u64) {
             let first = usize::try_from(index * WIDTH)?;
             let expected = row[first..first + usize::try_from(width)?].concat();
-            let stored = read(&file(folder, &level.to_string(), index, width))?;
-            ensure!(stored == expected, "tile {index} of level {level} has other hashes");
+            let stored = tree.read(&file(folder, &level.to_string(), index, width))?;
+            ensure!(*stored == *expected, "tile {index} of level {level} has other hashes");
         }
-        row = row.chunks_exact(usize::try_from(WIDTH)?).map(tree).collect();
+        row = row.chunks_exact(usize::try_from(WIDTH)?).map(merkle).collect();
         level += 1;
     }
     Ok(())
 }
 
 /// No bundle lies there that the checkpoint does not cover, and nothing half written.
-fn nothing_beyond(folder: &Path, size: u64) -> Result<()> {
+fn nothing_beyond(tree: &dyn Tree, folder: &Path, size: u64) -> Result<()> {
     let (index, width) = (size / WIDTH, size % WIDTH);
     let partials = file(folder, "entries", index, 1);
     let partials = partials.parent().context("a bundle lies in a folder")?;
-    for name in crate::disk::names(partials)? {
+    for name in tree.names(partials)? {
         // What a write that was cut off left is written over by the next, or swept.
         if name.starts_with('.') && name.ends_with(".new") {
             continue;
@@ -176,8 +184,9 @@ fn nothing_beyond(folder: &Path, size: u64) -> Result<()> {
         let found: u64 = name.parse().with_context(|| format!("the log holds `{name}`"))?;
         ensure!(found <= width, "{found} entries lie where the checkpoint covers {width}");
     }
-    ensure!(!file(folder, "entries", index, WIDTH).exists(), "a full bundle beyond the checkpoint");
-    for name in crate::disk::names(folder)? {
+    let full = file(folder, "entries", index, WIDTH);
+    ensure!(!tree.is_there(&full), "a full bundle beyond the checkpoint");
+    for name in tree.names(folder)? {
         let strange = name.starts_with('.') && !name.ends_with(".new");
         ensure!(!strange, "the log's folder holds `{name}`");
     }
@@ -259,14 +268,14 @@ fn hash(parts: &[&[u8]]) -> Hash {
 }
 
 /// The root of a tree (RFC 6962, section 2.1).
-fn tree(leaves: &[Hash]) -> Hash {
+fn merkle(leaves: &[Hash]) -> Hash {
     match leaves {
         [] => hash(&[]),
         [leaf] => *leaf,
         more => {
             let split = more.len().next_power_of_two() / 2;
             let (left, right) = more.split_at(split);
-            hash(&[&[1], &tree(left), &tree(right)])
+            hash(&[&[1], &merkle(left), &merkle(right)])
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cloister_stage::Dice;
 
-use crate::calls::Deed;
+use crate::{calls::Deed, cuts::Spares};
 
 /// Bytes that a disk writes whole.
 const SECTOR: usize = 512;
@@ -44,18 +44,23 @@ enum Node {
 #[derive(Clone, Debug, Default)]
 struct Content {
     lasting: Vec<u8>,
-    open: Vec<Change>,
+    open: Vec<Dated>,
 }
 
+/// When something was done, counted in changes of the whole file system, and what.
+#[derive(Clone, Debug)]
+struct Dated(u64, Change);
+
+/// What was done to a file's bytes.
 #[derive(Clone, Debug)]
 enum Change {
     Bytes(usize, Vec<u8>),
     Length(usize),
 }
 
-/// Names that got another meaning at once.
+/// Names that got another meaning at once, and when.
 #[derive(Clone, Debug)]
-struct Renaming(Vec<(Key, Option<Id>)>);
+struct Renaming(u64, Vec<(Key, Option<Id>)>);
 
 /// A state folder: what lasts, and what is on its way.
 #[derive(Clone, Debug)]
@@ -67,6 +72,8 @@ pub(crate) struct Model {
     /// What the names mean now, for those who look.
     now: BTreeMap<Key, Id>,
     open: Vec<Renaming>,
+    /// Changes until now.
+    changes: u64,
 }
 
 impl Model {
@@ -75,10 +82,19 @@ impl Model {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read(root: &Path, rule: Rule) -> Result<Self> {
+        Self::read_as(root, root, rule)
+    }
+
+    /// The same, for calls that are about the folder `root`, of which `from` is a copy.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read_as(from: &Path, root: &Path, rule: Rule) -> Result<Self> {
         let (nodes, modes) = (Vec::new(), Vec::new());
         let (now, open) = (BTreeMap::new(), Vec::new());
-        let mut model = Self { root: root.to_owned(), rule, nodes, modes, now, open };
-        model.take(root, &mut BTreeMap::new())?;
+        let root_folder = root.to_owned();
+        let mut model = Self { root: root_folder, rule, nodes, modes, now, open, changes: 0 };
+        model.take(from, &mut BTreeMap::new())?;
         Ok(model)
     }
 
@@ -98,7 +114,7 @@ impl Model {
         let id = self.add(Node::Folder(BTreeMap::new()), about.permissions().mode());
         seen.insert(about.ino(), id);
         if about.is_dir() {
-            for name in crate::disk::names(path)? {
+            for name in crate::tree::names(path)? {
                 let child = self.take(&path.join(&name), seen)?;
                 self.now.insert((id, name.clone()), child);
                 if let Some(Node::Folder(names)) = self.nodes.get_mut(id) {
@@ -108,7 +124,7 @@ impl Model {
         } else if about.is_symlink() {
             self.nodes[id] = Node::Link(fs::read_link(path)?);
         } else {
-            let content = Content { lasting: crate::disk::read(path)?, open: Vec::new() };
+            let content = Content { lasting: crate::tree::read(path)?, open: Vec::new() };
             self.nodes[id] = Node::File(content);
         }
         Ok(id)
@@ -143,7 +159,16 @@ impl Model {
                 None => self.now.remove(key),
             };
         }
-        self.open.push(Renaming(changes));
+        self.changes += 1;
+        self.open.push(Renaming(self.changes, changes));
+    }
+
+    /// Changes the bytes of a file, for now.
+    fn change(&mut self, path: &Path, change: Change) -> Option<()> {
+        self.changes += 1;
+        let change = Dated(self.changes, change);
+        self.content(path)?.open.push(change);
+        Some(())
     }
 
     /// Takes a call that came back well. What lies outside the folder, or has no name any more, does not
@@ -183,11 +208,11 @@ impl Model {
             }
             Deed::Write(path, at, bytes) => {
                 let change = Change::Bytes(usize::try_from(*at).ok()?, bytes.clone());
-                self.content(path)?.open.push(change);
+                self.change(path, change)?;
             }
             Deed::SetLength(path, length) => {
                 let change = Change::Length(usize::try_from(*length).ok()?);
-                self.content(path)?.open.push(change);
+                self.change(path, change)?;
             }
             Deed::Mode(path, mode) => {
                 let id = self.find(path)?;
@@ -197,6 +222,10 @@ impl Model {
             Deed::Sync(path) => {
                 let id = self.find(path)?;
                 self.sync(id);
+            }
+            Deed::Unsynced(path) => {
+                // The kernel gives the error once and takes the pages for clean (fsync(2), NOTES).
+                self.content(path)?.open.clear();
             }
             Deed::Tell | Deed::Other => {}
         }
@@ -216,14 +245,14 @@ impl Model {
             return;
         }
         if let Some(Node::File(content)) = self.nodes.get_mut(id) {
-            for change in std::mem::take(&mut content.open) {
+            for Dated(_, change) in std::mem::take(&mut content.open) {
                 change.apply(&mut content.lasting, |_sector| true);
             }
         }
         // What a name meant before goes along with what it means now.
         let mut wanted: BTreeSet<Key> = BTreeSet::new();
         let mut lasting = vec![self.rule == Rule::Ordered; self.open.len()];
-        for (place, Renaming(changes)) in self.open.iter().enumerate().rev() {
+        for (place, Renaming(_, changes)) in self.open.iter().enumerate().rev() {
             let touches = changes.iter().any(|(key, _)| key.0 == id || wanted.contains(key));
             if touches || lasting[place] {
                 lasting[place] = true;
@@ -237,7 +266,7 @@ impl Model {
         self.open = left;
     }
 
-    fn last(&mut self, Renaming(changes): &Renaming) {
+    fn last(&mut self, Renaming(_, changes): &Renaming) {
         for ((folder, name), to) in changes {
             let Some(Node::Folder(names)) = self.nodes.get_mut(*folder) else { continue };
             match to {
@@ -247,18 +276,21 @@ impl Model {
         }
     }
 
-    /// The folder as it may be after a crash now: what lasts, and of the rest what the dice spare. Says
-    /// how many changes were on their way, and how many of them are gone or torn.
-    pub(crate) fn crash(&self, dice: &mut Dice) -> (Self, usize, usize) {
+    /// The folder as it may be after a crash now: what lasts, and what is spared of the rest. Says how many
+    /// changes were on their way, and how many of them are gone or torn.
+    pub(crate) fn crash(&self, spares: Spares, dice: &mut Dice) -> (Self, usize, usize) {
         let mut after = self.clone();
         let (mut open, mut lost) = (self.open.len(), 0);
-        let spared = dice.below(self.open.len() + 1);
+        let (spared, since) = (dice.below(self.open.len() + 1), self.since(dice));
         let mut stuck: BTreeSet<&Key> = BTreeSet::new();
         for (place, renaming) in self.open.iter().enumerate() {
-            let keys = || renaming.0.iter().map(|(key, _)| key);
-            let gone = match self.rule {
-                Rule::Ordered => place >= spared,
-                Rule::Loose | Rule::Deaf => {
+            let keys = || renaming.1.iter().map(|(key, _)| key);
+            let gone = match (spares, self.rule) {
+                (Spares::All, _) => false,
+                (Spares::Nothing, _) => true,
+                (Spares::First, _) => renaming.0 >= since,
+                (Spares::Some, Rule::Ordered) => place >= spared,
+                (Spares::Some, Rule::Loose | Rule::Deaf) => {
                     dice.below(2) == 0 || keys().any(|key| stuck.contains(key))
                 }
             };
@@ -273,8 +305,13 @@ impl Model {
         for node in &mut after.nodes {
             let Node::File(content) = node else { continue };
             open += content.open.len();
-            for change in std::mem::take(&mut content.open) {
-                let kind = dice.below(3);
+            for Dated(when, change) in std::mem::take(&mut content.open) {
+                let kind = match spares {
+                    Spares::All => 0,
+                    Spares::Nothing => 2,
+                    Spares::First => usize::from(when >= since) * 2,
+                    Spares::Some => dice.below(3),
+                };
                 lost += usize::from(kind != 0);
                 match (&change, kind) {
                     (_, 0) => change.apply(&mut content.lasting, |_sector| true),
@@ -287,6 +324,18 @@ impl Model {
         }
         after.now.clear();
         (after, open, lost)
+    }
+
+    /// A moment among the changes that are on their way, at which they may have stopped.
+    fn since(&self, dice: &mut Dice) -> u64 {
+        let bytes = self.nodes.iter().filter_map(|node| match node {
+            Node::File(content) => Some(content.open.iter().map(|Dated(when, _)| *when)),
+            Node::Folder(_) | Node::Link(_) => None,
+        });
+        let names = self.open.iter().map(|Renaming(when, _)| *when);
+        let mut all: Vec<u64> = bytes.flatten().chain(names).collect();
+        all.sort_unstable();
+        all.get(dice.below(all.len().max(1))).copied().unwrap_or(0)
     }
 
     /// Lays out what lasts in an empty `folder`.
@@ -338,7 +387,7 @@ impl Model {
             Node::Folder(_) => {
                 let own = self.now.range((id, String::new())..(id + 1, String::new()));
                 let own: Vec<&str> = own.map(|((_, name), _)| name.as_str()).collect();
-                let there = crate::disk::names(path)?;
+                let there = crate::tree::names(path)?;
                 ensure!(own == there, "{}: {own:?}, and {there:?} is there", path.display());
                 for name in there {
                     let child = self.now.get(&(id, name.clone())).context("a name")?;
@@ -351,10 +400,10 @@ impl Model {
             Node::File(_) if path.to_string_lossy().ends_with("-shm") => {}
             Node::File(content) => {
                 let mut bytes = content.lasting.clone();
-                for change in &content.open {
+                for Dated(_, change) in &content.open {
                     change.apply(&mut bytes, |_sector| true);
                 }
-                ensure!(bytes == crate::disk::read(path)?, "{} has other bytes", path.display());
+                ensure!(bytes == crate::tree::read(path)?, "{} has other bytes", path.display());
             }
         }
         Ok(())

@@ -7,11 +7,13 @@ use cloister_stage::facility;
 use serde_json::Value;
 
 use crate::{
-    appliance::{Appliance, NO_ANSWER},
+    appliance::{Appliance, NO_ANSWER, Run},
     disk::{Facts, facts},
     fixture::Fixture,
     scene::{Outcome, Scene},
-    tracer::{Act, Call, Happening, Strike},
+    sight::Expected,
+    tracer::{Act, Call, Happening, Harm, Strike, Watch},
+    tree::OnDisk,
 };
 
 /// How long daemons that were killed may take to come to rest.
@@ -20,6 +22,19 @@ const REST: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(4);
 /// How often an act that did not happen is asked for again.
 const AGAIN_MAX: u32 = 4;
+/// How often a look at a release may be spoilt by whoever takes it off the shelf meanwhile.
+const LOOKS_MAX: u32 = 3;
+
+/// An act with what it comes to when nothing disturbs it, and the calls that it makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// The act.
+    pub(crate) scene: Scene,
+    /// What it leads from and to.
+    pub(crate) expected: Expected,
+    /// Its calls.
+    pub(crate) calls: Vec<Call>,
+}
 
 /// What an operator was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +54,12 @@ pub(crate) struct Played {
     pub(crate) told: Told,
     /// What it had come to when everything was at rest.
     pub(crate) outcome: Outcome,
-    /// The calls of the whole run, if they were asked for.
-    pub(crate) calls: Vec<Call>,
+    /// What the operator's command said.
+    pub(crate) said: facility::Outcome,
+    /// Everything that happened, up to the restart if there was one.
+    pub(crate) happenings: Vec<Happening>,
+    /// The log's key.
+    pub(crate) key: String,
 }
 
 /// How an act is played.
@@ -50,9 +69,11 @@ pub(crate) struct Manner {
     pub(crate) bytes: bool,
     /// Start the daemons again, without strikes, before anything is judged.
     pub(crate) restart: bool,
+    /// What is done to the disk when a strike has killed the updater, which a judge must notice.
+    pub(crate) harm: Option<Harm>,
 }
 
-/// Plays `scene` from its beginning with `strikes`.
+/// Plays an act from its beginning with `strikes`.
 ///
 /// # Errors
 /// When what is left is neither old nor new, when something acknowledged is missing, when an error has no
@@ -60,12 +81,19 @@ pub(crate) struct Manner {
 pub(crate) fn play(
     appliance: &mut Appliance,
     fixture: &Fixture,
-    scene: &Scene,
+    known: &Known,
     strikes: &[Strike],
     manner: Manner,
 ) -> Result<Played> {
+    let scene = &known.scene;
     appliance.put_back(&fixture.base(scene.base))?;
-    appliance.start(strikes, manner.bytes)?;
+    let watch = Watch {
+        look: Some(scene.look(fixture)),
+        shelf: appliance.config().paths.shelf(),
+        harm: manner.harm,
+    };
+    let run = Run { bytes: manner.bytes, recorded: manner.bytes, watch, ..Run::default() };
+    appliance.start(strikes, run)?;
     let key = appliance.log_key()?;
     let session = appliance.session()?;
     session.arm();
@@ -78,36 +106,79 @@ pub(crate) fn play(
     let for_good = strikes.iter().any(|strike| matches!(strike.act, Act::FailFrom(_)));
     let waits = told == Told::Refused(NO_ANSWER.to_owned());
     ensure!(for_good || !waits, "the command got no answer");
+    if session.struck().len() < strikes.len() {
+        // What follows the answer is struck, too.
+        appliance.quiet()?;
+    }
+    let session = appliance.session()?;
     let (struck, mut happenings) = (session.struck(), Vec::new());
     if manner.restart {
         happenings = appliance.end()?;
-        appliance.begin_unwatched()?;
-        appliance.wait_for_sockets()?;
+        died(&happenings, strikes)?;
+        come_back(appliance, fixture, scene)?;
     }
-    let (facts, first) = rest(appliance, fixture, scene, &key, &told)?;
-    if told == Told::Done {
-        ensure!(first == Outcome::New, "the operator was told that it is done, and it is not");
-        acknowledged(&said, &facts)?;
-    }
+    let done = (told == Told::Done).then_some(&said);
+    let first = settle(appliance, fixture, known, &key, done)?;
     let struck = if manner.restart { struck } else { appliance.session()?.struck() };
+    let last = appliance.end()?;
+    let strikes = if manner.restart { &[] } else { strikes };
+    died(&last, strikes)?;
+    if !manner.restart {
+        happenings = last;
+    }
+    Ok(Played { struck, told, outcome: first, said, happenings, key })
+}
+
+/// Starts the daemons anew, unwatched, on a disk on which nothing runs, which is looked at first.
+///
+/// # Errors
+/// When something else is served than the old release or the new one, or a release is not whole.
+pub(crate) fn come_back(appliance: &mut Appliance, fixture: &Fixture, scene: &Scene) -> Result<()> {
+    let shelf = appliance.config().paths.shelf();
+    scene.look(fixture).at(&OnDisk, &shelf).context("before anybody recovers")?;
+    appliance.begin_unwatched()?;
+    appliance.wait_for_sockets()
+}
+
+/// Waits until everything is at rest and judges it; `done` is what the operator was told if that was that
+/// the act is done. What has not happened is asked for again until it has. What it came to at first.
+///
+/// # Errors
+/// When it is neither old nor new, or something that was acknowledged is missing.
+pub(crate) fn settle(
+    appliance: &Appliance,
+    fixture: &Fixture,
+    known: &Known,
+    key: &str,
+    done: Option<&facility::Outcome>,
+) -> Result<Outcome> {
+    let scene = &known.scene;
+    let told = if done.is_some() { Told::Done } else { Told::Refused(String::new()) };
+    let (facts, first) = rest(appliance, fixture, known, key, &told)?;
+    if let Some(said) = done {
+        ensure!(first == Outcome::New, "what was acknowledged is lost: the act is not done");
+        acknowledged(fixture, scene, said, &facts)?;
+    }
     let (mut outcome, mut again) = (first, 0);
     while outcome == Outcome::Old {
         again += 1;
-        let told = self::told(scene, &ask(appliance, fixture, scene)?)?;
-        outcome = rest(appliance, fixture, scene, &key, &told)?.1;
+        for words in scene.again(fixture)? {
+            appliance.cloister(&words.iter().map(String::as_str).collect::<Vec<_>>())?.done()?;
+        }
+        let said = ask(appliance, fixture, scene)?;
+        let told = self::told(scene, &said)?;
+        let (facts, now) = rest(appliance, fixture, known, key, &told)?;
+        outcome = now;
+        if told == Told::Done {
+            ensure!(outcome == Outcome::New, "asked again the answer is that it is done");
+            acknowledged(fixture, scene, &said, &facts)?;
+        }
         ensure!(
             again < AGAIN_MAX || outcome == Outcome::New,
             "asked again it does not happen: {told:?}"
         );
     }
-    happenings.extend(appliance.end()?);
-    died(&happenings, strikes)?;
-    let call = |happening| match happening {
-        Happening::Call(call) => Some(call),
-        Happening::Struck(_) | Happening::Mark | Happening::Ended(..) => None,
-    };
-    let calls = happenings.into_iter().filter_map(call).collect();
-    Ok(Played { struck, told, outcome: first, calls })
+    Ok(first)
 }
 
 /// Asks for the act as its operator would.
@@ -130,18 +201,20 @@ pub(crate) fn told(scene: &Scene, said: &facility::Outcome) -> Result<Told> {
 }
 
 /// Waits until the disk holds what is whole, and the same twice in a row; the new state, where the operator
-/// was told that the act is done.
-pub(crate) fn rest(
+/// was told that the act is done. What no moment may show ends the waiting.
+fn rest(
     appliance: &Appliance,
     fixture: &Fixture,
-    scene: &Scene,
+    known: &Known,
     key: &str,
     told: &Told,
 ) -> Result<(Facts, Outcome)> {
-    let begun = Instant::now();
+    let (begun, look) = (Instant::now(), known.scene.look(fixture));
+    let paths = &appliance.config().paths;
     let mut last: Option<Outcome> = None;
     loop {
-        let seen = judge(appliance, fixture, scene, key);
+        look.at_pointer(&OnDisk, &paths.shelf())?;
+        let seen = judge(appliance, fixture, known, key);
         let over = appliance.session()?.is_over();
         match seen {
             // What is done may still be on its way.
@@ -153,7 +226,14 @@ pub(crate) fn rest(
             }
             Ok((_, outcome)) => last = Some(outcome),
             Err(wrong) if begun.elapsed() > REST || over => return Err(wrong),
-            Err(_not_yet) => last = None,
+            Err(_not_yet) => {
+                last = None;
+                let torn = || look.at(&OnDisk, &paths.shelf()).err();
+                let mut torn = (0..LOOKS_MAX).map_while(|_look| torn());
+                if let Some(wrong) = torn.nth(LOOKS_MAX as usize - 1) {
+                    return Err(wrong.context("while the daemons recover"));
+                }
+            }
         }
         std::thread::park_timeout(PAUSE);
     }
@@ -163,46 +243,88 @@ pub(crate) fn rest(
 ///
 /// # Errors
 /// When it is neither old nor new, or not whole.
-pub(crate) fn judge(
+fn judge(
     appliance: &Appliance,
     fixture: &Fixture,
-    scene: &Scene,
+    known: &Known,
     key: &str,
 ) -> Result<(Facts, Outcome)> {
-    let facts = facts(appliance.config(), key, &scene.allowed(fixture))?;
-    let outcome = scene.outcome(fixture, &facts)?;
+    let facts = facts(&appliance.config().paths, key, &known.scene.allowed(fixture))?;
+    let outcome = known.scene.outcome(fixture, &known.expected, &facts)?;
     Ok((facts, outcome))
 }
 
-/// Every record and import that the answer names is there.
-fn acknowledged(said: &facility::Outcome, facts: &Facts) -> Result<()> {
+/// Every record and import that the answer names is there, and the record is this act's.
+///
+/// # Errors
+/// When one is not, or the answer of an act that tells of its record names none.
+pub(crate) fn acknowledged(
+    fixture: &Fixture,
+    scene: &Scene,
+    said: &facility::Outcome,
+    facts: &Facts,
+) -> Result<()> {
+    let (mut records, mut imports) = (Vec::new(), Vec::new());
     for answer in &said.said {
-        if let Some(record) = answer.get("record").and_then(Value::as_u64) {
-            let record = usize::try_from(record)?;
-            ensure!(record < facts.log.len(), "record {record} was acknowledged and is lost");
-        }
-        if let Some(import) = answer.get("import").and_then(Value::as_i64) {
-            ensure!(facts.imports.contains_key(&import), "import {import} was named and is lost");
-        }
+        named(answer, "record", &mut records);
+        named(answer, "import", &mut imports);
+    }
+    for record in &records {
+        let entry = facts.log.get(usize::try_from(*record)?);
+        let entry =
+            entry.with_context(|| format!("record {record} was acknowledged and is lost"))?;
+        let is = scene.is_record(fixture, entry);
+        ensure!(is, "record {record} was acknowledged, and is now {} {}", entry.event, entry.act);
+    }
+    ensure!(
+        !scene.tells_of_a_record() || !records.is_empty(),
+        "the answer names no record: {:?}",
+        said.said
+    );
+    for import in imports {
+        let known = facts.books.imports.contains_key(&i64::try_from(import)?);
+        ensure!(known, "import {import} was named and is lost");
     }
     Ok(())
+}
+
+/// Every number that stands under `name` anywhere in `answer`.
+fn named(answer: &Value, name: &str, found: &mut Vec<u64>) {
+    match answer {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                if field == name {
+                    found.extend(value.as_u64());
+                }
+                named(value, name, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| named(value, name, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// A daemon ends by itself only where a call of its start came back with an error, and never by a
-/// signal.
-fn died(happenings: &[Happening], strikes: &[Strike]) -> Result<()> {
+/// signal. Nothing that no moment may show was seen when a strike had killed one.
+///
+/// # Errors
+/// When one did, or something was.
+pub(crate) fn died(happenings: &[Happening], strikes: &[Strike]) -> Result<()> {
     let failing = |strike: &Strike| !matches!(strike.act, Act::Kill | Act::KillAll);
     let may_end = strikes.iter().any(failing);
     for happening in happenings {
-        let Happening::Ended(unit, how) = happening else { continue };
-        if !may_end || how.starts_with("SIG") {
-            bail!("{} ended by itself: {how}", unit.name());
+        match happening {
+            Happening::Ended(unit, how) if !may_end || how.starts_with("SIG") => {
+                bail!("{} ended by itself: {how}", unit.name())
+            }
+            Happening::Wrong(what) => bail!("when it was killed: {what}"),
+            _ => {}
         }
     }
     Ok(())
 }
 
-/// The acts with how many calls each of them makes when nothing disturbs it.
+/// The acts with what they come to and the calls that each of them makes when nothing disturbs it.
 ///
 /// # Errors
 /// When an undisturbed act does not end well.
@@ -210,13 +332,52 @@ pub(crate) fn survey(
     appliance: &mut Appliance,
     fixture: &Fixture,
     scenes: &[Scene],
-) -> Result<Vec<(Scene, Vec<Call>)>> {
-    let mut surveyed = Vec::new();
-    for scene in scenes {
-        let played = play(appliance, fixture, scene, &[], Manner::default())
-            .with_context(|| format!("{}, undisturbed", scene.name))?;
-        ensure!(played.told == Told::Done, "{} was refused: {:?}", scene.name, played.told);
-        surveyed.push((*scene, played.calls));
+) -> Result<Vec<Known>> {
+    let surveyed = scenes.iter().map(|scene| {
+        undisturbed(appliance, fixture, scene)
+            .with_context(|| format!("{}, undisturbed", scene.name))
+    });
+    surveyed.collect()
+}
+
+fn undisturbed(appliance: &mut Appliance, fixture: &Fixture, scene: &Scene) -> Result<Known> {
+    appliance.put_back(&fixture.base(scene.base))?;
+    appliance.start(&[], Run { recorded: true, ..Run::default() })?;
+    let (key, allowed) = (appliance.log_key()?, scene.allowed(fixture));
+    let paths = appliance.config().paths.clone();
+    appliance.quiet()?;
+    let old = facts(&paths, &key, &allowed).context("before the act")?;
+    appliance.session()?.forget();
+    appliance.session()?.arm();
+    let said = ask(appliance, fixture, scene)?;
+    let told = told(scene, &said)?;
+    ensure!(told == Told::Done, "it was refused: {told:?}");
+    appliance.session()?.mark();
+    appliance.quiet()?;
+    let new = facts(&paths, &key, &allowed)?;
+    acknowledged(fixture, scene, &said, &new)?;
+    let expected = Expected::of(old, new.clone());
+    let outcome = scene.outcome(fixture, &expected, &new)?;
+    ensure!(outcome == Outcome::New, "nothing came of it");
+    let call = |happening| match happening {
+        Happening::Call(call) => Some(call),
+        _ => None,
+    };
+    let happenings = appliance.end()?;
+    died(&happenings, &[])?;
+    Ok(Known { scene: *scene, expected, calls: happenings.into_iter().filter_map(call).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_found_wherever_an_answer_names_it() {
+        let mut found = Vec::new();
+        let answer = serde_json::json!({ "switched": { "record": 7, "from": [{ "record": 9 }] } });
+        named(&answer, "record", &mut found);
+        found.sort_unstable();
+        assert_eq!(found, [7, 9]);
     }
-    Ok(surveyed)
 }

@@ -1,26 +1,29 @@
 //! The simulator: one act's calls are played into two model file systems, which crash at every call.
 
 use anyhow::{Result, ensure};
-use cloister_stage::Dice;
+use cloister_stage::{Dice, facility};
 
 use crate::{
-    appliance::{Appliance, empty},
-    cuts::Spared,
+    appliance::{Appliance, Run, empty},
+    calls::Deed,
+    cuts::{Spared, Spares},
     fixture::Fixture,
     model::{Model, Rule},
-    play::{Told, ask, rest, told},
-    scene::{Outcome, Scene},
+    play::{Known, Played, Told, ask, come_back, died, settle, told},
+    scene::Scene,
     tracer::Happening,
 };
 
 /// An act with all its calls.
 #[derive(Debug)]
 pub(crate) struct Script {
-    scene: Scene,
+    known: Known,
     /// The state folder before the daemons started.
     before: Model,
     happenings: Vec<Happening>,
     key: String,
+    /// What the operator's command said.
+    said: facility::Outcome,
 }
 
 /// A moment of a crash in a script.
@@ -30,7 +33,9 @@ pub(crate) struct Crash {
     pub(crate) at: usize,
     /// What the file system promises.
     pub(crate) rule: Rule,
-    /// What is spared follows from it.
+    /// What is spared of what was on its way; follows from the seed where nothing is said.
+    pub(crate) spares: Option<Spares>,
+    /// Everything else follows from it.
     pub(crate) seed: u64,
 }
 
@@ -42,27 +47,37 @@ impl Script {
     pub(crate) fn make(
         appliance: &mut Appliance,
         fixture: &Fixture,
-        scene: &Scene,
+        known: &Known,
     ) -> Result<Self> {
+        let scene = &known.scene;
         appliance.put_back(&fixture.base(scene.base))?;
         let before = Model::read(appliance.state(), Rule::Loose)?;
-        appliance.begin(&[], true, true)?;
-        appliance.wait_for_sockets()?;
+        let run = Run { bytes: true, recorded: true, ..Run::default() };
+        appliance.start(&[], run)?;
         let key = appliance.log_key()?;
         let said = ask(appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
         appliance.session()?.mark();
-        rest(appliance, fixture, scene, &key, &told)?;
+        settle(appliance, fixture, known, &key, Some(&said))?;
         let happenings = appliance.end()?;
-        let script = Self { scene: *scene, before, happenings, key };
+        let script = Self { known: known.clone(), before, happenings, key, said };
         script.model(script.happenings.len(), Rule::Loose).0.compare()?;
         Ok(script)
     }
 
     /// The act.
     pub(crate) const fn scene(&self) -> &Scene {
-        &self.scene
+        &self.known.scene
+    }
+
+    /// A moment that the dice choose: a third of them after the operator was told.
+    pub(crate) fn moment(&self, dice: &mut Dice) -> usize {
+        let mark = self.happenings.iter().position(|one| matches!(one, Happening::Mark));
+        match mark.filter(|_mark| dice.below(3) == 0) {
+            Some(mark) => mark + 1 + dice.below(self.len() - mark),
+            None => dice.below(self.len() + 1),
+        }
     }
 
     /// Moments at which it can crash.
@@ -72,16 +87,7 @@ impl Script {
 
     /// The file system after so many happenings, and whether the operator was told by then.
     fn model(&self, at: usize, rule: Rule) -> (Model, bool) {
-        let mut model = self.before.clone().with(rule);
-        let mut told = false;
-        for happening in self.happenings.iter().take(at) {
-            match happening {
-                Happening::Call(call) => model.act(&call.deed),
-                Happening::Mark => told = true,
-                Happening::Struck(_) | Happening::Ended(..) => {}
-            }
-        }
-        (model, told)
+        replayed(self.before.clone().with(rule), self.happenings.iter().take(at))
     }
 
     /// Crashes, has the daemons recover, and judges what they come to.
@@ -95,18 +101,69 @@ impl Script {
         crash: Crash,
     ) -> Result<Spared> {
         let (model, told) = self.model(crash.at, crash.rule);
-        let (after, open, lost) = model.crash(&mut Dice::new(crash.seed));
+        let mut dice = Dice::new(crash.seed);
+        let spares = crash.spares.unwrap_or_else(|| Spares::roll(&mut dice));
+        let (after, open, lost) = model.crash(spares, &mut dice);
         appliance.end()?;
         empty(appliance.state())?;
         after.lay_out(appliance.state())?;
-        appliance.begin_unwatched()?;
-        appliance.wait_for_sockets()?;
-        let demanded = if told { Told::Done } else { Told::Refused(String::new()) };
+        come_back(appliance, fixture, self.scene())?;
+        let done = told.then_some(&self.said);
         // The log's key is made at the first start; until anything is recorded it may be lost.
         let key = if told { self.key.clone() } else { appliance.log_key()? };
-        let (_facts, outcome) = rest(appliance, fixture, &self.scene, &key, &demanded)?;
-        ensure!(!told || outcome == Outcome::New, "what was acknowledged is lost");
-        appliance.end()?;
-        Ok(Spared { open, lost, outcome, told })
+        let outcome = settle(appliance, fixture, &self.known, &key, done)?;
+        died(&appliance.end()?, &[])?;
+        Ok(Spared { open, lost, spares, outcome, told })
     }
+}
+
+fn replayed<'a>(
+    mut model: Model,
+    happenings: impl Iterator<Item = &'a Happening>,
+) -> (Model, bool) {
+    let mut told = false;
+    for happening in happenings {
+        match happening {
+            Happening::Call(call) => model.act(&call.deed),
+            Happening::Mark => told = true,
+            Happening::Struck(_) | Happening::Ended(..) | Happening::Wrong(_) => {}
+        }
+    }
+    (model, told)
+}
+
+/// Whether a flush failed before the operator was told, whoever made light of it.
+pub(crate) fn is_unsynced(happenings: &[Happening]) -> bool {
+    let before = happenings.iter().take_while(|one| !matches!(one, Happening::Mark));
+    before.into_iter().any(|one| match one {
+        Happening::Call(call) => matches!(call.deed, Deed::Unsynced(_)),
+        _ => false,
+    })
+}
+
+/// An act of which the operator was told that it is done although a flush had failed, on a file system that
+/// keeps nothing but what was flushed: what is gone with that flush must not be missed.
+///
+/// # Errors
+/// When it is neither old nor new, or something that was acknowledged is lost.
+pub(crate) fn without_flush(
+    appliance: &mut Appliance,
+    fixture: &Fixture,
+    known: &Known,
+    before: &Model,
+    played: &Played,
+) -> Result<()> {
+    let mark = played.happenings.iter().position(|one| matches!(one, Happening::Mark));
+    for rule in [Rule::Ordered, Rule::Loose] {
+        let happenings = played.happenings.iter().take(mark.map_or(0, |mark| mark + 1));
+        let (model, _told) = replayed(before.clone().with(rule), happenings);
+        let (after, ..) = model.crash(Spares::Nothing, &mut Dice::new(0));
+        appliance.end()?;
+        empty(appliance.state())?;
+        after.lay_out(appliance.state())?;
+        come_back(appliance, fixture, &known.scene)?;
+        settle(appliance, fixture, known, &played.key, Some(&played.said))?;
+        died(&appliance.end()?, &[])?;
+    }
+    Ok(())
 }

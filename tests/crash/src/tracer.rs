@@ -32,7 +32,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::calls::{Deed, Kind};
+use crate::{
+    calls::{Deed, Kind},
+    scene::Look,
+    tree::OnDisk,
+};
 use memory::Entered;
 
 /// A daemon that dies so often in one run is not started again.
@@ -68,6 +72,8 @@ pub(crate) struct Strike {
 pub(crate) struct Call {
     /// What kind.
     pub(crate) kind: Kind,
+    /// Its name.
+    pub(crate) name: &'static str,
     /// What it did.
     pub(crate) deed: Deed,
 }
@@ -83,6 +89,23 @@ pub(crate) enum Happening {
     Mark,
     /// A daemon ended by itself, with this exit code or signal; not by a strike.
     Ended(Unit, String),
+    /// When a strike had killed the updater, the shelf was as it may never be.
+    Wrong(String),
+}
+
+/// What is done to the shelf, in this folder, and to what lies beside it.
+pub(crate) type Harm = fn(&Path) -> Result<()>;
+
+/// What happens when a strike has killed the updater, which alone writes the shelf, before it is started
+/// again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch {
+    /// What must hold then.
+    pub(crate) look: Option<Look>,
+    /// Of this shelf.
+    pub(crate) shelf: PathBuf,
+    /// What is done first, that a judge must notice.
+    pub(crate) harm: Option<Harm>,
 }
 
 /// Everything about one run of the daemons.
@@ -117,8 +140,12 @@ pub(crate) struct Order {
     pub(crate) strikes: Vec<Strike>,
     /// Whether bytes that are written are kept.
     pub(crate) bytes: bool,
+    /// Whether calls are kept before they are counted.
+    pub(crate) recorded: bool,
     /// Whether their calls are looked at.
     pub(crate) watched: bool,
+    /// What is looked at when a strike has killed the updater.
+    pub(crate) watch: Watch,
 }
 
 impl Session {
@@ -143,6 +170,16 @@ impl Session {
     /// From now on calls are counted.
     pub(crate) fn arm(&self) {
         self.shared.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets what happened until now.
+    pub(crate) fn forget(&self) {
+        self.shared.happenings().clear();
+    }
+
+    /// How much happened until now.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.happenings().len()
     }
 
     /// Notes that somebody outside was told.
@@ -318,6 +355,9 @@ impl Tracer {
         let stopping = self.shared.stopping.load(Ordering::SeqCst);
         if let Some(place) = self.struck.iter().position(|struck| *struck == pid) {
             self.struck.swap_remove(place);
+            if unit == Unit::Updaterd {
+                self.look()?;
+            }
         } else if !stopping {
             self.shared.say(Happening::Ended(unit, how.to_owned()));
         }
@@ -326,6 +366,18 @@ impl Tracer {
             return Ok(());
         }
         self.spawn(unit)
+    }
+
+    /// Looks at what the updater left when it was killed.
+    fn look(&self) -> Result<()> {
+        let Watch { look, shelf, harm } = &self.order.watch;
+        if let Some(harm) = harm {
+            harm(shelf)?;
+        }
+        if let Some(Err(wrong)) = look.as_ref().map(|look| look.at(&OnDisk, shelf)) {
+            self.shared.say(Happening::Wrong(format!("{wrong:#}")));
+        }
+        Ok(())
     }
 
     /// A thread is about to make a call, or has made it.
@@ -349,15 +401,17 @@ impl Tracer {
     }
 
     fn enters(&mut self, pid: Pid) -> Result<()> {
-        if !self.shared.armed.load(Ordering::SeqCst) || self.shared.stopping.load(Ordering::SeqCst)
-        {
+        let armed = self.shared.armed.load(Ordering::SeqCst);
+        if !(armed || self.order.recorded) || self.shared.stopping.load(Ordering::SeqCst) {
             return Ok(());
         }
         let Ok(mut registers) = ptrace::getregs(pid) else { return Ok(()) };
         let entered = Entered::of(pid, &registers, &self.order.state, self.order.bytes);
         let Some(mut entered) = entered else { return Ok(()) };
         let strike = match (self.strikes.front(), self.failing) {
-            (Some(strike), _) if strike.after <= self.count && entered.takes(strike.act) => {
+            (Some(strike), _)
+                if armed && strike.after <= self.count && entered.takes(strike.act) =>
+            {
                 self.strikes.pop_front()
             }
             (_, Some((kind, errno))) if kind == entered.kind() => {
@@ -366,7 +420,7 @@ impl Tracer {
             }
             _ => None,
         };
-        self.count += 1;
+        self.count += u64::from(armed);
         let thread = self.threads.get_mut(&pid).context("a thread that was never seen")?;
         let unit = thread.unit;
         if let Some(Strike { act, .. }) = strike {

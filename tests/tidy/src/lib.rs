@@ -1,11 +1,13 @@
 //! The tree's own rules, as far as a machine can check them. Each finding names file, line and remedy.
 
 mod crates;
+mod edits;
 mod errors;
 mod files;
 mod text;
 
 pub use crates::{layers, owners, pure_dependencies};
+pub use edits::stale_edits;
 pub use errors::error_page;
 pub use files::{Source, Tree};
 pub use text::{expose_sites, forbidden_words, lengths, unit_files, unsafe_sites};

@@ -2,7 +2,7 @@
 
 use cloister_tidy::{
     Finding, Tree, error_page, expose_sites, forbidden_words, layers, lengths, owners,
-    pure_dependencies, unit_files, unsafe_sites,
+    pure_dependencies, stale_edits, unit_files, unsafe_sites,
 };
 
 fn clean(findings: &[Finding]) {
@@ -37,6 +37,11 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn unsafe_stands_in_listed_files_only() {
     clean(&unsafe_sites(&Tree::read().unwrap()));
+}
+
+#[test]
+fn what_proofs_break_stands_where_they_look_for_it() {
+    clean(&stale_edits(&Tree::read().unwrap()).unwrap());
 }
 
 #[test]

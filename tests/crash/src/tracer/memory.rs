@@ -15,7 +15,7 @@ use nix::{
 };
 
 use super::{Act, Call, HERE, is_below};
-use crate::calls::{Deed, Kind, Row, Shape, errors, is_socket, row};
+use crate::calls::{Deed, Kind, OPENS, Row, Shape, errors, is_socket, row};
 
 /// The longest path, and the page size up to which a text is read at a time.
 const PAGE: usize = 4096;
@@ -64,7 +64,7 @@ impl Entered {
             Act::Kill | Act::KillAll => true,
             Act::Short => matches!(self.deed, Deed::Write(..)),
             Act::Fail(errno) | Act::FailFrom(errno) => {
-                let opens = matches!(self.row.name, "connect" | "accept4");
+                let opens = OPENS.contains(&self.row.name);
                 (self.kind() != Kind::Tell || opens) && errors(self.kind()).contains(&errno)
             }
         }
@@ -81,8 +81,14 @@ impl Entered {
 
     /// Makes the call write half of what it was to write.
     pub(super) fn shorten(&mut self, registers: &mut user_regs_struct) {
-        if matches!(self.row.shape, Shape::Write | Shape::WriteAt) && registers.rdx > 1 {
-            registers.rdx /= 2;
+        let count = match self.row.shape {
+            Shape::Write | Shape::WriteAt => &mut registers.rdx,
+            Shape::Copy(0) => &mut registers.r10,
+            Shape::Copy(_) => &mut registers.r8,
+            _ => return,
+        };
+        if *count > 1 {
+            *count /= 2;
         }
     }
 
@@ -100,8 +106,12 @@ impl Entered {
             }
             bytes.truncate(count);
         }
-        let deed = if result < 0 { Deed::Other } else { deed };
-        Call { kind, deed }
+        let deed = match deed {
+            Deed::Sync(path) if result < 0 => Deed::Unsynced(path),
+            _ if result < 0 => Deed::Other,
+            deed => deed,
+        };
+        Call { kind, name: self.row.name, deed }
     }
 }
 
@@ -162,6 +172,7 @@ impl Arguments<'_> {
                 Some((path.clone(), Deed::Mode(path, mode)))
             }
             Shape::Socket => self.tell(),
+            Shape::NewSocket => Some((PathBuf::from("socket"), Deed::Tell)),
             Shape::Rename => self.rename(self.path(0)?, self.path(1)?),
             Shape::RenameAt => self.rename(self.path_at(0, 1)?, self.path_at(2, 3)?),
             Shape::Link => self.link(&self.path(0)?, self.path(1)?),
