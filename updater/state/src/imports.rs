@@ -333,15 +333,17 @@ impl State {
     /// # Errors
     /// [`StateError::Database`].
     pub fn add_uptime(&mut self, seconds: u64) -> Result<u64, StateError> {
-        let total: i64 = self
-            .connection
+        let failed = StateError::sqlite("count the uptime");
+        let change = self.connection.transaction().map_err(&failed)?;
+        let total: i64 = change
             .query_row(
                 "INSERT INTO scrub (one, uptime_s) VALUES (1, ?1)
                  ON CONFLICT (one) DO UPDATE SET uptime_s = uptime_s + ?1 RETURNING uptime_s",
                 [signed(seconds)?],
                 |row| row.get(0),
             )
-            .map_err(StateError::sqlite("count the uptime"))?;
+            .map_err(&failed)?;
+        change.commit().map_err(&failed)?;
         unsigned(total)
     }
 

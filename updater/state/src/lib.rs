@@ -77,16 +77,18 @@ impl State {
     /// # Errors
     /// [`StateError::Database`].
     pub fn next(&mut self, series: Series) -> Result<u64, StateError> {
-        let name = series_name(series);
-        let number: i64 = self
-            .connection
+        let (name, failed) = (series_name(series), StateError::sqlite("give out a number"));
+        // Alone the statement would commit when it is dropped, and nobody would hear that it could not.
+        let change = self.connection.transaction().map_err(&failed)?;
+        let number: i64 = change
             .query_row(
                 "INSERT INTO series (name, last) VALUES (?1, 1)
                  ON CONFLICT (name) DO UPDATE SET last = last + 1 RETURNING last",
                 [name],
                 |row| row.get(0),
             )
-            .map_err(StateError::sqlite("give out a number"))?;
+            .map_err(&failed)?;
+        change.commit().map_err(&failed)?;
         unsigned(number)
     }
 }

@@ -7,8 +7,12 @@
 use std::sync::atomic::Ordering;
 
 use cloister_domain::{ImportId, RecordIndex};
-use cloister_state::{NewActivation, State};
-use cloister_wire::{record::Event, supply::ImportState, trial::Shown};
+use cloister_state::{NewActivation, NewTrial, PastConsent, State};
+use cloister_wire::{
+    record::Event,
+    supply::ImportState,
+    trial::{Kind, Shown},
+};
 use serde_json::json;
 
 use crate::{
@@ -30,6 +34,9 @@ pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     trust(core, &history)?;
     intent(core, &history)?;
     asked(core, &history)?;
+    pins(core, &history)?;
+    consents(core, &history)?;
+    shadow(core, &history)?;
     trial_end(core, &history)?;
     approve::take_in(core)?;
     configuration(core, &history)?;
@@ -145,6 +152,51 @@ fn asked(core: &Core, history: &History) -> Result<(), ActError> {
 /// The record of an import's last step.
 fn stands_since(core: &Core, import: ImportId) -> Result<Option<RecordIndex>, ActError> {
     Ok(core.state().steps(import)?.last().map(|(_, record)| *record))
+}
+
+/// What was pinned stays, and what was let go may go.
+fn pins(core: &Core, history: &History) -> Result<(), ActError> {
+    let pinned = core.state().pinned()?;
+    for generation in history.unpinned.intersection(&pinned) {
+        core.state().pin(*generation, None)?;
+    }
+    for (generation, record) in &history.pins {
+        if !pinned.contains(generation) {
+            core.state().pin(*generation, Some(*record))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a person allowed last, about each release and checkpoint.
+fn consents(core: &Core, history: &History) -> Result<(), ActError> {
+    let Some(last) = history.consents.last() else { return Ok(()) };
+    let known = core.state().consents(&last.matter)?;
+    if known.contains(&last.envelope) || core.trust()?.consent(&last.envelope).is_err() {
+        return Ok(());
+    }
+    let PastConsent { matter, person, envelope, record } = last;
+    Ok(core.state().consent(matter, person, envelope, *record)?)
+}
+
+/// A shadow whose beginning was recorded has begun; the caller says so on the shelf.
+fn shadow(core: &Core, history: &History) -> Result<(), ActError> {
+    let Some((_, past)) = history.trials.last_key_value() else { return Ok(()) };
+    let Shown { trial, kind, import, generation, scope, seconds, .. } = &past.shown;
+    let known = core.state().trial_numbered(*trial)?.is_some();
+    if *kind != Kind::Shadow || past.end.is_some() || known {
+        return Ok(());
+    }
+    let new = NewTrial {
+        trial: *trial,
+        kind: *kind,
+        import: *import,
+        generation: *generation,
+        scope,
+        seconds: *seconds,
+        record: past.record,
+    };
+    Ok(core.state().begin_trial(&new, None)?)
 }
 
 /// A trial whose end was recorded has ended as the record says, whatever was counted since.

@@ -11,11 +11,12 @@ use cloister_wire::{
     supply::{Answer, Lacking, RestoredLog},
 };
 
-use crate::{books, core::Core, error::ActError};
+use crate::{books, catch_up::catch_up, core::Core, error::ActError};
 
 /// Takes a person's signed consent: into the log byte for byte, then into the state.
 pub(crate) fn consent(core: &Core, envelope: &str) -> Result<Answer, ActError> {
     let _act = core.act();
+    catch_up(core)?;
     take(core, envelope).map_err(|error| {
         let subject = [("envelope", Digest::of(envelope.as_bytes()))];
         core.record_refusal("consent", &subject, error)
@@ -49,8 +50,11 @@ fn take(core: &Core, envelope: &str) -> Result<Answer, ActError> {
     };
     let digest = Digest::of(envelope.as_bytes());
     let act = format!("{}/{}/{digest}", consent.matter.name(), consent.person);
-    let record = core.recordd.deposit(event, act, envelope.to_owned())?;
-    core.state().consent(&consent.matter, &consent.person, envelope.as_bytes(), record)?;
+    core.in_two_writes(|| {
+        let record = core.recordd.deposit(event, act, envelope.to_owned())?;
+        let (matter, person) = (&consent.matter, &consent.person);
+        Ok(core.state().consent(matter, person, envelope.as_bytes(), record)?)
+    })?;
     let persons = match consent.matter {
         Matter::Downgrade { to, .. } => {
             leaves(core, to)?.into_iter().map(|leave| leave.person).collect()

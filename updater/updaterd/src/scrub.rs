@@ -130,8 +130,8 @@ fn conclude(core: &Core, pass: &Pass) -> Result<(), ActError> {
 /// Takes what is damaged off the shelf with all that holds it: the record first.
 fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
     // What an adoption has just brought, no tree names yet.
-    let _nobody_adopts = core.adopting();
-    let _act = core.act();
+    let nobody_adopts = core.adopting();
+    let act = core.act();
     switch::settle(core)?;
     let holders = core.shelf.holders(digest)?;
     let active = core.shelf.active()?.map(|active| active.id());
@@ -149,6 +149,9 @@ fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
     if taken_off.is_err() {
         core.leave_unfinished();
     }
+    // What nothing names any more is swept when nobody holds the shelf.
+    drop((act, nobody_adopts));
+    core.wake();
     taken_off
 }
 

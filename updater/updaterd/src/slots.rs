@@ -88,6 +88,24 @@ pub(crate) fn give_up(core: &Core, candidate: GenerationId) -> Result<(), ActErr
     Ok(())
 }
 
+/// Gives up the candidates in slots whose imports were refused, where whoever refused them was cut off.
+pub(crate) fn give_up_refused(core: &Core) -> Result<(), ActError> {
+    if core.enrolled().is_none() {
+        return Ok(());
+    }
+    let active = core.shelf.active()?.map(|active| active.id());
+    for slot in Slot::ALL {
+        let Some(held) = core.shelf.slot(slot)?.map(|held| held.id()) else { continue };
+        let import = core.state().import_of(held)?;
+        let promoted = core.state().promoted()?;
+        let served = promoted.iter().any(|promoted| promoted.generation == held);
+        if import.is_none() && !served && active != Some(held) {
+            give_up(core, held)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes a generation out of every slot, because it leaves the shelf.
 pub(crate) fn empty(core: &Core, generation: GenerationId) -> Result<(), ActError> {
     trial::end_of(core, generation, End::Gone)?;

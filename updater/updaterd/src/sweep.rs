@@ -13,7 +13,7 @@ use cloister_wire::{
 };
 use serde_json::json;
 
-use crate::{core::Core, error::ActError, slots};
+use crate::{catch_up::catch_up, core::Core, error::ActError, slots};
 
 /// Releases that one record names; the rest goes with the next sweep.
 const NAMED_MAX: usize = 256;
@@ -163,6 +163,7 @@ pub(crate) fn by_word(core: &Core, pretend: bool) -> Result<Answer, ActError> {
 /// Keeps a release on the shelf whatever comes after it, or no longer.
 pub(crate) fn pin(core: &Core, generation: GenerationId, pinned: bool) -> Result<(), ActError> {
     let _act = core.act();
+    catch_up(core)?;
     core.trust()?;
     core.make_room();
     if core.shelf.shelved(generation)?.is_none() {
@@ -173,13 +174,15 @@ pub(crate) fn pin(core: &Core, generation: GenerationId, pinned: bool) -> Result
         return Ok(());
     }
     let size = core.recordd.size()?;
-    let record = core.recordd.append(&Core::entry(
-        Event::Pin,
-        format!("pin/{size}"),
-        &[("bundle", generation.0)],
-        json!({ "pinned": pinned }),
-    ))?;
-    core.state().pin(generation, pinned.then_some(record))?;
+    core.in_two_writes(|| {
+        let record = core.recordd.append(&Core::entry(
+            Event::Pin,
+            format!("pin/{size}"),
+            &[("bundle", generation.0)],
+            json!({ "pinned": pinned }),
+        ))?;
+        Ok(core.state().pin(generation, pinned.then_some(record))?)
+    })?;
     if !pinned {
         core.sweep();
     }

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::{core::Core, error::ActError, parked, scrub};
+use crate::{core::Core, error::ActError, parked, scrub, slots};
 
 /// Finishes what may be unfinished; later, while somebody brings a release to the shelf.
 pub(crate) fn finish(core: &Core) -> Result<(), ActError> {
@@ -15,7 +15,9 @@ pub(crate) fn finish(core: &Core) -> Result<(), ActError> {
     let Some(_nobody_adopts) = core.try_adopting() else { return Ok(()) };
     let _act = core.act();
     core.unfinished.store(false, Ordering::SeqCst);
-    let finished = parked::finish_discards(core).and_then(|()| scrub::finish(core));
+    let finished = parked::finish_discards(core)
+        .and_then(|()| scrub::finish(core))
+        .and_then(|()| slots::give_up_refused(core));
     if finished.is_err() {
         core.unfinished.store(true, Ordering::SeqCst);
     }

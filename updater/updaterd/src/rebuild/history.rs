@@ -85,6 +85,8 @@ pub(crate) struct History {
     /// The promotions among them that did not stand their probation.
     pub(crate) fallen: BTreeSet<RecordIndex>,
     pub(crate) pins: BTreeMap<GenerationId, RecordIndex>,
+    /// What was pinned once and is no more.
+    pub(crate) unpinned: BTreeSet<GenerationId>,
     pub(crate) policies: Vec<(Digest, RecordIndex)>,
     /// The configuration that was recorded last.
     pub(crate) configuration: Option<Digest>,
@@ -211,9 +213,11 @@ impl History {
     fn pin(&mut self, entry: &Entry) {
         let Some(generation) = entry.statement.subject("bundle").map(GenerationId) else { return };
         if entry.facts.get("pinned").and_then(Value::as_bool) == Some(true) {
+            self.unpinned.remove(&generation);
             self.pins.insert(generation, entry.record);
         } else {
             self.pins.remove(&generation);
+            self.unpinned.insert(generation);
         }
     }
 

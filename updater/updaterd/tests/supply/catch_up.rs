@@ -12,7 +12,7 @@ use cloister_domain::ImportId;
 use cloister_state::{Series, State};
 use cloister_wire::{
     record::Event,
-    supply::{Import, ImportState, Request},
+    supply::{Import, ImportState, Reason, Request},
     trial::{Counted, End, FILE_BYTES_MAX, Kind, Report, Scope, Tally},
 };
 
@@ -279,4 +279,19 @@ fn an_intent_that_was_cut_off_uses_a_leave_up() {
     wait_until(|| world.activations() == (3, 3)).expect("it has its outcome");
     refused(world.ask(&Request::Rollback { to: Some(to) }), "bundle.rollback");
     assert_eq!(world.active(), Some(from));
+}
+
+#[test]
+fn a_pin_that_only_the_log_took_is_one_and_so_is_its_end() {
+    let mut world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    world.promoted(&bundle, 1);
+    let about = [("bundle", bundle.generation().0)];
+    let pinned = |world: &World| status(world).generations[0].kept.contains(&Reason::Pinned);
+    for (number, wanted) in [(1, true), (2, false)] {
+        let facts = serde_json::json!({ "pinned": wanted });
+        world.append(Event::Pin, &format!("pin/of-the-log/{number}"), &about, &facts);
+        world.start_updaterd();
+        wait_until(|| pinned(&world) == wanted).expect("the log has it");
+    }
 }
