@@ -25,7 +25,7 @@ use crate::{
 /// The real daemons.
 pub(crate) const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
 /// How long anything may take on a machine under load.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The same for the operator's command, as timeout(1) reads it.
 const COMMAND_SECONDS: &str = "30";
 

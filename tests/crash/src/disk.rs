@@ -275,6 +275,8 @@ fn swept(facts: &Facts) -> Result<()> {
             "import-accepted" => {
                 there.extend(entry.subjects.get("bundle").map(String::as_str));
             }
+            // What was found damaged leaves the shelf with its object.
+            "damage" if !entry.subjects.values().any(|one| facts.shelf.isolated.contains(one)) => {}
             "sweep" | "damage" => {
                 let named = entry.facts["releases"].as_array().into_iter().flatten();
                 for release in named.filter_map(Value::as_str) {

@@ -277,20 +277,22 @@ impl Lab {
             let which = dice.below(self.scripts.len());
             let rule = if dice.below(2) == 0 { Rule::Ordered } else { Rule::Loose };
             let at = self.scripts[which].moment(dice);
-            Task::Crash(which, Crash { at, rule, spares: None, seed: dice.roll() })
+            Task::Crash(which, Crash { at, rule, spares: None, torn: false, seed: dice.roll() })
         };
         (0..points).map(|_| Job(crash(dice))).collect()
     }
 
-    /// `points` crashes at the end of an act, of a file system that never syncs; it loses everything, or tears
-    /// what it wrote.
+    /// `points` crashes at the end of an act, of a file system that never syncs; it loses everything, or half
+    /// of one file of a release.
     #[must_use]
     pub fn deaf(&self, dice: &mut Dice, points: usize, torn: bool) -> Vec<Job> {
-        let spares = Some(if torn { Spares::Some } else { Spares::Nothing });
+        let spares = Some(if torn { Spares::All } else { Spares::Nothing });
+        let first = |script: &Script| script.scene().name == "import-first";
         let crash = |dice: &mut Dice| {
-            let which = dice.below(self.scripts.len());
+            let any = dice.below(self.scripts.len());
+            let which = if torn { self.scripts.iter().position(first).unwrap_or(any) } else { any };
             let at = self.scripts[which].len();
-            Task::Crash(which, Crash { at, rule: Rule::Deaf, spares, seed: dice.roll() })
+            Task::Crash(which, Crash { at, rule: Rule::Deaf, spares, torn, seed: dice.roll() })
         };
         (0..points).map(|_| Job(crash(dice))).collect()
     }

@@ -11,7 +11,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use cloister_stage::Dice;
 
 use crate::{calls::Deed, cuts::Spares};
@@ -336,6 +336,22 @@ impl Model {
         let mut all: Vec<u64> = bytes.flatten().chain(names).collect();
         all.sort_unstable();
         all.get(dice.below(all.len().max(1))).copied().unwrap_or(0)
+    }
+
+    /// Cuts a file of the folder in half, after a crash.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn tear(&mut self, path: &Path) -> Result<()> {
+        let mut id = 0;
+        for part in path.components() {
+            let Node::Folder(names) = &self.nodes[id] else { bail!("no folder") };
+            let name = part.as_os_str().to_str().context("a name that is not UTF-8")?;
+            id = *names.get(name).with_context(|| format!("{name} is not there"))?;
+        }
+        let Node::File(content) = &mut self.nodes[id] else { bail!("no file") };
+        content.lasting.truncate(content.lasting.len() / 2);
+        Ok(())
     }
 
     /// Lays out what lasts in an empty `folder`.

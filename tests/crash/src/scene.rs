@@ -164,7 +164,10 @@ pub(crate) const SCENES: [Scene; 21] = [
         name: "scrub",
         base: Base::Damaged,
         words: |_| words(&["scrub"]),
-        is_new: |_, facts| facts.count("damage") > 0,
+        // A pass that was cut off between the record and the object finds it again.
+        is_new: |fixture, facts| {
+            facts.count("damage") > 0 && facts.shelf.isolated.contains(fixture.damaged())
+        },
         served: (2, 1),
         early: &[],
         again: nothing,

@@ -1,5 +1,7 @@
 //! The simulator: one act's calls are played into two model file systems, which crash at every call.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use cloister_stage::{Dice, facility};
 
@@ -35,6 +37,8 @@ pub(crate) struct Crash {
     pub(crate) rule: Rule,
     /// What is spared of what was on its way; follows from the seed where nothing is said.
     pub(crate) spares: Option<Spares>,
+    /// Whether half of the first release's manifest is gone, of which nobody knows that it was written.
+    pub(crate) torn: bool,
     /// Everything else follows from it.
     pub(crate) seed: u64,
 }
@@ -103,7 +107,11 @@ impl Script {
         let (model, told) = self.model(crash.at, crash.rule);
         let mut dice = Dice::new(crash.seed);
         let spares = crash.spares.unwrap_or_else(|| Spares::roll(&mut dice));
-        let (after, open, lost) = model.crash(spares, &mut dice);
+        let (mut after, open, lost) = model.crash(spares, &mut dice);
+        if crash.torn {
+            let release = Path::new("shelf/generations").join(fixture.generation(1));
+            after.tear(&release.join("manifest.json"))?;
+        }
         appliance.end()?;
         empty(appliance.state())?;
         after.lay_out(appliance.state())?;
