@@ -123,15 +123,18 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
 }
 
 impl Core {
-    /// Removes what nothing speaks for. A failed sweep loses nothing; the next one removes what this
-    /// one left, and so does the one after an adoption. The caller holds the right to act.
+    /// Removes what nothing speaks for. A failed sweep loses nothing; the worker does it again. The
+    /// caller holds the right to act.
     pub(crate) fn sweep(&self) {
-        match remove(self) {
-            Ok(swept) => tell(&swept),
-            Err(error) => {
-                tracing::warn!(code = error.problem().code, "shelf not swept; done again later");
-            }
+        if let Err(error) = self.sweep_once() {
+            tracing::warn!(code = error.problem().code, "shelf not swept; done again later");
+            self.wake();
         }
+    }
+
+    /// As [`Core::sweep`], for the worker itself.
+    pub(crate) fn sweep_once(&self) -> Result<(), ActError> {
+        remove(self).map(|swept| tell(&swept))
     }
 }
 

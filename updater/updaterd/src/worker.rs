@@ -90,8 +90,7 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         held_up = held_up.and(evaluate(core, memory, import.import));
     }
     let _act = core.act();
-    core.sweep();
-    held_up
+    held_up.and(core.sweep_once())
 }
 
 fn evaluate(core: &Core, memory: &mut Memory, import: ImportId) -> Result<(), ActError> {
