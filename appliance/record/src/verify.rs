@@ -441,6 +441,8 @@ impl<'trust> Rules<'trust> {
 
     /// An entry that cannot be read stands between those around it.
     fn unread(&mut self, faults: &mut Vec<Fault>) {
+        // Whether the summary before it was due is not to be said.
+        self.summary = None;
         faults.extend(self.keys.finish().err().into_iter().flatten());
     }
 

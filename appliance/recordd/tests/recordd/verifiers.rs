@@ -328,9 +328,9 @@ pub(crate) fn chained(pieces: &[Piece]) -> Vec<Vec<u8>> {
 /// The log of this seed, with some of its records changed.
 fn changed(seed: u64) -> Vec<Vec<u8>> {
     // Mostly a good one, of which one change can make a bad one, or not.
-    let logs = (seed * 4..seed * 4 + 4).map(Log::made_up);
+    let mut logs = (seed * 4..seed * 4 + 4).map(Log::made_up);
     let is_good = |texts: &Vec<Vec<u8>>| verify(&export(texts), &trust()).faults.is_empty();
-    let mut pieces = pieces(&logs.clone().find(is_good).unwrap_or_else(|| Log::made_up(seed)));
+    let mut pieces = pieces(&logs.find(is_good).unwrap_or_else(|| Log::made_up(seed)));
     let mut dice = Dice(seed ^ 0x5eed);
     for _change in 0..dice.below(4) {
         let count = pieces.len() as u64;

@@ -90,10 +90,10 @@ fn each_record_that_names_an_operator_names_the_person() {
     let bundle = bundle.imported_by(OPERATOR);
     park(&world, &bundle, 2);
     world.import(&bundle, 3).unwrap();
-    let mut acts = 0;
+    let (mut acts, eve) = (0, OPERATOR.to_string());
     for (_, facts) in world.records().iter().filter(|(event, _)| event == "media-seen") {
         let Some(operator) = facts.get("operator") else { continue };
-        let is_eve = *operator == OPERATOR.to_string();
+        let is_eve = operator.as_str() == Some(eve.as_str());
         let persons = facts["persons"].as_array().unwrap();
         assert_eq!(persons.contains(&"eve".into()), is_eve, "{facts}");
         acts += usize::from(is_eve);
