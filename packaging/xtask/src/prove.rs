@@ -50,7 +50,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 23] = [
+const PROOFS: [Proof; 24] = [
     Proof {
         name: "bits",
         shows: "no bit of a volume of 400 KiB may be flipped: each such volume is refused",
