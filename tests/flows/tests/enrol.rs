@@ -8,7 +8,7 @@ use cloister_stage::Options;
 fn the_enrolled_root_is_record_0_and_is_enrolled_once() -> Result<()> {
     let scene = Scene::enrolled()?;
     let records = scene.records()?;
-    assert_eq!(scene.events()?, ["anchor-enrolment", "policy-change"]);
+    assert_eq!(scene.events()?, ["anchor-enrolment", "policy-change", "configuration"]);
     let root = records[0]["subject"][0]["digest"]["sha256"].as_str().unwrap_or_default();
     let shown =
         scene.facility.cloister(&["enrol", scene.facility.root_file().to_str().unwrap()])?;
