@@ -115,6 +115,12 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
     let mut generations = Vec::new();
     for shelved in core.shelf.list()? {
         let id = shelved.id();
+        let manifest = match shelved.manifest() {
+            Ok(manifest) => manifest,
+            // It was swept since it was listed.
+            Err(_gone) if core.shelf.shelved(id)?.is_none() => continue,
+            Err(error) => return Err(error.into()),
+        };
         let import = core.state().import_of(id)?;
         let Some(summary) = import.and_then(|import| import.summary) else { continue };
         generations.push(Generation {
@@ -128,7 +134,7 @@ fn generations(core: &Core) -> Result<Vec<Generation>, ActError> {
             kept: kept.get(&id).into_iter().flatten().copied().collect(),
             revoked: match &trust {
                 None => false,
-                Some(trust) => trust.is_revoked(&shelved.manifest()?),
+                Some(trust) => trust.is_revoked(&manifest),
             },
         });
     }
