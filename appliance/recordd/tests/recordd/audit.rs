@@ -6,7 +6,7 @@ use cloister_record::{Export, Note, Policy, Trust, VerifierKey, WitnessKey, veri
 use cloister_wire::record::{Entry, Event, Request, Subject};
 use serde_json::json;
 
-use crate::support::{Root, Running, appended, approval, entry, key, root, root_of};
+use crate::support::{Root, Running, appended, approval, entry, key, lay, root, root_of};
 
 /// A log with every kind of rule in it, over more than one bundle.
 fn story(root: &Root) -> Running {
@@ -43,11 +43,7 @@ impl Audit {
     }
 
     fn write(&self, export: &Export) {
-        for (path, bytes) in export {
-            let target = self.folder.path().join("export").join(path);
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::write(target, bytes).unwrap();
-        }
+        lay(&self.folder.path().join("export"), export);
     }
 
     /// Exit status and output of the auditor's program.

@@ -7,7 +7,8 @@ use cloister_record::{Export, Note, Policy, Trust, WitnessKey, verify};
 use cloister_wire::record::{Answer, Event, Request};
 
 use crate::{
-    promotions::{Dice, second},
+    both::second,
+    promotions::Dice,
     support::{Root, Running, key, root},
     verifiers::told,
 };

@@ -1,17 +1,14 @@
 //! What each verifier alone could be told: one change of a good log for each, and what both find.
 
-use std::fs;
-
 use cloister_attest::json::{self, canonical, parse_strict};
 use cloister_domain::{Digest, LogHead};
-use cloister_record::{
-    Export, Host, Note, Place, SUMMARY, Time, Verified, sign, verify, with_signatures,
-};
+use cloister_record::{Host, Note, Place, SUMMARY, Time, Verified, sign, with_signatures};
 use cloister_wire::record::{Entry, Event, Subject};
 use serde_json::{Value, json};
 
 use crate::{
-    promotions::{digest, numbers, second, trust},
+    both::{Said, both},
+    promotions::{digest, trust},
     rounds::export,
     support::{ORIGIN, approval, entry, judged, key, package, root},
     verifiers::{Piece, Wrapped, chained, pieces},
@@ -313,29 +310,10 @@ fn roots() -> Vec<Case> {
 fn each_way_to_tell_one_verifier_another_story_is_seen_by_both() {
     let cases: Vec<Case> =
         [facts(), predicates(), spellings(), roots()].into_iter().flatten().collect();
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
-    let trust = trust();
-    let mut ours = Vec::new();
-    for (number, case) in cases.iter().enumerate() {
-        let export = export(&chained(&case.log));
-        write(&folder.path().join(format!("exports/{number:06}")), &export);
-        let faults = verify(&export, &trust).faults;
-        ours.push(faults.iter().map(ToString::to_string).collect::<Vec<_>>());
-    }
-    let theirs = second(folder.path(), &trust.log.to_string());
-    assert_eq!(theirs.len(), cases.len());
-    for ((case, ours), theirs) in cases.iter().zip(ours).zip(theirs) {
-        let first = [&ours, &theirs].map(|said| numbers(said).first().copied());
+    let said = both(cases.iter().map(|case| export(&chained(&case.log))), &trust());
+    for (case, said) in cases.iter().zip(said) {
+        let (first, Said { ours, theirs, .. }) = (said.first(), said);
         assert_eq!(first, [case.fault; 2], "{}: {ours:?} {theirs:?}", case.name);
-    }
-}
-
-fn write(folder: &std::path::Path, export: &Export) {
-    for (path, bytes) in export {
-        let target = folder.join(path);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::write(target, bytes).unwrap();
     }
 }
 
@@ -360,14 +338,9 @@ fn both_verifiers_read_a_checkpoint_within_the_same_bounds() {
         (export(&[]), false),
     ];
     assert!(with_signatures(&own, &line("x")).is_ok() && Note::parse(&own).is_ok());
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
-    let trust = trust();
-    for (number, (export, good)) in exports.iter().enumerate() {
-        write(&folder.path().join(format!("exports/{number:06}")), export);
-        assert_eq!(verify(export, &trust).faults.is_empty(), *good, "{number}");
+    let good = exports.each_ref().map(|(_, good)| *good);
+    let said = both(exports.into_iter().map(|(export, _)| export), &trust());
+    for (number, (said, good)) in said.iter().zip(good).enumerate() {
+        assert_eq!([said.ours.is_empty(), said.theirs.is_empty()], [good; 2], "{number}");
     }
-    let theirs = second(folder.path(), &trust.log.to_string());
-    let theirs: Vec<bool> = theirs.iter().map(Vec::is_empty).collect();
-    assert_eq!(theirs, exports.map(|(_, good)| good));
 }

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod both;
 mod daemon;
 mod flips;
 mod foreign;

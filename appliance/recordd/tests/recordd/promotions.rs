@@ -1,45 +1,23 @@
 //! Two verifiers that share no code agree on what was served rightly, over logs that are made up at
 //! random of every step that leads there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-    process::Command,
-};
-
 use cloister_attest::{
     approval::{Approval, Decision},
     consent::{Consent, Matter},
 };
-use cloister_domain::{Coded as _, Digest, GenerationId, LogHead};
-use cloister_record::{Host, Place, SUMMARY, Time, Trust, Verified, VerifierKey, sign, verify};
+use cloister_domain::{Digest, GenerationId, LogHead};
+use cloister_record::{Host, Place, SUMMARY, Time, Trust, Verified, VerifierKey, sign};
 use cloister_wire::record::{Entry, Event, Subject};
 use serde_json::{Value, json};
 
 use crate::{
+    both::{both, codes, numbers},
     rounds::export,
     support::{ORIGIN, key, package, root},
 };
 
 /// Logs that are made up.
 const LOGS: u64 = 300;
-
-/// Has the second verifier judge many exports in one process; a line for each: what it finds at fault. The same
-/// signature over the same bytes is judged once.
-const JUDGE: &str = "
-import argparse, audit, functools, json, os, sys
-audit.verify = functools.lru_cache(maxsize=1 << 16)(audit.verify)
-policy = os.path.join(os.path.dirname(sys.argv[2]), 'policy')
-policy = policy if os.path.exists(policy) else None
-trust = audit.Trust(argparse.Namespace(log_key=sys.argv[1], root=[sys.argv[2]], policy=policy))
-for name in sorted(os.listdir(sys.argv[3])):
-    try:
-        *_, faults, _ = audit.audit(os.path.join(sys.argv[3], name), trust, False)
-    except (*audit.FAULTS, OSError) as why:
-        faults = [str(why)]
-    print(json.dumps(faults))
-";
 
 /// Numbers that are the same on every run (SplitMix64; Steele et al. 2014).
 pub(crate) struct Dice(pub(crate) u64);
@@ -241,34 +219,6 @@ impl Log {
     }
 }
 
-/// What the second verifier finds at fault, for each export in `exports` of a folder with `root.json` and,
-/// if there is one, `policy`.
-pub(crate) fn second(folder: &Path, log_key: &str) -> Vec<Vec<String>> {
-    let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("../record");
-    let output = Command::new("python3")
-        .env("PYTHONPATH", record)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["-c", JUDGE, log_key])
-        .args([folder.join("root.json"), folder.join("exports")])
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// The numbers of the records in sentences that begin `record N`, and [`WHOLE`] for others.
-pub(crate) fn numbers(sentences: &[String]) -> BTreeSet<u64> {
-    let number = |said: &String| {
-        let rest = said.strip_prefix("record ")?;
-        rest.split([':', ' ']).next()?.parse().ok()
-    };
-    sentences.iter().map(|said| number(said).unwrap_or(WHOLE)).collect()
-}
-
-/// What stands for a fault of the export and of no record.
-pub(crate) const WHOLE: u64 = u64::MAX;
-
 /// What an auditor of these logs brings along.
 pub(crate) fn trust() -> Trust {
     let keys = |seed: u8| vec![vec![key(seed).public().into()]];
@@ -281,29 +231,11 @@ pub(crate) fn trust() -> Trust {
 
 #[test]
 fn two_verifiers_agree_on_what_was_served_rightly() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
-    let trust = trust();
-    let (mut ours, mut codes) = (Vec::new(), BTreeMap::<&str, u64>::new());
-    for seed in 0..LOGS {
-        let export = export(&Log::made_up(seed));
-        for (path, bytes) in &export {
-            let target = folder.path().join(format!("exports/{seed:06}")).join(path);
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::write(target, bytes).unwrap();
-        }
-        let faults = verify(&export, &trust).faults;
-        let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        let found: BTreeSet<&str> = faults.iter().map(|fault| fault.code()).collect();
-        let found = if found.is_empty() { BTreeSet::from(["good"]) } else { found };
-        found.into_iter().for_each(|code| *codes.entry(code).or_default() += 1);
-        ours.push(numbers(&said));
+    let said = both((0..LOGS).map(|seed| export(&Log::made_up(seed))), &trust());
+    for (seed, said) in said.iter().enumerate() {
+        assert_eq!(numbers(&said.ours), numbers(&said.theirs), "log {seed}");
     }
-    let theirs = second(folder.path(), &trust.log.to_string());
-    assert_eq!(theirs.len(), ours.len());
-    for (seed, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-        assert_eq!(*ours, numbers(theirs), "log {seed}");
-    }
+    let codes = codes(&said);
     for rule in [
         "unjudged",
         "unapproved",

@@ -404,6 +404,15 @@ pub(crate) fn appended(reply: Reply<Answer>) -> u64 {
     }
 }
 
+/// Writes the files of an export below `folder`.
+pub(crate) fn lay(folder: &Path, export: &Export) {
+    for (path, bytes) in export {
+        let target = folder.join(path);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, bytes).unwrap();
+    }
+}
+
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for found in fs::read_dir(from).unwrap() {

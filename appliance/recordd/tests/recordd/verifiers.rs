@@ -2,24 +2,20 @@
 //! their spelling, their signatures and their order, each change signed again by whom it must be.
 //! `CLOISTER_VERIFIERS_SEED` and `CLOISTER_VERIFIERS_LOGS` say where the logs begin and how many there are.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    io::Write as _,
-};
+use std::io::Write as _;
 
 use cloister_attest::{
     dsse::{Envelope, PAYLOAD_TYPE},
     json,
 };
-use cloister_domain::{Coded as _, Digest};
-use cloister_record::verify;
+use cloister_domain::Digest;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    promotions::{Dice, Log, WHOLE, digest, numbers, second, trust},
+    both::{WHOLE, both, codes},
+    promotions::{Dice, Log, digest, trust},
     rounds::export,
-    support::{key, root},
+    support::key,
 };
 
 /// Logs of a usual run.
@@ -365,37 +361,17 @@ pub(crate) fn told(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-/// A record that is at fault may make others be, and each verifier goes on in its own way after the first. So
-/// what both must find is whether the log is good, and the first record that is not.
 #[test]
 fn two_verifiers_agree_on_logs_that_were_changed() {
     let first = told("CLOISTER_VERIFIERS_SEED", 0);
     let logs = told("CLOISTER_VERIFIERS_LOGS", LOGS);
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
-    let trust = trust();
-    let (mut ours, mut codes) = (Vec::new(), BTreeMap::<&str, u64>::new());
-    for seed in first..first + logs {
-        let export = export(&changed(seed));
-        for (path, bytes) in &export {
-            let target = folder.path().join(format!("exports/{seed:020}")).join(path);
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::write(target, bytes).unwrap();
-        }
-        let faults = verify(&export, &trust).faults;
-        let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        let found: BTreeSet<&str> = faults.iter().map(|fault| fault.code()).collect();
-        let found = if found.is_empty() { BTreeSet::from(["good"]) } else { found };
-        found.into_iter().for_each(|code| *codes.entry(code).or_default() += 1);
-        ours.push(said);
+    let said = both((first..first + logs).map(|seed| export(&changed(seed))), &trust());
+    for (seed, said) in (first..).zip(&said) {
+        let [ours, theirs] = said.first();
+        assert_eq!(ours, theirs, "log {seed}: {:?} {:?}", said.ours, said.theirs);
+        assert_ne!(ours, Some(WHOLE), "log {seed}: {:?}", said.ours);
     }
-    let theirs = second(folder.path(), &trust.log.to_string());
-    assert_eq!(theirs.len(), ours.len());
-    let first_of = |said: &[String]| numbers(said).first().copied();
-    for (seed, (ours, theirs)) in (first..).zip(ours.iter().zip(&theirs)) {
-        assert_eq!(first_of(ours), first_of(theirs), "log {seed}: {ours:?} {theirs:?}");
-        assert_ne!(first_of(ours), Some(WHOLE), "log {seed}: {ours:?}");
-    }
+    let codes = codes(&said);
     for code in ["entry", "person", "chain", "anchor", "activation", "summary"] {
         let code = format!("record.export.{code}");
         assert!(codes.contains_key(code.as_str()), "no log breaks {code}: {codes:?}");

@@ -15,12 +15,11 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::approval::Decision;
 use cloister_config::{Config, Role};
 use cloister_daemon::Connection;
 use cloister_domain::{Class, ImportId};
-use cloister_record::{Export, Trust, verify};
+use cloister_record::{Trust, verify};
 use cloister_wire::{
     Problem, Reply, record,
     supply::{Answer, ImportState, Reason, Request},
@@ -31,7 +30,7 @@ use crate::{
     support::{
         World,
         bundle::{self, Bundle, EVE, FLO},
-        wait_until,
+        export, wait_until,
     },
 };
 
@@ -184,17 +183,10 @@ fn play(world: &World, operation: Operation, second: bool) -> String {
 
 /// What an auditor gets, whenever it is asked for, is a whole log.
 fn check_export(config: &Config) {
-    let connection = || Connection::connect(&config.paths.socket(Role::Recordd)).unwrap();
-    let head: Reply<record::Answer> = connection().ask(&record::Request::Head).unwrap();
+    let connection = Connection::connect(&config.paths.socket(Role::Recordd)).unwrap();
+    let head: Reply<record::Answer> = connection.ask(&record::Request::Head).unwrap();
     let Ok(record::Answer::Head { log_key, .. }) = head else { panic!("{head:?}") };
-    let connection = connection();
-    connection.write(&record::Request::Export).unwrap();
-    let mut export = Export::new();
-    while let record::Answer::File { path, base64 } =
-        connection.expect::<Reply<record::Answer>>().unwrap().unwrap()
-    {
-        export.insert(path, BASE64_STANDARD.decode(base64).unwrap());
-    }
+    let export = export(config);
     let (root, approvers) = cloister_verify::auditors_view(&[bundle::root().as_bytes()]).unwrap();
     let trust = Trust { log: log_key.parse().unwrap(), root, approvers, policy: None };
     let report = verify(&export, &trust);

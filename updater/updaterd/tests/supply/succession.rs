@@ -3,12 +3,9 @@
 
 use std::fs;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::{approval::Decision, consent::Matter};
-use cloister_config::Role;
-use cloister_daemon::Connection;
 use cloister_domain::{Digest, ImportId, LogHead};
-use cloister_record::{Export, Report, Trust, VerifierKey, verify};
+use cloister_record::{Report, Trust, VerifierKey, verify};
 use cloister_wire::{
     Reply, record,
     supply::{Answer, ImportState, Request},
@@ -19,6 +16,7 @@ use crate::{
     support::{
         World,
         bundle::{self, Bundle, EVE, FLO, STRANGER},
+        export,
     },
 };
 
@@ -64,14 +62,7 @@ fn succeed(world: &World, envelopes: &[String]) -> Reply<Answer> {
 
 /// What an auditor finds who noted `first` at the enrolment.
 fn report(world: &World, first: &VerifierKey) -> Report {
-    let connection = Connection::connect(&world.config.paths.socket(Role::Recordd)).unwrap();
-    connection.write(&record::Request::Export).unwrap();
-    let mut export = Export::new();
-    while let record::Answer::File { path, base64 } =
-        connection.expect::<Reply<record::Answer>>().unwrap().unwrap()
-    {
-        export.insert(path, BASE64_STANDARD.decode(base64).unwrap());
-    }
+    let export = export(&world.config);
     let (root, approvers) = cloister_verify::auditors_view(&[bundle::root().as_bytes()]).unwrap();
     verify(&export, &Trust { log: first.clone(), root, approvers, policy: None })
 }

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bundle::Bundle;
 use cloister_attest::approval::Decision;
 use cloister_bundle::handover::{self, Blob, Complete, Plan};
@@ -23,6 +24,7 @@ use cloister_daemon::{Connection, Daemon, Limits, Stop, clock::Stopwatch};
 use cloister_domain::{
     ByteCount, Class, Digest, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount,
 };
+use cloister_record::Export;
 use cloister_wire::{
     Problem, Reply, corpus,
     engine::{Event, FinishReason, Request, Status},
@@ -427,6 +429,19 @@ impl World {
             .filter(|(kind, facts)| kind == event && facts.get(field) == Some(&value.into()));
         matching.count()
     }
+}
+
+/// The whole log, as an auditor gets it.
+pub(crate) fn export(config: &Config) -> Export {
+    let connection = Connection::connect(&config.paths.socket(Role::Recordd)).unwrap();
+    connection.write(&record::Request::Export).unwrap();
+    let mut export = Export::new();
+    while let record::Answer::File { path, base64 } =
+        connection.expect::<Reply<record::Answer>>().unwrap().unwrap()
+    {
+        export.insert(path, BASE64_STANDARD.decode(base64).unwrap());
+    }
+    export
 }
 
 fn wait_for_socket(path: &Path) {
