@@ -180,5 +180,5 @@ fn two_verifiers_agree_on_which_key_signs() {
     assert!(whole, "a checkpoint by another key");
     let good = said.iter().map(|said| &said.report).filter(|report| report.faults.is_empty());
     let succeeded = good.filter(|report| report.keys.all().count() > 1).count();
-    assert!(succeeded > LOGS / 20, "{succeeded} of {codes:?}");
+    assert!(succeeded as u64 > LOGS / 20, "{succeeded} of {codes:?}");
 }

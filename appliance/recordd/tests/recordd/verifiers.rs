@@ -9,6 +9,7 @@ use cloister_attest::{
     json,
 };
 use cloister_domain::Digest;
+use cloister_record::verify;
 use serde_json::{Map, Value, json};
 
 use crate::{
