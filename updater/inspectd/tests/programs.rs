@@ -90,13 +90,16 @@ fn born(child: &Child) -> u32 {
         String::from_utf8(bytes).ok()
     };
     for _patience in 0..6_000 {
-        let born = read(&format!("/proc/{id}/task/{id}/children"));
-        if let Some(born) = born.and_then(|born| born.trim().parse().ok()) {
+        let born = read(&format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        // One that ended may not have been waited for yet.
+        for born in born.split_whitespace() {
             let stat = read(&format!("/proc/{born}/stat")).unwrap_or_default();
+            let mut fields = stat.split(' ').skip(2);
+            let ended = fields.next() == Some("Z");
             // utime (proc_pid_stat(5)): ticks that starting and shutting itself in do not take.
-            let ticks = stat.split(' ').nth(13).and_then(|ticks| ticks.parse::<u64>().ok());
-            if ticks >= Some(5) {
-                return born;
+            let ticks = fields.nth(10).and_then(|ticks| ticks.parse::<u64>().ok());
+            if !ended && ticks >= Some(5) {
+                return born.parse().unwrap();
             }
         }
         thread::park_timeout(Duration::from_millis(5));
