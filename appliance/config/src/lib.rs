@@ -16,7 +16,7 @@ mod setting;
 pub use error::{ConfigError, Hint};
 pub use page::reference_page;
 pub use role::Role;
-pub use section::{Corpus, Engine, Gateway, Log, Paths, Peers, Record, Update};
+pub use section::{Corpus, Engine, Gateway, Log, Operators, Paths, Peers, Record, Update};
 pub use setting::{Device, Level, Operator, User};
 
 use cloister_domain::Digest;
@@ -42,6 +42,8 @@ pub struct Config {
     pub log: Log,
     /// Which users may connect to which daemon.
     pub peers: Peers,
+    /// Which further users may ask a daemon what an operator asks.
+    pub operators: Operators,
     digest: Digest,
 }
 
@@ -71,6 +73,7 @@ impl Config {
             record: Record::take(&mut document)?,
             log: Log::take(&mut document)?,
             peers: Peers::take(&mut document)?,
+            operators: Operators::take(&mut document)?,
         })
     }
 

@@ -281,11 +281,11 @@ sections! {
     /// Which users may connect to which daemon (SO_PEERCRED). An empty list admits the daemon's own user;
     /// root is always admitted.
     Peers in "peers" {
-        /// Users of the daemons that write records, and of the operators who read them.
+        /// Users of the daemons that write records.
         recordd: Vec<User> = "[]";
         /// Users of the operators who import.
         intaked: Vec<User> = "[]";
-        /// Users of intaked and of the operators.
+        /// User of intaked.
         updaterd: Vec<User> = "[]";
         /// User of updaterd.
         inspectd: Vec<User> = "[]";
@@ -293,10 +293,22 @@ sections! {
         scand: Vec<User> = "[]";
         /// Users of updaterd, corpusd and gatewayd.
         engined: Vec<User> = "[]";
-        /// Users of updaterd, gatewayd and the operators.
+        /// Users of updaterd and gatewayd.
         corpusd: Vec<User> = "[]";
         /// Users of the operators who make API keys.
         gatewayd: Vec<User> = "[]";
+    }
+
+    /// Which further users may ask a daemon what an operator asks, and nothing that only the appliance's own
+    /// daemons may: a person does not write records, does not hand an import over in somebody else's
+    /// name, and does not search documents with other labels than their own.
+    Operators in "operators" {
+        /// Users of the operators and auditors who read the records and export them.
+        recordd: Vec<User> = "[]";
+        /// Users of the operators who import, approve, switch and return.
+        updaterd: Vec<User> = "[]";
+        /// Users of the operators who add and delete documents.
+        corpusd: Vec<User> = "[]";
     }
 }
 
@@ -313,6 +325,19 @@ impl Peers {
             Role::Engined => &self.engined,
             Role::Corpusd => &self.corpusd,
             Role::Gatewayd => &self.gatewayd,
+        }
+    }
+}
+
+impl Operators {
+    /// The further users that may ask `role`.
+    #[must_use]
+    pub fn of(&self, role: Role) -> &[User] {
+        match role {
+            Role::Recordd => &self.recordd,
+            Role::Updaterd => &self.updaterd,
+            Role::Corpusd => &self.corpusd,
+            Role::Intaked | Role::Inspectd | Role::Scand | Role::Engined | Role::Gatewayd => &[],
         }
     }
 }

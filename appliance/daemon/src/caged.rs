@@ -233,7 +233,7 @@ fn admit(role: Role, config: &Config, connection: &Connection) -> Result<(), Pro
     connection.turn_away(Problem::new(
         Class::Refused,
         "daemon.peer",
-        "this user may not connect here; the configuration's [peers] says who may",
+        "this user may not connect here; the configuration's [peers] and [operators] say who may",
     ));
     Err(ProgramError::Peer)
 }

@@ -126,6 +126,8 @@ enum TurnedAway {
 pub struct Connection {
     stream: UnixStream,
     peer: Peer,
+    /// The other end is a person's, who may not ask what only daemons may.
+    operator: bool,
     /// Keeps frames of two writers apart.
     writing: Mutex<()>,
     /// The wish that ends waiting for the other end.
@@ -149,7 +151,7 @@ impl Connection {
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
         let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
-        Ok(Self { stream, peer, writing: Mutex::new(()), stop: None })
+        Ok(Self { stream, peer, operator: false, writing: Mutex::new(()), stop: None })
     }
 
     /// The same, but whoever waits for a message goes on with [`FrameError::Stopping`] once `stop` is
@@ -163,6 +165,23 @@ impl Connection {
     /// `other`, waiting no longer than this one.
     pub(crate) fn stopping_with(&self, other: Self) -> Self {
         Self { stop: self.stop.clone(), ..other }
+    }
+
+    /// From here on the other end is a person's.
+    pub(crate) const fn is_an_operators(&mut self) {
+        self.operator = true;
+    }
+
+    /// Refuses what only a daemon of this appliance may ask.
+    ///
+    /// # Errors
+    /// `daemon.operator` if the configuration admits the other end as an operator.
+    pub fn daemons_only(&self) -> Result<(), Problem> {
+        if !self.operator {
+            return Ok(());
+        }
+        let text = "only the appliance's own daemons may ask this; use the command `cloister`";
+        Err(Problem::new(Class::Refused, "daemon.operator", text))
     }
 
     /// Who is at the other end.

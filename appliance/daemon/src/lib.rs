@@ -98,8 +98,10 @@ pub struct Daemon {
     role: Role,
     slot: Option<Slot>,
     config: Config,
-    /// Users that may connect.
+    /// Users that may connect and ask anything.
     peers: Vec<u32>,
+    /// Further users, who may not ask what only daemons may.
+    operators: Vec<u32>,
     /// Descriptors from the service manager that nobody has asked for yet.
     inherited: Mutex<Vec<inherited::Inherited>>,
     /// Locks beside the sockets that were bound here, held while the daemon lives.
@@ -157,11 +159,13 @@ impl Daemon {
         inherited: Vec<inherited::Inherited>,
     ) -> Result<Self, StartError> {
         let peers = serve::users(config.peers.of(role))?;
+        let operators = serve::users(config.operators.of(role))?;
         Ok(Self {
             role,
             slot,
             config,
             peers,
+            operators,
             inherited: Mutex::new(inherited),
             locks: Mutex::new(Vec::new()),
             stop: Stop::new()?,

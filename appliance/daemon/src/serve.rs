@@ -125,15 +125,18 @@ impl Daemon {
         open: &Open,
         limits: Limits,
     ) -> Option<(u64, Connection)> {
-        let connection = Connection::over(stream).ok()?;
+        let mut connection = Connection::over(stream).ok()?;
         connection.set_timeouts(None, Some(WRITE_TIMEOUT));
         let peer = connection.peer();
         if !admits(&self.peers, geteuid().as_raw(), peer) {
+            connection.is_an_operators();
+        }
+        if connection.daemons_only().is_err() && !self.operators.contains(&peer.uid) {
             tracing::warn!(code = "daemon.peer", uid = peer.uid, "a peer was turned away");
             connection.turn_away(Problem::new(
                 Class::Refused,
                 "daemon.peer",
-                "this user may not connect here; the configuration's [peers] says who may",
+                "this user may not connect here; the configuration's [peers] and [operators] say who may",
             ));
             return None;
         }
@@ -151,7 +154,7 @@ impl Daemon {
     }
 }
 
-/// Whether `peer` may talk to a daemon of user `own`: root always, else those configured, and
+/// Whether `peer` may ask a daemon of user `own` anything: root always, else those configured, and
 /// without configuration the daemon's own user.
 pub(crate) fn admits(configured: &[u32], own: u32, peer: Peer) -> bool {
     peer.uid == 0

@@ -81,6 +81,13 @@ impl Desk<'_> {
                 }
                 Err(error) => return Err(error),
             };
+            if request.grows_the_log()
+                && let Err(problem) = connection.daemons_only()
+            {
+                tracing::warn!(code = problem.code, uid = connection.peer().uid, "refused");
+                connection.write(&Reply::<Answer>::Err(problem))?;
+                continue;
+            }
             let reply = match request {
                 Request::Export => {
                     self.export(connection, Log::snapshot)?;

@@ -26,6 +26,18 @@ pub struct Search {
     pub hits_max: u32,
 }
 
+impl Request {
+    /// Whether only the appliance's daemons may ask it: who searches and opens is known to gatewayd, and what
+    /// a release holds to updaterd.
+    #[must_use]
+    pub const fn is_a_daemons(&self) -> bool {
+        match self {
+            Self::Stage { .. } | Self::Drop { .. } | Self::Search(_) | Self::Open { .. } => true,
+            Self::Add { .. } | Self::Delete { .. } | Self::List { .. } | Self::Verify => false,
+        }
+    }
+}
+
 /// A request to corpusd. Each has one answer, a [`crate::Reply`] of [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

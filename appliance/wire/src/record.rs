@@ -110,6 +110,14 @@ pub struct Evidence {
     pub note: String,
 }
 
+impl Request {
+    /// Whether it adds a record: a person does not write what the host key signs.
+    #[must_use]
+    pub const fn grows_the_log(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::Deposit { .. } | Self::Succeed { .. })
+    }
+}
+
 /// A request to recordd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -22,7 +22,10 @@ use cloister_config::Role;
 use cloister_corpus_store::FileStore;
 use cloister_daemon::{Connection, Daemon, Limits};
 use cloister_domain::Class;
-use cloister_wire::{Problem, corpus::Request};
+use cloister_wire::{
+    Problem, Reply,
+    corpus::{Answer, Request},
+};
 
 pub use error::{CorpusError, RecordError, RunError};
 
@@ -83,11 +86,19 @@ fn fill_in(daemon: &Daemon, core: &Core, hints: &Receiver<cloister_domain::Gener
     }
 }
 
+/// What an operator may not ask is refused.
+fn asked(core: &Core, connection: &Connection, request: Request) -> Reply<Answer> {
+    if request.is_a_daemons() {
+        connection.daemons_only()?;
+    }
+    answer::answer(core, request)
+}
+
 fn converse(core: &Core, connection: &Connection) {
     loop {
         let reply = match connection.read::<Request>() {
             Ok(None) => return,
-            Ok(Some(request)) => answer::answer(core, request),
+            Ok(Some(request)) => asked(core, connection, request),
             Err(cloister_daemon::FrameError::Form { position }) => Err(Problem::new(
                 Class::Refused,
                 "corpus.request.form",

@@ -45,6 +45,11 @@ pub(crate) fn converse(core: &Core, connection: &Connection) {
                     crate::inventory::page(core, from).map_err(|error| tell(&error));
                 connection.write(&page)
             }
+            // Who imports is what intaked saw at the other end of its own socket.
+            Ok(Some(Question::Handover(_))) if let Err(problem) = connection.daemons_only() => {
+                tracing::warn!(code = problem.code, uid = connection.peer().uid, "refused");
+                connection.write(&handover::Answer::Problem(problem))
+            }
             Ok(Some(Question::Handover(request))) => match handover(core, &mut talk, &request) {
                 Ok(None) => Ok(()),
                 Ok(Some(answer)) => connection.write(&answer),
