@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cloister_domain::{GenerationId, ImportId, Principal};
 use cloister_wire::supply::ImportState;
 
-use crate::{Canary, Candidate, Decision, Leave, Scope, World, world::Package};
+use crate::{Canary, Decision, Leave, Scope, World};
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,14 +93,6 @@ pub enum Change {
         /// Whose approvals, or whose leave, carry it.
         persons: BTreeSet<Principal>,
     },
-}
-
-impl Candidate {
-    /// Puts the verdict of an evaluation into the books: from now on approvals must name `package`.
-    pub fn judged(&mut self, package: Package) {
-        self.state = ImportState::AwaitingApproval;
-        self.package = Some(package);
-    }
 }
 
 impl World {

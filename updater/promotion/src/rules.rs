@@ -12,6 +12,8 @@ pub enum Rule {
     Bound,
     /// A decision counts for the package as it is now; what was judged anew is decided on anew.
     Package,
+    /// An approval is of after the last judgement, whatever was found.
+    Judged,
     /// The policy that judged is the one in force.
     Policy,
     /// A decision or a leave counts for so many records, and none is from the future.
@@ -40,10 +42,11 @@ pub enum Rule {
 
 impl Rule {
     /// All of them: what an appliance enforces.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::State,
         Self::Bound,
         Self::Package,
+        Self::Judged,
         Self::Policy,
         Self::Fresh,
         Self::Importer,
@@ -90,6 +93,12 @@ pub enum Refusal {
     /// A decision about another package, or none that stands.
     #[error("no import has this package; run `cloister review` again and sign what it shows")]
     Package,
+    /// An approval of before the last judgement.
+    #[error(
+        "it was signed before the release was judged last, which made it void; run `cloister review` \
+         again and sign what it shows"
+    )]
+    Superseded,
     /// The policy was changed after the evaluation.
     #[error(
         "the policy was changed after import {import} was judged; run `cloister evaluate {import}`, \
@@ -194,6 +203,7 @@ impl Coded for Refusal {
             Self::NotApproved { .. } => "activation.not-approved",
             Self::NotJudged { .. } => "evaluation.not-judged",
             Self::Package => "approval.package",
+            Self::Superseded => "approval.superseded",
             Self::Policy { .. } => "approval.policy",
             Self::Expired { .. } => "approval.expired",
             Self::Future { .. } => "approval.future",

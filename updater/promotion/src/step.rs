@@ -69,6 +69,7 @@ impl Judge<'_> {
         self.ask(Rule::Bound, same, Refusal::Package)?;
         self.fresh(decision)?;
         let rejects = decision.verdict == Verdict::Reject;
+        self.ask(Rule::Judged, rejects || is_since(decision, candidate), Refusal::Superseded)?;
         // Who brought it in may say that it must not be served.
         let stranger = !candidate.importers.contains(&decision.person);
         self.ask(Rule::Importer, stranger || rejects, Refusal::Importer)?;
@@ -192,7 +193,8 @@ impl Judge<'_> {
         let package = candidate.package == Some(held.package) || !self.enforces(Rule::Package);
         let stranger =
             !candidate.importers.contains(&held.person) || !self.enforces(Rule::Importer);
-        bound && package && stranger && self.fresh(held).is_ok()
+        let since = is_since(held, candidate) || !self.enforces(Rule::Judged);
+        bound && package && stranger && since && self.fresh(held).is_ok()
     }
 
     fn fresh(&self, decision: &Decision) -> Result<(), Refusal> {
@@ -221,4 +223,9 @@ impl Judge<'_> {
         let needed = self.world.facility.approvals_needed;
         self.ask(Rule::Threshold, have >= needed, Refusal::Threshold { have, needed })
     }
+}
+
+/// Whether the candidate was shown to the person as it was judged last.
+const fn is_since(decision: &Decision, candidate: &Candidate) -> bool {
+    decision.log_size >= candidate.judged_at
 }

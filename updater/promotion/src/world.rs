@@ -47,6 +47,9 @@ pub struct Candidate {
     pub package: Option<Package>,
     /// Digest of the policy that would judge it now.
     pub policy: Digest,
+    /// How many records the log had once the release was judged last; an approval of before is void, even
+    /// of the same package.
+    pub judged_at: u64,
     /// Decisions about this import whose signatures hold under the root of now, oldest first.
     pub decisions: Vec<Decision>,
 }

@@ -142,6 +142,23 @@ impl State {
         .transpose()
     }
 
+    /// The record of the last judgement of `import`.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn judged_at(&self, import: ImportId) -> Result<Option<RecordIndex>, StateError> {
+        let record: Option<i64> = self
+            .connection
+            .query_row(
+                "SELECT record FROM evaluations WHERE import = ?1",
+                [signed(import.0)?],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(StateError::sqlite("read an evaluation"))?;
+        record.map(index).transpose()
+    }
+
     /// The import that waits for decisions about `package`, if one does.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ fn candidate(core: &Core, held: &Import, generation: GenerationId) -> Result<Can
         importers: importers(core, held.import)?,
         package,
         policy,
+        judged_at: core.state().judged_at(held.import)?.map_or(0, |record| record.0 + 1),
         decisions,
     })
 }

@@ -337,6 +337,7 @@ fn weigh(
         importers: books::persons(core, &past.operators),
         package: Some(package),
         policy: package.policy,
+        judged_at: judged.0 + 1,
         decisions: Vec::new(),
     };
     let import = past.import;

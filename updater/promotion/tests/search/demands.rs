@@ -37,6 +37,7 @@ fn two_others_want_it(world: &World) -> bool {
             && Some(decision.package) == candidate.package
             && decision.package.policy == candidate.policy
             && decision.person.as_str() != IMPORTER
+            && decision.log_size >= candidate.judged_at
             && decision.log_size <= world.log_size
             && world.log_size - decision.log_size <= world.facility.approval_records_max
     };

@@ -61,6 +61,7 @@ pub(crate) fn first() -> World {
         importers: BTreeSet::from([person(IMPORTER)]),
         package: Some(package(1)),
         policy: policy(1),
+        judged_at: NOW,
         decisions: Vec::new(),
     };
     World {
@@ -80,14 +81,18 @@ pub(crate) fn first() -> World {
 }
 
 /// The same books with the log at [`NOW`], decisions in one order, and what has expired all of one
-/// age: what is left differs where an act could tell.
-pub(crate) fn normal(mut world: World) -> World {
+/// age: what is left differs where an act could tell. When the release was judged last is forgotten unless the
+/// search is about `judgements`.
+pub(crate) fn normal(mut world: World, judgements: bool) -> World {
     let past = world.log_size - NOW;
     world.log_size = NOW;
     // No leave that could still count is older.
     let since_switch = (NOW + past).saturating_sub(world.last_switch).min(2);
     world.last_switch = NOW - since_switch;
     for candidate in world.candidates.values_mut() {
+        // Longer ago than any approval that still counts.
+        let age = (NOW + past).saturating_sub(candidate.judged_at).min(RECORDS_MAX);
+        candidate.judged_at = if judgements { NOW - age } else { 0 };
         for decision in &mut candidate.decisions {
             let age = (NOW + past).saturating_sub(decision.log_size).min(RECORDS_MAX + 1);
             decision.log_size = if decision.log_size > NOW + past { NOW + 1 } else { NOW - age };
@@ -134,6 +139,22 @@ fn decisions() -> impl Iterator<Item = Decision> {
             })
         })
     })
+}
+
+/// What matters where a release is judged again: approvals of now and of before, the acts of that.
+pub(crate) fn acts_of_judgements() -> Vec<Act> {
+    let of = |name, age| Decision {
+        person: person(name),
+        verdict: Verdict::Approve,
+        generation: generation(NEW),
+        package: package(1),
+        log_size: NOW - age,
+    };
+    // None has expired once both have decided.
+    let decisions = [of(BOB, 0), of(BOB, 1), of(CYD, 0), of(CYD, 2)];
+    let acts = decisions.map(|decision| Act::Decide { import: IMPORT, decision });
+    let others = [Act::Evaluate { import: IMPORT }, Act::Activate { import: IMPORT }];
+    acts.into_iter().chain(others).collect()
 }
 
 /// Everything that approvers can sign about the ancient release: one of them, both, or one twice.
@@ -196,7 +217,9 @@ impl Happening {
         match self {
             Self::Judged if candidate.state == ImportState::Evaluating => {
                 let number = if candidate.policy == policy(1) { 1 } else { 2 };
-                candidate.judged(package(number));
+                candidate.state = ImportState::AwaitingApproval;
+                candidate.package = Some(package(number));
+                candidate.judged_at = next.log_size;
             }
             Self::Judged => return None,
             Self::PolicyChanged => candidate.policy = policy(2),
