@@ -7,7 +7,7 @@ use cloister_domain::{ByteCount, ImportId, counted};
 use cloister_wire::{
     fit::Measure,
     review::{Change, Difference, Link, Named, Provenance, WordsChange},
-    supply::{Figure, Import, Scan},
+    supply::{Import, Scan},
     trial::{Kind, Shown},
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn review(
 fn all(import: &Import) -> Vec<Block> {
     let mut blocks = vec![release(import), decisions(import)];
     blocks.extend(beside(import));
-    blocks.extend([worksheet(import), inspection(import), figures(&import.figures)]);
+    blocks.extend([worksheet(import), inspection(import), figures(import)]);
     blocks.push(trials(&import.trials));
     blocks.extend([to_sign(import), signatures(import)]);
     blocks
@@ -215,9 +215,23 @@ fn inspection(import: &Import) -> Block {
     block
 }
 
-fn figures(figures: &[Figure]) -> Block {
-    let heads = ["figure", "candidate", "active", "bound", "verdict"];
-    let mut block = Block::new("Evaluation on this machine", &heads);
+fn figures(import: &Import) -> Block {
+    let figures = &import.figures;
+    let heads = ["figure", "candidate", "beside", "bound", "verdict"];
+    let beside = figures.iter().find_map(|figure| figure.beside);
+    let active = import.review.as_ref().and_then(|review| review.difference.active.as_ref());
+    let title = match beside {
+        None => "Evaluation on this machine".to_owned(),
+        Some(beside) if active.is_some_and(|active| active.generation == beside) => {
+            format!("Evaluation on this machine, beside what is active, {}", beside.0.short())
+        }
+        Some(beside) => format!(
+            "Evaluation on this machine, beside {}, which IS NOT ACTIVE: `cloister evaluate {}` judges anew",
+            beside.0.short(),
+            import.import
+        ),
+    };
+    let mut block = Block::new(title, &heads);
     let text = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     for figure in figures {
         let (active, bound) = (text(figure.active), text(figure.bound));

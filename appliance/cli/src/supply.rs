@@ -4,7 +4,7 @@ use std::{io::Write, path::Path};
 
 use cloister_config::{Config, Role};
 use cloister_daemon::files;
-use cloister_domain::{Digest, GenerationId, ImportId, counted};
+use cloister_domain::{Digest, GenerationId, ImportId, counted, in_line};
 use cloister_wire::intake::Trusted;
 use cloister_wire::supply::{
     Answer, Figure, Generation, Import, ImportState, Request, RestoredLog, Scan, Status,
@@ -235,13 +235,13 @@ fn last_stick(number: u64) -> String {
 
 pub(crate) fn state_words(import: &Import) -> String {
     match (import.state, &import.problem) {
-        (ImportState::Refused, Some(problem)) => format!("refused: {problem}"),
+        (ImportState::Refused, Some(problem)) => in_line(&format!("refused: {problem}")),
         (ImportState::AwaitingApproval, _) => format!(
             "awaiting approval ({} of {})",
             import.approved_by.len(),
             import.approvals_needed
         ),
-        (ImportState::Receiving, Some(problem)) => format!("receiving: {problem}"),
+        (ImportState::Receiving, Some(problem)) => in_line(&format!("receiving: {problem}")),
         (state, _) => state.to_string(),
     }
 }

@@ -50,6 +50,9 @@ pub struct Figure {
     pub candidate: i64,
     /// The active generation's, where one is active.
     pub active: Option<i64>,
+    /// Which generation that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<GenerationId>,
     /// The bound that decided, if this figure decides.
     pub bound: Option<i64>,
     /// Whether the bound holds.

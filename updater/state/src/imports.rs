@@ -54,6 +54,9 @@ pub struct Promotable {
     pub import: ImportId,
 }
 
+/// The code of a person's veto.
+const REJECTED: &str = "approval.rejected";
+
 const COLUMNS: &str =
     "SELECT import, state, generation, summary, manifest, problem, record FROM imports";
 
@@ -221,6 +224,21 @@ impl State {
             params![generation.to_string()],
         )?;
         Ok(found.into_iter().next())
+    }
+
+    /// Whether a person rejected `generation`, whichever import brought it.
+    ///
+    /// # Errors
+    /// [`StateError::Row`], [`StateError::Database`].
+    pub fn is_rejected(&self, generation: GenerationId) -> Result<bool, StateError> {
+        let refused = self.imports_where(
+            "WHERE generation = ?1 AND state = 'refused'",
+            params![generation.to_string()],
+        )?;
+        let rejected = |import: &Import| {
+            import.problem.as_ref().is_some_and(|problem| problem.code == REJECTED)
+        };
+        Ok(refused.iter().any(rejected))
     }
 
     /// The newest `count` imports and each that is not over, newest first: refused ones push out nothing

@@ -24,7 +24,7 @@ use cloister_wire::{
 use serde_json::{Value, json};
 
 use crate::{
-    anchor, catch_up,
+    anchor, books, catch_up,
     error::ActError,
     peers::{Corpusd, Engine, Recordd},
     quarantine::Holders,
@@ -275,6 +275,8 @@ impl Core {
         })?;
         self.take_trust(newer.clone());
         anchor::forget_others(&self.config.paths.trust(), newer);
+        // The root says how many persons must approve; what they sign from here on is judged by that.
+        books::record_policy(self)?;
         let Some(active) = self.shelf.active()? else { return Ok(()) };
         if let Some(held) = self.shelf.shelved(active.id())?
             && newer.is_revoked(&held.manifest()?)

@@ -112,6 +112,12 @@ pub(crate) enum ActError {
     /// The release is on the shelf already.
     #[error("import {import} brought this release already; it is {state}")]
     AlreadyHeld { import: ImportId, state: ImportState },
+    /// A person's veto is of the release, whoever brings it again.
+    #[error("a person rejected this release, so it does not come in again; ask for a later one")]
+    Rejected,
+    /// The release that the candidate is measured beside, and not the candidate, failed.
+    #[error("the active release cannot be measured beside the candidate, which waits: {0}")]
+    Beside(Box<ActError>),
     /// Another connection receives the same import, or it is on its way to the shelf.
     #[error(
         "import {import} is being received or taken to the shelf; try again when that has ended"
@@ -282,6 +288,7 @@ impl Coded for ActError {
             | Self::Answer { .. }
             | Self::Unrecorded { .. }
             | Self::Disk(_)
+            | Self::Beside(_)
             | Self::Quarantine { .. }
             | Self::NotHeld
             | Self::Returned(_) => Class::Fault,
@@ -294,6 +301,7 @@ impl Coded for ActError {
             | Self::Stopping => Class::Busy,
             Self::NotFirst
             | Self::AlreadyHeld { .. }
+            | Self::Rejected
             | Self::NotWaiting { .. }
             | Self::Discarded
             | Self::Order
@@ -329,6 +337,8 @@ impl Coded for ActError {
             Self::Told(_) => "peer.told",
             Self::NotFirst => "trust.not-first",
             Self::AlreadyHeld { .. } => "bundle.already-held",
+            Self::Rejected => "bundle.rejected",
+            Self::Beside(_) => "evaluation.active",
             Self::Receiving { .. } => "import.receiving",
             Self::NotWaiting { .. } => "import.not-waiting",
             Self::Discarded => "import.discarded",

@@ -63,8 +63,11 @@ pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> 
     let manifest = crate::intake::manifest(&envelope)?;
     match examine(core, &candidate) {
         Ok((exam, measured, active, slot)) => {
-            let figures =
-                verdict::judge(&measured, active.as_ref(), &exam.policy, &core.minimums());
+            let beside = active.as_ref().map(|(_, measured)| measured);
+            let mut figures = verdict::judge(&measured, beside, &exam.policy, &core.minimums());
+            for figure in figures.iter_mut().filter(|figure| figure.active.is_some()) {
+                figure.beside = active.as_ref().map(|(generation, _)| *generation);
+            }
             conclude(core, import, &manifest, &exam, figures, slot)?;
             Ok(Left::Judged)
         }
@@ -119,7 +122,8 @@ pub(crate) fn refuse(
     Ok(())
 }
 
-type Examined = (Exam, Measured, Option<Measured>, Slot);
+/// The set, what was measured of the candidate and of the active generation, and the candidate's slot.
+type Examined = (Exam, Measured, Option<(GenerationId, Measured)>, Slot);
 
 fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
     let exam = read_exam(candidate)?;
@@ -133,25 +137,26 @@ fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
         slots::load_idle(core, candidate)?
     };
     core.corpusd.stage(candidate)?;
-    let mut ours = Examinee { engine: core.engine(slot), generation: candidate.id() };
-    let mut measured = measure(core, &mut ours, &exam)?;
+    let ours = Examinee::new(core.engine(slot), candidate.id(), false);
+    let mut measured = measure(core, &ours, &exam)?;
     measured.set_given = exam.given;
     measured.load_microseconds = Some(load_microseconds);
 
     let active = core.shelf.active()?.filter(|active| active.id() != candidate.id());
     let Some(active) = active else {
-        measured.decode_millitokens_per_s = best_speed(&mut [&mut ours], &exam)?[0];
+        measured.decode_millitokens_per_s = best_speed(&[&ours], &exam)?[0];
         measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
         return Ok((exam, measured, None, slot));
     };
-    core.corpusd.stage(active.shelved())?;
-    let mut theirs = Examinee { engine: core.engine(slot.other()), generation: active.id() };
-    let mut beside = measure(core, &mut theirs, &exam)?;
-    let speeds = best_speed(&mut [&mut ours, &mut theirs], &exam)?;
+    let theirs = Examinee::new(core.engine(slot.other()), active.id(), true);
+    let staged = core.corpusd.stage(active.shelved()).map_err(beside_it);
+    let mut beside = staged.and_then(|_staged| measure(core, &theirs, &exam))?;
+    let speeds = best_speed(&[&ours, &theirs], &exam)?;
     (measured.decode_millitokens_per_s, beside.decode_millitokens_per_s) = (speeds[0], speeds[1]);
     measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
-    beside.peak_memory_bytes = Some(theirs.engine.status()?.peak_memory.0);
-    Ok((exam, measured, Some(beside), slot))
+    let status = theirs.engine.status().map_err(beside_it)?;
+    beside.peak_memory_bytes = Some(status.peak_memory.0);
+    Ok((exam, measured, Some((active.id(), beside)), slot))
 }
 
 pub(crate) fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
@@ -168,28 +173,76 @@ pub(crate) fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
 struct Examinee {
     engine: Engine,
     generation: GenerationId,
+    /// It is what is active: the candidate's questions need not be ones that it can take, and what goes wrong
+    /// with it is not the candidate's fault.
+    active: bool,
+}
+
+impl Examinee {
+    const fn new(engine: Engine, generation: GenerationId, active: bool) -> Self {
+        Self { engine, generation, active }
+    }
+
+    /// The answer; `None` where the active generation does not take the question.
+    fn complete(
+        &self,
+        messages: &[Message],
+        max_tokens: TokenCount,
+    ) -> Result<Option<Completion>, ActError> {
+        self.lenient(self.engine.complete(self.generation, messages, max_tokens))
+    }
+
+    /// Nats and bytes of `text`; `None` where the active generation does not take it.
+    fn score(&self, text: &Sensitive<String>) -> Result<Option<(f64, u64)>, ActError> {
+        self.lenient(self.engine.score(self.generation, text))
+    }
+
+    fn lenient<T>(&self, asked: Result<T, ActError>) -> Result<Option<T>, ActError> {
+        match asked {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ActError::Told(problem)) if self.active && is_of_the_question(&problem) => Ok(None),
+            Err(error) if self.active => Err(beside_it(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a question is refused for itself, and not for what holds the slot now.
+fn is_of_the_question(problem: &Problem) -> bool {
+    problem.class == Class::Refused && problem.code != "engine.generation.mismatch"
+}
+
+/// What went wrong with the active generation; another that took the slot is not its fault.
+fn beside_it(error: ActError) -> ActError {
+    match error {
+        ActError::Told(problem) if problem.code == "engine.generation.mismatch" => {
+            ActError::Told(problem)
+        }
+        ActError::Stopping => ActError::Stopping,
+        error => ActError::Beside(Box::new(error)),
+    }
 }
 
 /// Everything but the speed and the memory.
-fn measure(core: &Core, examinee: &mut Examinee, exam: &Exam) -> Result<Measured, ActError> {
-    let (engine, generation) = (&examinee.engine, examinee.generation);
-    let (nats, _bytes) = engine.score(generation, &Sensitive::new(PROBE_TEXT.to_owned()))?;
-    let completion = engine.complete(generation, &[probe()], TokenCount(COMPLETION_TOKENS))?;
+fn measure(core: &Core, examinee: &Examinee, exam: &Exam) -> Result<Measured, ActError> {
+    let scored = examinee.score(&Sensitive::new(PROBE_TEXT.to_owned()))?;
+    let completion = examinee.complete(&[probe()], TokenCount(COMPLETION_TOKENS))?;
     let mut measured = Measured {
-        finite: nats.is_finite() && nats > 0.0,
-        completion_tokens: completion.tokens.0,
+        finite: scored.is_some_and(|(nats, _bytes)| nats.is_finite() && nats > 0.0),
+        completion_tokens: completion.map_or(0, |completion| completion.tokens.0),
         ..Measured::default()
     };
     if let Some(text) = &exam.heldout {
-        let (nats, bytes) = engine.score(generation, text)?;
-        measured.heldout_millibits_per_byte = millibits(nats, bytes);
+        let scored = examinee.score(text)?;
+        measured.heldout_millibits_per_byte =
+            scored.and_then(|(nats, bytes)| millibits(nats, bytes));
     }
     if !exam.golden.is_empty() {
         let mut right = 0;
         for question in &exam.golden {
             go_on(core)?;
-            let answer = engine.complete(generation, &question.messages, question.max_tokens)?;
-            right += u32::from(answers(question, &answer));
+            let answer = examinee.complete(&question.messages, question.max_tokens)?;
+            right += u32::from(answer.is_some_and(|answer| answers(question, &answer)));
         }
         let asked = u32::try_from(exam.golden.len()).expect("a set holds few questions");
         measured.golden = Some((asked, right));
@@ -198,7 +251,8 @@ fn measure(core: &Core, examinee: &mut Examinee, exam: &Exam) -> Result<Measured
         let mut found = 0usize;
         for question in &exam.retrieval {
             go_on(core)?;
-            found += usize::from(core.corpusd.finds(generation, &exam.labels, question)?);
+            let finds = core.corpusd.finds(examinee.generation, &exam.labels, question);
+            found += usize::from(examinee.lenient(finds)?.unwrap_or(false));
         }
         let permille = found * 1000 / exam.retrieval.len();
         measured.retrieval_hit3_permille =
@@ -240,7 +294,7 @@ fn millibits(nats: f64, bytes: u64) -> Option<u64> {
 
 /// The best speed of each examinee over some rounds, taken in turns, so that whatever else the
 /// machine does meanwhile meets both.
-fn best_speed(examinees: &mut [&mut Examinee], exam: &Exam) -> Result<Vec<Option<u64>>, ActError> {
+fn best_speed(examinees: &[&Examinee], exam: &Exam) -> Result<Vec<Option<u64>>, ActError> {
     let mut best = vec![None; examinees.len()];
     for _round in 0..SPEED_ROUNDS {
         for (examinee, best) in examinees.iter().zip(&mut best) {
@@ -252,15 +306,15 @@ fn best_speed(examinees: &mut [&mut Examinee], exam: &Exam) -> Result<Vec<Option
 
 /// Thousandths of a token a second, over some answers; none if nothing was written.
 fn speed(examinee: &Examinee, exam: &Exam) -> Result<Option<u64>, ActError> {
-    let (engine, generation) = (&examinee.engine, examinee.generation);
     let (mut tokens, mut microseconds) = (0u64, 0u64);
-    let mut count = |answer: &Completion| {
+    let mut count = |answer: Option<Completion>| {
+        let Some(answer) = answer else { return };
         tokens += u64::from(answer.tokens.0);
         microseconds += answer.decode_microseconds;
     };
-    count(&engine.complete(generation, &[probe()], TokenCount(COMPLETION_TOKENS))?);
+    count(examinee.complete(&[probe()], TokenCount(COMPLETION_TOKENS))?);
     for question in exam.golden.iter().take(SPEED_QUESTIONS) {
-        count(&engine.complete(generation, &question.messages, question.max_tokens)?);
+        count(examinee.complete(&question.messages, question.max_tokens)?);
     }
     let scaled = u128::from(tokens) * 1_000_000_000;
     Ok(scaled

@@ -208,8 +208,10 @@ impl Exam {
                 Some(Sensitive::new(text))
             }
         };
+        // A file that asks nothing is no set.
+        let given = heldout.is_some() || questions > 0;
         Ok(Self {
-            given: true,
+            given,
             heldout,
             golden: file.golden.into_iter().map(golden).collect::<Result<_, _>>()?,
             retrieval: (0..)
@@ -229,7 +231,11 @@ fn strict<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 fn golden(entry: GoldenEntry) -> Result<Golden, ExamError> {
-    let asked = !entry.messages.is_empty() && !entry.expect_any.is_empty();
+    // An empty text stands in every answer.
+    let nothing = |text: &String| text.trim().is_empty();
+    let asked = !entry.messages.is_empty()
+        && !entry.expect_any.is_empty()
+        && !entry.expect_any.iter().any(nothing);
     if !asked || !(1..=ANSWER_TOKENS_MAX).contains(&entry.max_tokens) {
         return Err(ExamError::Form);
     }
@@ -299,6 +305,8 @@ mod tests {
     fn a_release_without_a_set_has_an_empty_one() {
         let exam = read(&[(COLLECTIONS_PATH, COLLECTIONS)]).expect("none is needed");
         assert!(!exam.given && exam.golden.is_empty());
+        let asks_nothing = read(&[(PATH, r#"{"schema":1}"#)]).expect("of the right form");
+        assert!(!asks_nothing.given, "a file that asks nothing is no set");
         assert_eq!(exam.labels.len(), 1);
     }
 
@@ -311,6 +319,11 @@ mod tests {
             (r#"{"schema":1,"schema":1}"#, ExamError::Form),
             (
                 r#"{"schema":1,"golden":[{"messages":[],"expect_any":["x"],"max_tokens":1}]}"#,
+                ExamError::Form,
+            ),
+            (
+                r#"{"schema":1,"golden":[{"messages":[{"role":"user","content":"a"}],
+                    "expect_any":["x", " "],"max_tokens":1}]}"#,
                 ExamError::Form,
             ),
             (r#"{"schema":1,"heldout":"evaluation/none.txt"}"#, ExamError::Heldout),

@@ -211,6 +211,9 @@ fn judge(core: &Core, offer: &Offer, supposed: Option<&TrustState>) -> Result<He
             return Err(VerifyError::Rollback { offered, held }.into());
         }
     }
+    if offer.purpose != Purpose::Inspect && state.is_rejected(generation)? {
+        return Err(ActError::Rejected);
+    }
     if offer.purpose != Purpose::Inspect
         && let Some(there) = state.import_of(generation)?
         && !may_go_on(there.state)

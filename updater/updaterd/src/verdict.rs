@@ -126,10 +126,11 @@ fn golden(
         before.saturating_sub(of_publisher.min(of_site))
     });
     // Rounded up: 667 thousandths of three questions are three.
+    // Whoever asks nothing passes none of it.
+    let judged = candidate.set_given || minimums.evaluation_required;
     let of_site = Some(u64::from(minimums.golden_passed_permille_min))
-        .filter(|permille| *permille > 0)
-        .zip(asked)
-        .map(|(permille, asked)| (asked * permille).div_ceil(1000));
+        .filter(|permille| *permille > 0 && judged)
+        .map(|permille| asked.map_or(1, |asked| (asked * permille).div_ceil(1000)));
     let bound = policy.golden_passed_min.map(u64::from).max(fewer).max(of_site);
     let right = candidate.golden.map(|(_, right)| u64::from(right));
     compared("golden-passed", right, before, bound, Good::AtLeast)
@@ -171,6 +172,7 @@ fn required(name: &str, candidate: u64, decides: bool) -> Figure {
         name: name.to_owned(),
         candidate: signed(candidate),
         active: None,
+        beside: None,
         bound: decides.then_some(1),
         passed: !decides || candidate >= 1,
     }
@@ -198,6 +200,7 @@ fn compared(
         name: name.to_owned(),
         candidate: candidate.map_or(NOT_MEASURED, signed),
         active: active.map(signed),
+        beside: None,
         bound: bound.map(signed),
         passed,
     })
@@ -278,6 +281,21 @@ mod tests {
     fn as_good_as_the_active_one_is_good() {
         assert!(failed(&good(), Some(&good()), &strict()).is_empty());
         assert!(failed(&good(), None, &strict()).is_empty());
+    }
+
+    #[test]
+    fn whoever_asks_nothing_does_not_pass_what_the_facility_asks() {
+        let minimums = Minimums { golden_passed_permille_min: 900, ..lax() };
+        let judged = |candidate: &Measured, minimums: &Minimums| {
+            passed(&judge(candidate, None, &Policy::default(), minimums))
+        };
+        let silent = Measured { golden: None, ..good() };
+        assert!(!judged(&silent, &minimums));
+        assert!(judged(&Measured { golden: Some((10, 9)), ..good() }, &minimums));
+        // Without a set nothing is asked where the facility lets that be.
+        let bare = Measured { set_given: false, ..silent };
+        assert!(judged(&bare, &minimums));
+        assert!(!judged(&bare, &Minimums { evaluation_required: true, ..minimums }));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use cloister_wire::{
     supply::{ImportState, Inspected, Inspection, Package},
 };
 
+use cloister_wire::supply::Figure;
+
 use super::*;
 
 fn digest(text: &str) -> Digest {
@@ -121,6 +123,7 @@ fn import(a: &str) -> Import {
         name: name.to_owned(),
         candidate: 722,
         active: Some(700),
+        beside: Some(generation("b")),
         bound,
         passed,
     };

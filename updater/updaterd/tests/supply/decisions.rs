@@ -155,3 +155,44 @@ fn what_was_decided_is_void_when_the_policy_changes_or_a_release_is_judged_again
     world.activate(import).unwrap();
     refused(world.ask(&Request::Evaluate { import }), "evaluation.not-judged");
 }
+
+#[test]
+fn what_was_signed_before_a_release_was_judged_again_is_void_though_the_same_was_found() {
+    let world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    let (import, before) = awaiting(&world, &bundle);
+    world.ask(&Request::Evaluate { import }).unwrap();
+    let after = world.until(import, ImportState::AwaitingApproval).package.unwrap();
+    assert_eq!(after.digest, before.digest, "the same was found");
+    for person in [EVE, FLO] {
+        refused(hand_in(&world, person, &before, &bundle, YES), "approval.superseded");
+    }
+    refused(world.activate(import), "approval.threshold");
+    for person in [EVE, FLO] {
+        world.decide(import, person, YES).unwrap();
+    }
+    world.activate(import).unwrap();
+}
+
+#[test]
+fn what_a_person_rejected_does_not_come_in_again() {
+    let world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    let (import, _package) = awaiting(&world, &bundle);
+    world.decide(import, EVE, Decision::Reject).unwrap();
+    assert_eq!(world.import(&bundle, 2).unwrap_err().code, "bundle.rejected");
+    // A later release of the name does.
+    let later = world.import(&Bundle::new(2, "0.5"), 3).unwrap();
+    world.until(later, ImportState::AwaitingApproval);
+}
+
+#[test]
+fn a_root_that_asks_more_persons_is_the_policy_from_its_record_on() {
+    let world = World::enrolled();
+    let receiving = world.begin(&Bundle::new(1, "0.5").asking_three(), 1).unwrap();
+    let records = world.records();
+    let update = records.iter().position(|(event, _)| event == "trust-update").unwrap();
+    assert_eq!(records[update + 1].0, "policy-change");
+    assert_eq!(records[update + 1].1["approvals_needed"], 3);
+    drop(receiving);
+}

@@ -1,6 +1,7 @@
 //! What the updater promises about the way of a release, on a real log and over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+mod beside;
 mod catch_up;
 mod consents;
 mod decisions;

@@ -51,10 +51,15 @@ fn signed(signed: &Value, seeds: &[u8]) -> Vec<u8> {
 
 /// The root file that officers enrol.
 pub(crate) fn root() -> String {
+    root_of(1, &[6, 7])
+}
+
+/// Such a root of another version, under which all of these approve.
+fn root_of(version: u64, approvers: &[u8]) -> String {
     let root = json!({
-        "_type": "root", "spec_version": "1.0.34", "version": 1,
+        "_type": "root", "spec_version": "1.0.34", "version": version,
         "expires": "2040-01-01T00:00:00Z", "consistent_snapshot": false,
-        "keys": keys(&[1, 2, 3, 4, 6, 7]),
+        "keys": keys(&[&[1, 2, 3, 4], approvers].concat()),
         "roles": {
             "root": role(&[1, 2, 3], 2), "targets": role(&[IMPORTER], 1),
             "snapshot": role(&[IMPORTER], 1), "timestamp": role(&[IMPORTER], 1),
@@ -62,9 +67,9 @@ pub(crate) fn root() -> String {
         "x-cloister": {
             "persons": {
                 id(1): "ada", id(2): "bob", id(3): "cyd", id(4): "imp", id(5): "pub",
-                id(6): "eve", id(7): "flo",
+                id(6): "eve", id(7): "flo", id(8): "gus",
             },
-            "approvers": role(&[6, 7], 2),
+            "approvers": role(approvers, approvers.len() as u64),
         },
     });
     String::from_utf8(signed(&root, &[1, 2])).unwrap()
@@ -79,6 +84,8 @@ pub(crate) struct Bundle {
     /// What the list that comes with it takes back.
     revoked: Value,
     issued: Value,
+    /// A newer root that comes with it.
+    root: Option<String>,
     /// The user who imports it.
     operator: u32,
 }
@@ -208,7 +215,7 @@ impl Bundle {
         let envelope = manifest.envelope().sign_with(&key(signer)).to_json();
         let files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
         let (revoked, issued, operator) = (json!({}), json!({}), 0);
-        Self { files, manifest, index: table, envelope, revoked, issued, operator }
+        Self { files, manifest, index: table, envelope, revoked, issued, root: None, operator }
     }
 
     /// The same release with another signature beside the publisher's.
@@ -226,6 +233,11 @@ impl Bundle {
     /// The same, on a stick that states a time.
     pub(crate) fn issued(self, time: &str) -> Self {
         Self { issued: json!({"issued": time}), ..self }
+    }
+
+    /// The same, on a stick whose root asks a third person to approve.
+    pub(crate) fn asking_three(self) -> Self {
+        Self { root: Some(root_of(2, &[6, 7, 8])), ..self }
     }
 
     /// The same, imported by another user.
@@ -281,12 +293,13 @@ impl Bundle {
         timestamp["meta"] = json!({"snapshot.json": {"version": version}});
         timestamp["x-cloister"] = self.issued.clone();
         let timestamp = signed(&timestamp, &[IMPORTER]);
-        container::archive([
+        let root = self.root.as_ref().map(|root| ("2.root.json", root.as_bytes()));
+        let others = [
             ("snapshot.json", snapshot.as_slice()),
             ("targets.json", targets.as_slice()),
             ("timestamp.json", timestamp.as_slice()),
-        ])
-        .unwrap()
+        ];
+        container::archive(root.into_iter().chain(others)).unwrap()
     }
 }
 

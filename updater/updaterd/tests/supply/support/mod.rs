@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -67,8 +67,12 @@ pub(crate) struct Script {
     nats: Mutex<f64>,
     /// Answers chats with a fault.
     pub(crate) faulty: AtomicBool,
+    /// How many chats it answered so.
+    pub(crate) faults: AtomicUsize,
     /// Refuses to load.
     pub(crate) refuses: AtomicBool,
+    /// Takes no question: as one that is too long for it.
+    pub(crate) declines: AtomicBool,
 }
 
 /// An import on its way, as intaked has it.
@@ -515,7 +519,11 @@ impl Script {
             Request::Chat(chat) if *self.held.lock().unwrap() != Some(chat.generation) => {
                 fault(Class::Refused, "engine.generation.mismatch")
             }
+            Request::Chat(_) if self.declines.load(Ordering::SeqCst) => {
+                fault(Class::Refused, "engine.context.exceeded")
+            }
             Request::Chat(_) if self.faulty.load(Ordering::SeqCst) => {
+                self.faults.fetch_add(1, Ordering::SeqCst);
                 fault(Class::Fault, "engine.scripted")
             }
             Request::Chat(_) => vec![
