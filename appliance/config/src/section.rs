@@ -222,6 +222,11 @@ sections! {
         /// Seconds in a row that an engine may not answer for a release in its probation or on trial, before
         /// the one before is active again or the trial ends: longer than an engine takes to start.
         engine_away_s: u32 = "20" in (1, 3600);
+        /// Seconds that an engine may take for one token of a release that was just switched to, and for one that
+        /// it is asked for in the probation; then the one before is active again. Longer than the first token
+        /// takes after the weights have left the memory. An engine that has no place free is given half of it,
+        /// and then has the other half to show that it works.
+        probe_s: u32 = "60" in (1, 900);
         /// Seconds that a canary or a shadow lasts at most: a week.
         trial_s_max: u32 = "604800" in (1, 31_536_000);
         /// Answers of a release on trial that may fail through the appliance's own fault; one more ends the

@@ -131,6 +131,22 @@ impl State {
         Ok(left)
     }
 
+    /// Uses up `tries` more, or what is left of them: the last one took as long as so many do.
+    ///
+    /// # Errors
+    /// [`StateError::NotUnderWay`], [`StateError::Database`].
+    pub fn waste_tries(&mut self, activation: u64, tries: u32) -> Result<(), StateError> {
+        let changed = self
+            .connection
+            .execute(
+                "UPDATE activations SET tries_left = max(tries_left - ?2, 0)
+                 WHERE activation = ?1 AND outcome IS NULL",
+                params![signed(activation)?, tries],
+            )
+            .map_err(StateError::sqlite("use up tries"))?;
+        if changed == 1 { Ok(()) } else { Err(StateError::NotUnderWay { activation }) }
+    }
+
     /// Notes, before the pointer is switched back, that this activation goes back.
     ///
     /// # Errors

@@ -254,6 +254,14 @@ pub(crate) enum ActError {
     /// The engine that was to answer holds something else.
     #[error("the engine does not hold the generation after loading it")]
     NotHeld,
+    /// The engine that was to answer holds it, and gave no token.
+    #[error(
+        "the engine holds the generation and gave no token in {seconds} s; see its journal, and restart it"
+    )]
+    Silent {
+        /// How long it had.
+        seconds: u32,
+    },
     /// The daemon is about to stop.
     #[error("the updater is stopping; ask again when it is back")]
     Stopping,
@@ -291,6 +299,7 @@ impl Coded for ActError {
             | Self::Beside(_)
             | Self::Quarantine { .. }
             | Self::NotHeld
+            | Self::Silent { .. }
             | Self::Returned(_) => Class::Fault,
             Self::Lacking(cause) => cause.class(),
             Self::Promotion(cause) => cause.class(),
@@ -368,6 +377,7 @@ impl Coded for ActError {
             Self::TrustNotKept => "trust.not-kept",
             Self::NoPrevious => "rollback.no-previous",
             Self::NotHeld => "activation.not-held",
+            Self::Silent { .. } => "activation.silent",
             Self::Stopping => "daemon.stopping",
             Self::Returned(_) => "activation.returned",
         }

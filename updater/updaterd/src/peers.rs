@@ -3,15 +3,15 @@
 
 use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
-use cloister_config::{Paths, Role};
-use cloister_daemon::{Connection, FrameError, Stop};
+use cloister_config::{Paths, Role as Daemon};
+use cloister_daemon::{Connection, FrameError, Stop, clock::Stopwatch};
 use cloister_domain::{
     Digest, GenerationId, LabelSet, Principal, RecordIndex, Sensitive, Slot, TokenCount,
 };
 use cloister_shelf::Shelved;
 use cloister_wire::{
     Reply, corpus,
-    engine::{self, Event, Message, Sampling, Status},
+    engine::{self, Event, Message, Role, Sampling, Status},
     record,
 };
 
@@ -24,6 +24,10 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// Between two events of an answer; a held-out text of megabytes on a CPU.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(900);
+/// What an engine says that has no room for one more that waits.
+const FULL: &str = "engine.busy";
+/// What it is asked to see whether it works.
+const WORD: &str = "Hello";
 /// All documents of a release and of the facility are embedded.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(3600);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,7 +59,7 @@ pub(crate) struct Head {
 
 impl Recordd {
     pub(crate) fn new(paths: &Paths) -> Self {
-        Self { socket: paths.socket(Role::Recordd), timeout: RECORD_TIMEOUT }
+        Self { socket: paths.socket(Daemon::Recordd), timeout: RECORD_TIMEOUT }
     }
 
     /// Appends an entry; durable when it returns. The same act again yields the first entry.
@@ -219,17 +223,7 @@ impl Engine {
         messages: &[Message],
         max_tokens: TokenCount,
     ) -> Result<Completion, ActError> {
-        let principal: Principal = "updater".parse().expect("a plain name");
-        let chat = engine::Chat {
-            generation,
-            principal,
-            messages: messages.to_vec(),
-            max_tokens,
-            sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 },
-            stop: Sensitive::new(Vec::new()),
-        };
-        let connection = self.connect(ENGINE_TIMEOUT)?;
-        connection.write(&engine::Request::Chat(chat)).map_err(lost)?;
+        let connection = self.begin(generation, messages, max_tokens, ENGINE_TIMEOUT)?;
         let mut answer = String::new();
         loop {
             match connection.expect().map_err(lost)? {
@@ -247,6 +241,70 @@ impl Engine {
         }
     }
 
+    /// Whether it answers for `generation` within `limit`, all together: with a token, or, while others have
+    /// every place, with the score of a word, for which no place is needed.
+    pub(crate) fn serves(&self, generation: GenerationId, limit: Duration) -> Result<(), ActError> {
+        let half = limit / 2;
+        let answered = match self.token(generation, half, limit) {
+            Ok(Token::Drawn) => return Ok(()),
+            Ok(Token::Waits) => {
+                let text = Sensitive::new(String::from(WORD));
+                self.ask(&engine::Request::Score { generation, text }, half)?
+            }
+            Err(error) => return unless_full(error),
+        };
+        match answered {
+            Event::Scored { .. } => Ok(()),
+            other => unless_full(unexpected(other)),
+        }
+    }
+
+    /// One token, for which there may be no place within `wait`.
+    fn token(
+        &self,
+        generation: GenerationId,
+        wait: Duration,
+        limit: Duration,
+    ) -> Result<Token, ActError> {
+        let since = Stopwatch::start();
+        let message = Message { role: Role::User, content: Sensitive::new(String::from(WORD)) };
+        let connection = self.begin(generation, &[message], TokenCount(1), wait)?;
+        let mut waits = true;
+        loop {
+            match connection.expect() {
+                Ok(Event::Started { .. } | Event::Delta { .. }) => waits = false,
+                Ok(Event::Finished { .. }) => return Ok(Token::Drawn),
+                Ok(other) => return Err(unexpected(other)),
+                Err(FrameError::TimedOut) if waits => return Ok(Token::Waits),
+                Err(cause) => return Err(lost(cause)),
+            }
+            let left = limit.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+            connection.set_timeout(Some(left.ok_or_else(|| lost(FrameError::TimedOut))?));
+        }
+    }
+
+    /// Asks for the greedy answer to `messages`, event by event.
+    fn begin(
+        &self,
+        generation: GenerationId,
+        messages: &[Message],
+        max_tokens: TokenCount,
+        timeout: Duration,
+    ) -> Result<Connection, ActError> {
+        let principal: Principal = "updater".parse().expect("a plain name");
+        let chat = engine::Chat {
+            generation,
+            principal,
+            messages: messages.to_vec(),
+            max_tokens,
+            sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 },
+            stop: Sensitive::new(Vec::new()),
+        };
+        let connection = self.connect(timeout)?;
+        connection.write(&engine::Request::Chat(chat)).map_err(lost)?;
+        Ok(connection)
+    }
+
     fn ask(&self, request: &engine::Request, timeout: Duration) -> Result<Event, ActError> {
         self.connect(timeout)?.ask(request).map_err(lost)
     }
@@ -255,6 +313,23 @@ impl Engine {
         let connection = Connection::connect(&self.socket).map_err(lost)?.until(&self.stop);
         connection.set_timeout(Some(timeout));
         Ok(connection)
+    }
+}
+
+/// What an engine said to whoever asked for a token.
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    Drawn,
+    /// Others have every place, or it does not work.
+    Waits,
+}
+
+/// Readers may have taken every place, even those to wait in: an engine that is full serves. One that is
+/// busy with its own end does not.
+fn unless_full(error: ActError) -> Result<(), ActError> {
+    match error {
+        ActError::Told(problem) if problem.code == FULL => Ok(()),
+        other => Err(other),
     }
 }
 
@@ -278,7 +353,7 @@ pub(crate) struct Corpusd {
 
 impl Corpusd {
     pub(crate) fn new(paths: &Paths, stop: &Stop) -> Self {
-        Self { socket: paths.socket(Role::Corpusd), stop: stop.clone() }
+        Self { socket: paths.socket(Daemon::Corpusd), stop: stop.clone() }
     }
 
     /// Takes a generation's documents in; idempotent.

@@ -55,6 +55,16 @@ pub(crate) fn holds(core: &Core, slot: Slot, generation: GenerationId) -> bool {
     core.engine(slot).status().is_ok_and(|status| status.generation == Some(generation))
 }
 
+/// Whether any engine answers and holds `generation`.
+pub(crate) fn is_held(core: &Core, generation: GenerationId) -> bool {
+    holder(core, generation).is_some()
+}
+
+/// The slot whose engine answers and holds `generation`.
+pub(crate) fn holder(core: &Core, generation: GenerationId) -> Option<Slot> {
+    Slot::ALL.into_iter().find(|slot| holds(core, *slot, generation))
+}
+
 /// Takes a candidate out of its slot and its documents out of the corpus. The slot goes back to the
 /// generation that a rollback would want, so that a rollback stays instant.
 ///

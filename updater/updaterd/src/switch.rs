@@ -1,22 +1,15 @@
 //! Activation, canary and rollback: intent, one rename, probe, outcome. The pointer on the shelf is the
 //! truth about what is active; whatever is interrupted gets its one outcome later ([`settle`]).
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use cloister_attest::{dsse::Envelope, statement::Statement};
-use cloister_daemon::clock::Stopwatch;
-use cloister_domain::{
-    Class, Digest, GenerationId, ImportId, Principal, RecordIndex, Sensitive, Slot, TokenCount,
-};
+use cloister_daemon::{FrameError, clock::Stopwatch};
+use cloister_domain::{Digest, GenerationId, ImportId, Principal, RecordIndex, Slot};
 use cloister_promotion::{self as promotion, Act, Change, step};
 use cloister_shelf::{ShelfError, Shelved};
 use cloister_state::{Activation, Kind, NewActivation, NewTrial, Outcome, Series, StateError};
-use cloister_wire::{
-    engine::{Message, Role},
-    record::Event,
-    supply::Answer,
-    trial::End,
-};
+use cloister_wire::{record::Event, supply::Answer, trial::End};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,6 +24,9 @@ use crate::{
 
 /// How often an activation may be tried, most of them after a restart, while an engine comes up.
 const TRIES: u32 = 60;
+/// Seconds that one of them is worth, the longest pause between two; an engine that is silent for longer
+/// uses up more.
+const TRY_S: u32 = 2;
 
 /// Switches to what an import brought, if enough persons approved it.
 pub(crate) fn activate(core: &Core, import: ImportId) -> Result<Answer, ActError> {
@@ -53,8 +49,17 @@ pub(crate) fn rollback(core: &Core, to: Option<GenerationId>) -> Result<Answer, 
     let watch = Stopwatch::start();
     let _act = core.act();
     core.make_room();
-    settle(core)?;
-    roll_back(core, to, "operator", watch)
+    let left = core.shelf.active()?.map(|active| active.id());
+    let settled = settle_with(core, Patience::None)?;
+    let now = core.shelf.active()?.map(|active| active.id());
+    // What was interrupted and does not answer was left just now: that is what is asked for.
+    match (settled, now) {
+        (Some(record), Some(generation)) if now != left && to.is_none_or(|to| to == generation) => {
+            let microseconds = watch.microseconds();
+            Ok(Answer::Switched { generation, from: left, microseconds, record })
+        }
+        _ => roll_back(core, to, "operator", watch),
+    }
 }
 
 /// The same, for a reason of which the record is told; the caller holds the right to act.
@@ -247,18 +252,18 @@ fn is_pointed(core: &Core, open: &Activation) -> Result<bool, ActError> {
     })
 }
 
-/// One token from the generation that is to serve.
-fn probe(core: &Core, slot: Slot, generation: GenerationId) -> Result<(), ActError> {
+/// One token from the generation that is to serve, in the time that it has for it.
+pub(crate) fn probe(core: &Core, slot: Slot, generation: GenerationId) -> Result<(), ActError> {
     let engine = core.engine(slot);
     if engine.status()?.generation != Some(generation) {
         return Err(ActError::NotHeld);
     }
-    let message = Message { role: Role::User, content: Sensitive::new(String::from("Hello")) };
-    match engine.complete(generation, &[message], TokenCount(1)) {
-        // Right after the rename readers may have taken every place: an engine with this generation
-        // that is full serves.
-        Err(ActError::Told(problem)) if problem.class == Class::Busy => Ok(()),
-        answered => answered.map(drop),
+    let seconds = core.config.update.probe_s;
+    match engine.serves(generation, Duration::from_secs(seconds.into())) {
+        Err(ActError::Peer { cause: FrameError::TimedOut, .. }) => {
+            Err(ActError::Silent { seconds })
+        }
+        answered => answered,
     }
 }
 
@@ -353,30 +358,68 @@ fn forbid_older(core: &Core) -> Result<(), ActError> {
 /// The pointer still on the old generation: aborted, or returned if a return had been decided. On the
 /// new one: it is probed again, and promoted or, when its tries are used up, returned.
 pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
+    settle_with(core, Patience::Tries).map(drop)
+}
+
+/// How long one waits for the engine of an interrupted activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// For as many tries as it has.
+    Tries,
+    /// Somebody wants to go back: for one answer, of an engine that is there.
+    None,
+}
+
+/// As [`settle`]; the record of the outcome, if one was given.
+fn settle_with(core: &Core, patience: Patience) -> Result<Option<RecordIndex>, ActError> {
     catch_up(core)?;
     let under_way = core.state().under_way()?;
-    let Some(open) = under_way else { return trial::settle(core) };
-    if let Some((outcome, record)) = recorded(core, &open)? {
+    let Some(open) = under_way else {
+        trial::settle(core)?;
+        return Ok(None);
+    };
+    let record = if let Some((outcome, record)) = recorded(core, &open)? {
         store_outcome(core, &open, outcome, record)?;
-        return trial::settle(core);
-    }
-    let pointed = is_pointed(core, &open)? && !open.returning;
+        record
+    } else {
+        let (outcome, failure) = bring_to_an_end(core, &open, patience)?;
+        let record = conclude(core, &open, outcome, failure.as_ref())?;
+        tracing::info!(activation = open.activation, outcome = outcome.name(), "settled");
+        record
+    };
+    trial::settle(core)?;
+    Ok(Some(record))
+}
+
+/// What becomes of an interrupted activation; an error if that is to be seen later.
+fn bring_to_an_end(
+    core: &Core,
+    open: &Activation,
+    patience: Patience,
+) -> Result<(Outcome, Option<ActError>), ActError> {
+    let pointed = is_pointed(core, open)? && !open.returning;
     let target = if pointed { core.shelf.shelved(open.generation)? } else { None };
-    let (outcome, failure) = match target {
-        Some(target) => match attempt(core, &open, &target) {
-            Ok(()) if open.kind == Kind::Canary => (Outcome::Begun, None),
-            Ok(()) => (Outcome::Promoted, None),
-            Err(error @ ActError::State(StateError::NoTries { .. })) => {
-                (retreat(core, &open)?, Some(error))
+    let Some(target) = target else { return Ok((retreat(core, open)?, None)) };
+    let tried = match patience {
+        Patience::None if !slots::is_held(core, target.id()) => Err(ActError::NotHeld),
+        _ => attempt(core, open, &target),
+    };
+    not_cut_off(core, &tried)?;
+    match tried {
+        Ok(()) if open.kind == Kind::Canary => Ok((Outcome::Begun, None)),
+        Ok(()) => Ok((Outcome::Promoted, None)),
+        Err(error) => {
+            let spent = matches!(error, ActError::State(StateError::NoTries { .. }));
+            if spent || patience == Patience::None {
+                return Ok((retreat(core, open)?, Some(error)));
             }
             // Engines may still be starting: another try later.
-            Err(error) => return Err(error),
-        },
-        _ => (retreat(core, &open)?, None),
-    };
-    conclude(core, &open, outcome, failure.as_ref())?;
-    tracing::info!(activation = open.activation, outcome = outcome.name(), "settled");
-    trial::settle(core)
+            if let ActError::Silent { seconds } = error {
+                core.state().waste_tries(open.activation, seconds / TRY_S)?;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// The outcome that the log holds already, if the crash came between log and database.

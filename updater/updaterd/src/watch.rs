@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use cloister_daemon::clock::Stopwatch;
-use cloister_domain::{GenerationId, Slot};
+use cloister_domain::GenerationId;
 
 use crate::{core::Core, error::ActError, slots, switch, trial};
 
@@ -16,6 +16,8 @@ const TICK: Duration = Duration::from_millis(500);
 struct Watched {
     generation: GenerationId,
     since: Stopwatch,
+    /// Since it gave a token.
+    answered: Stopwatch,
     away: Away,
     /// Its probation is over, and older releases may be forbidden by it.
     stood: bool,
@@ -26,14 +28,45 @@ struct Watched {
 pub(crate) struct Away(Option<Stopwatch>);
 
 impl Away {
-    /// Notes whether an engine answers now; whether none has for too long.
+    /// Notes whether an engine answers now that it holds the release; whether none has for too long.
     pub(crate) fn too_long(&mut self, core: &Core, generation: GenerationId) -> bool {
-        if Slot::ALL.into_iter().any(|slot| slots::holds(core, slot, generation)) {
+        let asked = Stopwatch::start();
+        self.note(core, asked, slots::is_held(core, generation))
+    }
+
+    /// Notes what came of a question that was asked at `asked`: silence counts from there.
+    fn note(&mut self, core: &Core, asked: Stopwatch, answers: bool) -> bool {
+        if answers {
             self.0 = None;
             return false;
         }
         let limit = Duration::from_secs(core.config.update.engine_away_s.into());
-        self.0.get_or_insert_with(Stopwatch::start).elapsed() >= limit
+        self.0.get_or_insert(asked).elapsed() >= limit
+    }
+}
+
+impl Watched {
+    /// Notes whether its engine answers, and now and then whether it still gives a token: an engine that
+    /// hangs says as before what it holds. Whether none has for too long.
+    fn is_away_too_long(&mut self, core: &Core) -> bool {
+        let asked = Stopwatch::start();
+        let now_and_then = Duration::from_secs(core.config.update.engine_away_s.into());
+        let is_due = self.answered.elapsed() >= now_and_then || self.away.0.is_some();
+        let answers = match slots::holder(core, self.generation) {
+            None => false,
+            Some(_) if !is_due => true,
+            Some(slot) => match switch::probe(core, slot, self.generation) {
+                Ok(()) => {
+                    self.answered = Stopwatch::start();
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(code = error.problem().code, "no token from what is active");
+                    false
+                }
+            },
+        };
+        self.away.note(core, asked, answers)
     }
 }
 
@@ -61,6 +94,7 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
         other => other.insert(Watched {
             generation: active,
             since: Stopwatch::start(),
+            answered: Stopwatch::start(),
             away: Away::default(),
             stood: false,
         }),
@@ -72,7 +106,7 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
         }
         return Ok(());
     }
-    if !watched.away.too_long(core, active) {
+    if !watched.is_away_too_long(core) || core.stop.is_set() {
         return Ok(());
     }
     watched.away = Away::default();

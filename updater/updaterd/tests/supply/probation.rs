@@ -1,11 +1,11 @@
 //! After the switch: a release that stops answering is returned from without anybody's word, and what
 //! stood its probation forbids what it is to forbid.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink, sync::atomic::Ordering};
 
 use cloister_domain::{GenerationId, RecordIndex};
 use cloister_state::{Kind, NewActivation, Series, State};
-use cloister_wire::supply::Request;
+use cloister_wire::supply::{Answer, Request};
 
 use crate::{
     refused,
@@ -29,7 +29,7 @@ fn ratchets(world: &World) -> BTreeSet<String> {
     names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn back_to(world: &World, one: &Bundle) -> cloister_wire::Reply<cloister_wire::supply::Answer> {
+fn back_to(world: &World, one: &Bundle) -> cloister_wire::Reply<Answer> {
     world.ask(&Request::Rollback { to: Some(one.generation()) })
 }
 
@@ -75,14 +75,18 @@ fn while_it_is_on_probation_an_operator_returns_as_well() {
 
 /// Leaves behind what an updater leaves that dies again and again behind the rename.
 fn switched_without_a_try(world: &mut World, to: GenerationId, from: GenerationId) {
+    switched(world, to, from, 0);
+}
+
+/// Leaves behind what an updater leaves that dies behind the rename.
+fn switched(world: &mut World, to: GenerationId, from: GenerationId, tries: u32) {
     world.stop_updaterd();
     let mut state = State::open(&world.config.paths.supply_database()).unwrap();
     let activation = state.next(Series::Activation).unwrap();
     world.intend(activation, to, Some(from));
     let intent = RecordIndex(u64::try_from(world.records().len()).unwrap() - 1);
     let kind = Kind::Activate;
-    let new =
-        NewActivation { activation, kind, generation: to, from: Some(from), tries: 0, intent };
+    let new = NewActivation { activation, kind, generation: to, from: Some(from), tries, intent };
     state.intend(&new).unwrap();
     drop(state);
     let shelf = world.config.paths.shelf();
@@ -100,4 +104,72 @@ fn a_switch_that_was_tried_too_often_is_taken_back() {
     assert_eq!(world.count("activation-outcome", "outcome", "returned"), 1);
     world.activate(import).unwrap();
     assert_eq!(world.active(), Some(two.generation()));
+}
+
+#[test]
+fn a_release_that_hangs_is_returned_from_after_the_time_for_one_token() {
+    let (world, one, two, import) = approved("probe_s = 4");
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).hangs.store(true, Ordering::SeqCst);
+    refused(world.activate(import), "activation.returned");
+    assert_eq!(world.active(), Some(one.generation()));
+    assert_eq!(world.count("activation-outcome", "code", "activation.silent"), 1);
+    // Others have every place, and it works.
+    world.script(slot).hangs.store(false, Ordering::SeqCst);
+    world.script(slot).full.store(true, Ordering::SeqCst);
+    world.activate(import).unwrap();
+    assert_eq!(world.active(), Some(two.generation()));
+}
+
+#[test]
+fn a_full_engine_serves_and_one_that_ends_does_not() {
+    let (world, one, two, import) = approved("");
+    let slot = world.slot_of(two.generation()).unwrap();
+    for code in ["engine.stopping", "engine.draining"] {
+        *world.script(slot).busy.lock().unwrap() = Some(code);
+        refused(world.activate(import), "activation.returned");
+        assert_eq!(world.active(), Some(one.generation()));
+    }
+    *world.script(slot).busy.lock().unwrap() = Some("engine.busy");
+    world.activate(import).unwrap();
+    assert_eq!(world.active(), Some(two.generation()));
+}
+
+#[test]
+fn what_hangs_in_its_probation_is_returned_from() {
+    let (world, one, two, import) = approved("probation_s = 600\nengine_away_s = 1\nprobe_s = 4");
+    world.activate(import).unwrap();
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).hangs.store(true, Ordering::SeqCst);
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    assert_eq!(world.slot_of(two.generation()), Some(slot), "it says that it holds it");
+    assert_eq!(world.count("rollback", "reason", "probation"), 1);
+}
+
+#[test]
+fn an_interrupted_switch_to_what_hangs_uses_up_its_tries_by_the_time_it_takes() {
+    let (mut world, one, two, _) = approved("probe_s = 4");
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).hangs.store(true, Ordering::SeqCst);
+    switched(&mut world, two.generation(), one.generation(), 2);
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    wait_until(|| world.activations() == (2, 2)).expect("it has its outcome");
+    assert_eq!(world.count("activation-outcome", "code", "activation.tries"), 1);
+    assert_eq!(world.script(slot).unanswered.load(Ordering::SeqCst), 1, "one silence is worth two");
+}
+
+#[test]
+fn an_operator_leaves_what_was_interrupted_and_hangs() {
+    let (mut world, one, two, _) = approved("probe_s = 4");
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).hangs.store(true, Ordering::SeqCst);
+    switched(&mut world, two.generation(), one.generation(), 1_000_000);
+    let Ok(Answer::Switched { generation, from, .. }) = world.ask(&Request::Rollback { to: None })
+    else {
+        panic!("not left")
+    };
+    assert_eq!((generation, from), (one.generation(), Some(two.generation())));
+    assert_eq!(world.active(), Some(one.generation()));
+    assert_eq!(world.count("activation-outcome", "code", "activation.silent"), 1);
+    assert_eq!(world.count("rollback", "reason", "operator"), 0, "it was never promoted");
 }

@@ -73,6 +73,14 @@ pub(crate) struct Script {
     pub(crate) refuses: AtomicBool,
     /// Takes no question: as one that is too long for it.
     pub(crate) declines: AtomicBool,
+    /// Says nothing to chats.
+    pub(crate) full: AtomicBool,
+    /// Says nothing but what it holds.
+    pub(crate) hangs: AtomicBool,
+    /// Chats to which it said nothing.
+    pub(crate) unanswered: AtomicUsize,
+    /// Chats are answered by a problem of class busy with this code.
+    pub(crate) busy: Mutex<Option<&'static str>>,
 }
 
 /// An import on its way, as intaked has it.
@@ -479,12 +487,27 @@ impl Script {
 
     fn converse(&self, connection: &Connection) {
         while let Ok(Some(request)) = connection.read::<Request>() {
+            let silent = matches!(request, Request::Chat(_)) && self.is_silent_to(&request);
+            self.unanswered.fetch_add(silent.into(), Ordering::SeqCst);
+            while self.is_silent_to(&request) {
+                if connection.is_closed() {
+                    return;
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
             for event in self.answer(request) {
                 if connection.write(&event).is_err() {
                     return;
                 }
             }
         }
+    }
+
+    fn is_silent_to(&self, request: &Request) -> bool {
+        let is = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
+        let chat = matches!(request, Request::Chat(_));
+        let score = matches!(request, Request::Score { .. });
+        (chat && is(&self.full)) || ((chat || score) && is(&self.hangs))
     }
 
     fn status(&self) -> Status {
@@ -521,6 +544,9 @@ impl Script {
             }
             Request::Chat(_) if self.declines.load(Ordering::SeqCst) => {
                 fault(Class::Refused, "engine.context.exceeded")
+            }
+            Request::Chat(_) if self.busy.lock().unwrap().is_some() => {
+                fault(Class::Busy, self.busy.lock().unwrap().unwrap())
             }
             Request::Chat(_) if self.faulty.load(Ordering::SeqCst) => {
                 self.faults.fetch_add(1, Ordering::SeqCst);
