@@ -330,11 +330,30 @@ fn store_outcome(
     if core.config.update.probation_s == 0 { forbid_older(core) } else { Ok(()) }
 }
 
-/// Raises the floor to what the active release asks for. It has stood its probation.
-pub(crate) fn raise_floor(core: &Core) -> Result<(), ActError> {
+/// The active release stood its probation, which began with `activation`: its floor is raised.
+pub(crate) fn stand(core: &Core, activation: u64) -> Result<(), ActError> {
     let _act = core.act();
     settle(core)?;
-    forbid_older(core)
+    if is_last(core, activation)? { forbid_older(core) } else { Ok(()) }
+}
+
+/// The active release fell in its probation, which began with `activation`: what it took the place of
+/// takes over, if there is something.
+pub(crate) fn fall(core: &Core, activation: u64) -> Result<(), ActError> {
+    let _act = core.act();
+    settle(core)?;
+    if is_last(core, activation)? && slots::previous(core)?.is_some() {
+        tracing::error!("the active generation does not answer; returning to the one before");
+        roll_back(core, None, "probation", Stopwatch::start())?;
+    }
+    Ok(())
+}
+
+/// Whether what is active is so by `activation`.
+fn is_last(core: &Core, activation: u64) -> Result<bool, ActError> {
+    let Some(active) = core.shelf.active()?.map(|active| active.id()) else { return Ok(false) };
+    let last = core.state().last_promotion(active)?;
+    Ok(last.is_some_and(|last| last.activation == activation))
 }
 
 /// The ratchets after the promotion of what is active: kept beside the database first, then in it.

@@ -5,6 +5,7 @@ use std::{thread, time::Duration};
 
 use cloister_daemon::clock::Stopwatch;
 use cloister_domain::GenerationId;
+use cloister_state::{Activation, Kind};
 
 use crate::{core::Core, error::ActError, slots, switch, trial};
 
@@ -14,6 +15,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// An activation, and how it has gone since.
 #[derive(Debug)]
 struct Watched {
+    activation: u64,
     generation: GenerationId,
     since: Stopwatch,
     /// Since it gave a token.
@@ -43,15 +45,25 @@ impl Away {
         let limit = Duration::from_secs(core.config.update.engine_away_s.into());
         self.0.get_or_insert(asked).elapsed() >= limit
     }
+
+    /// Whether nothing answered when it was looked last.
+    const fn is_begun(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl Watched {
-    /// Notes whether its engine answers, and now and then whether it still gives a token: an engine that
-    /// hangs says as before what it holds. Whether none has for too long.
-    fn is_away_too_long(&mut self, core: &Core) -> bool {
+    fn new(activation: u64, generation: GenerationId) -> Self {
+        let (since, answered) = (Stopwatch::start(), Stopwatch::start());
+        Self { activation, generation, since, answered, away: Away::default(), stood: false }
+    }
+
+    /// Notes whether its engine answers, and now and then, and at the end, whether it still gives a token: an
+    /// engine that hangs says as before what it holds. Whether none has for too long.
+    fn is_silent_for_long(&mut self, core: &Core, is_over: bool) -> bool {
         let asked = Stopwatch::start();
         let now_and_then = Duration::from_secs(core.config.update.engine_away_s.into());
-        let is_due = self.answered.elapsed() >= now_and_then || self.away.0.is_some();
+        let is_due = is_over || self.away.is_begun() || self.answered.elapsed() >= now_and_then;
         let answers = match slots::holder(core, self.generation) {
             None => false,
             Some(_) if !is_due => true,
@@ -84,38 +96,37 @@ pub(crate) fn keep_watching(core: &Core) {
     }
 }
 
-/// Looks at what was activated in the last `probation_s` seconds; when its engine is gone for long,
-/// the generation before takes over. When it stood that time, its floor is raised.
+/// Looks at what was activated last until it stood its probation: `probation_s` seconds, at whose end its
+/// engine answers. Then its floor is raised. When its engine is gone for long before, the generation that
+/// it took the place of takes over; what somebody returned to is not left again without anybody's word.
 fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
-    let probation = Duration::from_secs(core.config.update.probation_s.into());
     let Some(active) = core.shelf.active()?.map(|active| active.id()) else { return Ok(()) };
+    // One that is under way is probed by whoever goes on with it.
+    if core.state().under_way()?.is_some() {
+        return Ok(());
+    }
+    let last = core.state().last_promotion(active)?;
+    let Some(Activation { activation, kind, .. }) = last else { return Ok(()) };
     let watched = match memory {
-        Some(watched) if watched.generation == active => watched,
-        other => other.insert(Watched {
-            generation: active,
-            since: Stopwatch::start(),
-            answered: Stopwatch::start(),
-            away: Away::default(),
-            stood: false,
-        }),
+        Some(watched) if watched.activation == activation => watched,
+        other => other.insert(Watched::new(activation, active)),
     };
-    if watched.since.elapsed() >= probation {
-        if !watched.stood {
-            switch::raise_floor(core)?;
-            watched.stood = true;
-        }
+    if watched.stood {
         return Ok(());
     }
-    if !watched.is_away_too_long(core) || core.stop.is_set() {
+    let probation = Duration::from_secs(core.config.update.probation_s.into());
+    let is_over = watched.since.elapsed() >= probation;
+    let silent_for_long = !probation.is_zero() && watched.is_silent_for_long(core, is_over);
+    if core.stop.is_set() {
         return Ok(());
     }
-    watched.away = Away::default();
-    let _act = core.act();
-    switch::settle(core)?;
-    let still = core.shelf.active()?.is_some_and(|now| now.id() == active);
-    if still && slots::previous(core)?.is_some() {
-        tracing::error!("the active generation does not answer; returning to the one before");
-        switch::roll_back(core, None, "probation", Stopwatch::start())?;
+    if is_over && !watched.away.is_begun() {
+        switch::stand(core, activation)?;
+        watched.stood = true;
+    }
+    if silent_for_long && kind == Kind::Activate {
+        watched.away = Away::default();
+        switch::fall(core, activation)?;
     }
     Ok(())
 }

@@ -173,3 +173,14 @@ fn an_operator_leaves_what_was_interrupted_and_hangs() {
     assert_eq!(world.count("activation-outcome", "code", "activation.silent"), 1);
     assert_eq!(world.count("rollback", "reason", "operator"), 0, "it was never promoted");
 }
+
+#[test]
+fn a_probation_does_not_end_while_nothing_answers() {
+    let (world, one, two, import) = approved("probation_s = 3\nengine_away_s = 6\nprobe_s = 4");
+    let before = ratchets(&world);
+    world.activate(import).unwrap();
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).hangs.store(true, Ordering::SeqCst);
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    assert_eq!(ratchets(&world), before, "what fell forbids nothing");
+}
