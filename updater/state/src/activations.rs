@@ -100,6 +100,8 @@ pub struct Activation {
     pub intent: RecordIndex,
     /// How it ended, with the record; `None` while it is under way.
     pub outcome: Option<(Outcome, RecordIndex)>,
+    /// Whether what was promoted by it stood its probation.
+    pub stood: bool,
 }
 
 impl State {
@@ -216,6 +218,20 @@ impl State {
         change.commit().map_err(&failed)
     }
 
+    /// Notes that what an activation promoted stood its probation. The caller has raised its floor.
+    ///
+    /// # Errors
+    /// [`StateError::Database`].
+    pub fn stand(&mut self, activation: u64) -> Result<(), StateError> {
+        self.connection
+            .execute(
+                "UPDATE activations SET stood = 1 WHERE activation = ?1 AND outcome = 'promoted'",
+                params![signed(activation)?],
+            )
+            .map_err(StateError::sqlite("note the end of a probation"))?;
+        Ok(())
+    }
+
     /// The activation that has no outcome yet, if there is one.
     ///
     /// # Errors
@@ -280,7 +296,7 @@ impl State {
         let failed = StateError::sqlite("read activations");
         let query = format!(
             "SELECT activation, kind, generation, came_from, tries_left, goes_back, intent,
-             outcome, record
+             outcome, record, stood
              FROM activations {rest}"
         );
         let row = self
@@ -296,6 +312,7 @@ impl State {
                     intent: row.get(6)?,
                     outcome: row.get(7)?,
                     record: row.get(8)?,
+                    stood: row.get(9)?,
                 })
             })
             .optional()
@@ -334,6 +351,7 @@ struct Raw {
     intent: i64,
     outcome: Option<String>,
     record: Option<i64>,
+    stood: bool,
 }
 
 impl Raw {
@@ -357,6 +375,7 @@ impl Raw {
             returning: self.returning,
             intent: index(self.intent)?,
             outcome,
+            stood: self.stood,
         })
     }
 }

@@ -272,8 +272,9 @@ fn store_activation(change: &Transaction<'_>, one: &Activation) -> Result<(), St
     change
         .execute(
             "INSERT INTO activations
-             (activation, kind, generation, came_from, tries_left, goes_back, intent, outcome, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             (activation, kind, generation, came_from, tries_left, goes_back, intent, outcome, record,
+              stood)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 signed(one.activation)?,
                 one.kind.name(),
@@ -283,7 +284,8 @@ fn store_activation(change: &Transaction<'_>, one: &Activation) -> Result<(), St
                 one.returning,
                 signed(one.intent.0)?,
                 outcome,
-                record
+                record,
+                one.stood
             ],
         )
         .map_err(failed())?;

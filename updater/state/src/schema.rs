@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::StateError;
 
 /// The version of the tables below; `PRAGMA user_version` holds it.
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 
 /// Readers and the writer are threads of one process; a wait longer than this is a fault.
 const BUSY: Duration = Duration::from_secs(5);
@@ -150,6 +150,13 @@ CREATE TABLE consents (
 ) STRICT;
 ";
 
+/// What version 5 added. Nobody knows whether what was promoted before stood its probation. It counts as if:
+/// a release that served for months is not left without anybody's word, only because a machine starts slowly.
+const PROBATIONS: &str = "
+ALTER TABLE activations ADD COLUMN stood INTEGER NOT NULL DEFAULT 0;
+UPDATE activations SET stood = 1 WHERE outcome = 'promoted';
+";
+
 /// Opens the database at `path` and makes its tables when there are none.
 pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
     let failed = StateError::sqlite("open");
@@ -167,7 +174,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StateError> {
         VERSION => {}
         0..VERSION => {
             let failed = StateError::sqlite("make its tables");
-            for (version, added) in [(1, TABLES), (2, INSPECTIONS), (3, PACKAGES), (4, TRIALS)] {
+            let all = [(1, TABLES), (2, INSPECTIONS), (3, PACKAGES), (4, TRIALS), (5, PROBATIONS)];
+            for (version, added) in all {
                 if found < version {
                     made.execute_batch(added).map_err(&failed)?;
                 }

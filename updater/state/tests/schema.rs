@@ -38,7 +38,7 @@ fn a_database_of_version_1_is_taken_over_with_every_row() {
         let state = State::open(&path).unwrap();
         all_is_there(&state);
     }
-    assert_eq!(version(&path), 4);
+    assert_eq!(version(&path), 5);
     let mut state = State::open(&path).unwrap();
     // What version 2 added can be used at once, and numbers go on where they stood.
     assert_eq!(state.inspection(ImportId(2)).unwrap(), None);
@@ -90,16 +90,18 @@ fn all_is_there(state: &State) {
     let under_way = state.under_way().unwrap().unwrap();
     assert_eq!((under_way.activation, under_way.from), (2, Some(two)));
     assert_eq!((under_way.tries_left, under_way.returning), (1, true));
-    assert_eq!(state.last_promotion(one).unwrap().unwrap().activation, 1);
+    let last = state.last_promotion(one).unwrap().unwrap();
+    assert_eq!((last.activation, last.stood), (1, true), "it is not put on probation again");
+    assert!(!under_way.stood);
 }
 
 #[test]
 fn a_database_of_a_later_version_is_refused_and_stays_as_it_is() {
     let place = tempfile::tempdir().unwrap();
-    let later = VERSION_1.replace("user_version = 1", "user_version = 5");
+    let later = VERSION_1.replace("user_version = 1", "user_version = 6");
     let path = written(place.path(), &later);
     assert_eq!(State::open(&path).unwrap_err().code(), "state.newer");
-    assert_eq!(version(&path), 5);
+    assert_eq!(version(&path), 6);
     let connection = Connection::open(&path).unwrap();
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'inspections'";
     let made: i64 = connection.query_row(tables, [], |row| row.get(0)).unwrap();

@@ -260,6 +260,7 @@ fn an_intent_has_bounded_tries_and_exactly_one_outcome() {
     let mut state = open(place.path());
     assert_eq!(state.under_way().unwrap().unwrap().tries_left, 1, "tries survive a restart");
     assert_eq!(state.take_try(activation).unwrap(), 0);
+    state.waste_tries(activation, 3).unwrap();
     assert!(matches!(state.take_try(activation), Err(StateError::NoTries { .. })));
     state.conclude(activation, Outcome::Promoted, RecordIndex(9)).unwrap();
     assert_eq!(state.import(import).unwrap().state, ImportState::Activated);
@@ -268,6 +269,11 @@ fn an_intent_has_bounded_tries_and_exactly_one_outcome() {
     assert_eq!(state.under_way().unwrap(), None);
     let last = state.last_promotion(held.generation).unwrap().unwrap();
     assert_eq!(last.outcome, Some((Outcome::Promoted, RecordIndex(9))));
+    assert!(!last.stood);
+    state.stand(activation).unwrap();
+    drop(state);
+    let state = open(place.path());
+    assert!(state.last_promotion(held.generation).unwrap().unwrap().stood, "after a restart too");
     assert_eq!(state.promoted().unwrap()[0].generation, held.generation);
 }
 

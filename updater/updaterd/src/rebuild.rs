@@ -217,14 +217,16 @@ fn promoted(history: &History) -> Vec<(GenerationId, ImportId, RecordIndex)> {
     promoted.into_iter().map(|(id, (import, record))| (id, import, record)).collect()
 }
 
-/// Of those without an outcome only the last can be open; it may be tried as often as a new one.
+/// Of those without an outcome only the last can be open; it may be tried as often as a new one. What is not
+/// known to have fallen stood its probation: its floor is raised too, so that the way back may be closed.
 fn activations(history: &History) -> Vec<Activation> {
     let last = history.activations.keys().next_back().copied();
     let known = history.activations.values().filter(|one| {
         // A canary that was cut off has not begun; its intent is closed as one that nobody knows of.
         one.outcome.is_some() || (Some(one.activation) == last && one.kind != Kind::Canary)
     });
-    known.map(|one| Activation { tries_left: TRIES, ..*one }).collect()
+    let stood = |one: &Activation| matches!(one.outcome, Some((Outcome::Promoted, record)) if !history.fallen.contains(&record));
+    known.map(|one| Activation { tries_left: TRIES, stood: stood(one), ..*one }).collect()
 }
 
 /// The trials that began; of those without an end only the last can be under way.

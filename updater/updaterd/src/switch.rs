@@ -327,14 +327,23 @@ fn store_outcome(
     }
     core.state().conclude(open.activation, outcome, record)?;
     // What is on probation forbids nothing yet, or there would be no way back from it.
-    if core.config.update.probation_s == 0 { forbid_older(core) } else { Ok(()) }
+    if core.config.update.probation_s > 0 {
+        return Ok(());
+    }
+    forbid_older(core)?;
+    Ok(core.state().stand(open.activation)?)
 }
 
 /// The active release stood its probation, which began with `activation`: its floor is raised.
 pub(crate) fn stand(core: &Core, activation: u64) -> Result<(), ActError> {
     let _act = core.act();
     settle(core)?;
-    if is_last(core, activation)? { forbid_older(core) } else { Ok(()) }
+    let Some(last) = last_of_active(core)?.filter(|last| last.activation == activation) else {
+        return Ok(());
+    };
+    // In this order: what forbids nothing yet is on probation still.
+    forbid_older(core)?;
+    if last.stood { Ok(()) } else { Ok(core.state().stand(activation)?) }
 }
 
 /// The active release fell in its probation, which began with `activation`: what it took the place of
@@ -342,18 +351,18 @@ pub(crate) fn stand(core: &Core, activation: u64) -> Result<(), ActError> {
 pub(crate) fn fall(core: &Core, activation: u64) -> Result<(), ActError> {
     let _act = core.act();
     settle(core)?;
-    if is_last(core, activation)? && slots::previous(core)?.is_some() {
+    let fallen = last_of_active(core)?.is_some_and(|last| last.activation == activation);
+    if fallen && slots::previous(core)?.is_some() {
         tracing::error!("the active generation does not answer; returning to the one before");
         roll_back(core, None, "probation", Stopwatch::start())?;
     }
     Ok(())
 }
 
-/// Whether what is active is so by `activation`.
-fn is_last(core: &Core, activation: u64) -> Result<bool, ActError> {
-    let Some(active) = core.shelf.active()?.map(|active| active.id()) else { return Ok(false) };
-    let last = core.state().last_promotion(active)?;
-    Ok(last.is_some_and(|last| last.activation == activation))
+/// The activation by which the active release is active.
+fn last_of_active(core: &Core) -> Result<Option<Activation>, ActError> {
+    let active = core.shelf.active()?.map(|active| active.id());
+    Ok(active.map(|active| core.state().last_promotion(active)).transpose()?.flatten())
 }
 
 /// The ratchets after the promotion of what is active: kept beside the database first, then in it.

@@ -106,7 +106,7 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
         return Ok(());
     }
     let last = core.state().last_promotion(active)?;
-    let Some(Activation { activation, kind, .. }) = last else { return Ok(()) };
+    let Some(Activation { activation, kind, stood, .. }) = last else { return Ok(()) };
     let watched = match memory {
         Some(watched) if watched.activation == activation => watched,
         other => other.insert(Watched::new(activation, active)),
@@ -114,9 +114,10 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
     if watched.stood {
         return Ok(());
     }
-    let probation = Duration::from_secs(core.config.update.probation_s.into());
-    let is_over = watched.since.elapsed() >= probation;
-    let silent_for_long = !probation.is_zero() && watched.is_silent_for_long(core, is_over);
+    // One that stood before the last start is not put on probation again: engines may start slowly.
+    let seconds = if stood { 0 } else { core.config.update.probation_s };
+    let is_over = watched.since.elapsed() >= Duration::from_secs(seconds.into());
+    let silent_for_long = seconds > 0 && watched.is_silent_for_long(core, is_over);
     if core.stop.is_set() {
         return Ok(());
     }

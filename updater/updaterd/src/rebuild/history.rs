@@ -230,7 +230,7 @@ impl History {
             return;
         };
         let from = entry.statement.subject("from").map(GenerationId);
-        let (intent, tries_left, returning, outcome) = (entry.record, 0, false, None);
+        let (intent, tries_left, returning, outcome, stood) = (entry.record, 0, false, None, false);
         let activation_is = Activation {
             activation,
             kind,
@@ -240,6 +240,7 @@ impl History {
             returning,
             intent,
             outcome,
+            stood,
         };
         self.activations.insert(activation, activation_is);
         if let (Kind::Canary, Some(because)) = (kind, entry.facts.get("because")) {
