@@ -23,6 +23,7 @@ use crate::{
         self,
         history::{History, Told},
     },
+    switch,
 };
 
 /// Makes the database say what the log says, where that is unsure. The caller holds the right to act.
@@ -33,6 +34,8 @@ pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     let Some(history) = history_if_unsure(core)? else { return Ok(()) };
     trust(core, &history)?;
     intent(core, &history)?;
+    // Before any decision: what was promoted is not open to one.
+    switch::take_outcome(core)?;
     asked(core, &history)?;
     pins(core, &history)?;
     consents(core, &history)?;

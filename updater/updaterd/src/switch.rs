@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 use cloister_attest::{dsse::Envelope, statement::Statement};
 use cloister_daemon::{FrameError, clock::Stopwatch};
 use cloister_domain::{Digest, GenerationId, ImportId, Principal, RecordIndex, Slot};
-use cloister_promotion::{self as promotion, Act, Change, step};
+use cloister_promotion::{self as promotion, Act, Change, Refusal, step};
 use cloister_shelf::{ShelfError, Shelved};
 use cloister_state::{Activation, Kind, NewActivation, NewTrial, Outcome, Series, StateError};
 use cloister_wire::{record::Event, supply::Answer, trial::End};
@@ -16,7 +16,7 @@ use crate::{
     anchor, books,
     catch_up::catch_up,
     consent,
-    core::{Core, vector_text},
+    core::{Core, is_refusal, vector_text},
     error::ActError,
     intake::manifest,
     slots, trial,
@@ -300,7 +300,7 @@ fn conclude(
     let mut subject = vec![("bundle", open.generation.0)];
     subject.extend(active.map(|active| ("active", active.0)));
     let code = failure.map(|error| error.problem().code);
-    let record = core.recordd.append(&Core::entry(
+    let entry = Core::entry(
         Event::ActivationOutcome,
         outcome_act(open.activation),
         &subject,
@@ -311,9 +311,12 @@ fn conclude(
             "outcome": outcome.name(),
             "code": code,
         }),
-    ))?;
-    store_outcome(core, open, outcome, record)?;
-    Ok(record)
+    );
+    core.in_two_writes(|| {
+        let record = core.recordd.append(&entry)?;
+        store_outcome(core, open, outcome, record)?;
+        Ok(record)
+    })
 }
 
 fn store_outcome(
@@ -428,6 +431,19 @@ fn bring_to_an_end(
     let pointed = is_pointed(core, open)? && !open.returning;
     let target = if pointed { core.shelf.shelved(open.generation)? } else { None };
     let Some(target) = target else { return Ok((retreat(core, open)?, None)) };
+    if let Err(error) = still_allowed(core, open, &target) {
+        if !is_refusal(&error) {
+            return Err(error);
+        }
+        tracing::warn!(
+            code = error.problem().code,
+            "an interrupted switch is not allowed any more"
+        );
+        let outcome = retreat(core, open)?;
+        // Its slot was not given up while it was active.
+        core.leave_unfinished();
+        return Ok((outcome, Some(error)));
+    }
     let tried = match patience {
         Patience::None if !slots::is_held(core, target.id()) => Err(ActError::NotHeld),
         _ => attempt(core, open, &target),
@@ -447,6 +463,49 @@ fn bring_to_an_end(
             }
             Err(error)
         }
+    }
+}
+
+/// Asks the rules again, as if the pointer had not moved: persons may have rejected the release meanwhile, or
+/// had it judged anew, and its importer may have taken it back.
+fn still_allowed(core: &Core, open: &Activation, target: &Shelved) -> Result<(), ActError> {
+    match open.kind {
+        Kind::Activate | Kind::Canary => {
+            let import = import_of(core, open)?.ok_or(Refusal::Package)?;
+            let mut world = books::world(core, Some(import), None)?;
+            world.active = open.from;
+            step(&world, &Act::Activate { import })?;
+            Ok(())
+        }
+        // What is left of a downgrade's leave was used up by its intent.
+        Kind::Rollback | Kind::Downgrade if core.trust()?.is_revoked(&target.manifest()?) => {
+            Err(Refusal::Revoked.into())
+        }
+        Kind::Rollback | Kind::Downgrade => Ok(()),
+    }
+}
+
+/// The import whose approvals carry an activation: the one that its intent names.
+fn import_of(core: &Core, open: &Activation) -> Result<Option<ImportId>, ActError> {
+    let intent = core.recordd.read(open.intent, 1)?;
+    let named = intent.first().and_then(|entry| {
+        let envelope = Envelope::parse(entry.as_bytes()).ok()?;
+        let predicate = Statement::of(&envelope).ok()?.predicate;
+        predicate.get("facts")?.get("because")?.get("import")?.as_u64()
+    });
+    match named {
+        Some(import) => Ok(Some(ImportId(import))),
+        None => Ok(core.state().import_of(open.generation)?.map(|import| import.import)),
+    }
+}
+
+/// Stores the outcome of the activation under way if the log holds it already. The caller holds the right
+/// to act.
+pub(crate) fn take_outcome(core: &Core) -> Result<(), ActError> {
+    let Some(open) = core.state().under_way()? else { return Ok(()) };
+    match recorded(core, &open)? {
+        Some((outcome, record)) => store_outcome(core, &open, outcome, record),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ mod consents;
 mod decisions;
 mod full;
 mod inspection;
+mod interrupted;
 mod kill;
 mod pairs;
 mod parked;

@@ -3,9 +3,13 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink, sync::atomic::Ordering};
 
-use cloister_domain::{GenerationId, RecordIndex};
+use cloister_domain::{GenerationId, RecordIndex, Slot};
 use cloister_state::{Kind, NewActivation, Series, State};
-use cloister_wire::supply::{Answer, Request};
+use cloister_wire::{
+    record::Event,
+    supply::{Answer, ImportState, Request},
+    trial::{self, End, Scope},
+};
 
 use crate::{
     refused,
@@ -18,9 +22,24 @@ fn approved(more: &str) -> (World, Bundle, Bundle, cloister_domain::ImportId) {
     world.enrol();
     let one = Bundle::new(1, "0.5");
     world.promoted(&one, 1);
-    let two = Bundle::asking(2, |release| release.min_release_counter = 2);
+    let two = asking(2);
     let import = world.approved(&two, 2);
     (world, one, two, import)
+}
+
+/// Loses the database.
+fn lose(world: &mut World) {
+    world.stop_updaterd();
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = world.config.paths.supply_database().into_os_string();
+        name.push(ending);
+        fs::remove_file(name).unwrap_or_default();
+    }
+    world.start_updaterd();
+}
+
+fn asking(counter: u64) -> Bundle {
+    Bundle::asking(counter, |release| release.min_release_counter = 2)
 }
 
 /// The trust states that are kept, by the digest of their ratchets.
@@ -44,13 +63,8 @@ fn what_does_not_answer_is_returned_from_though_it_forbids_the_one_before() {
     assert_eq!(ratchets(&world), before, "what fell forbids nothing");
     // Nor does it where the database was lost since. The way back may have been cut off behind its rename.
     world.stop_updaterd();
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = world.config.paths.supply_database().into_os_string();
-        name.push(ending);
-        fs::remove_file(name).unwrap_or_default();
-    }
     world.config.update.engine_away_s = 3600;
-    world.start_updaterd();
+    lose(&mut world);
     world.ask(&Request::Rebuild).unwrap();
     world.ask(&Request::Rollback { to: Some(two.generation()) }).unwrap();
     back_to(&world, &one).unwrap();
@@ -75,17 +89,28 @@ fn while_it_is_on_probation_an_operator_returns_as_well() {
 
 /// Leaves behind what an updater leaves that dies again and again behind the rename.
 fn switched_without_a_try(world: &mut World, to: GenerationId, from: GenerationId) {
-    switched(world, to, from, 0);
+    switched(world, Kind::Activate, to, from, 0);
 }
 
 /// Leaves behind what an updater leaves that dies behind the rename.
-fn switched(world: &mut World, to: GenerationId, from: GenerationId, tries: u32) {
+pub(crate) fn switched(
+    world: &mut World,
+    kind: Kind,
+    to: GenerationId,
+    from: GenerationId,
+    tries: u32,
+) {
     world.stop_updaterd();
     let mut state = State::open(&world.config.paths.supply_database()).unwrap();
     let activation = state.next(Series::Activation).unwrap();
-    world.intend(activation, to, Some(from));
+    let import = state.import_of(to).unwrap().unwrap().import;
+    let facts = serde_json::json!({
+        "activation": activation, "kind": kind.name(), "because": { "import": import },
+    });
+    let act = format!("activation/{activation}/intent");
+    let subject = [("bundle", to.0), ("from", from.0)];
+    world.append(Event::ActivationIntent, &act, &subject, &facts);
     let intent = RecordIndex(u64::try_from(world.records().len()).unwrap() - 1);
-    let kind = Kind::Activate;
     let new = NewActivation { activation, kind, generation: to, from: Some(from), tries, intent };
     state.intend(&new).unwrap();
     drop(state);
@@ -151,7 +176,7 @@ fn an_interrupted_switch_to_what_hangs_uses_up_its_tries_by_the_time_it_takes() 
     let (mut world, one, two, _) = approved("probe_s = 4");
     let slot = world.slot_of(two.generation()).unwrap();
     world.script(slot).hangs.store(true, Ordering::SeqCst);
-    switched(&mut world, two.generation(), one.generation(), 2);
+    switched(&mut world, Kind::Activate, two.generation(), one.generation(), 2);
     wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
     wait_until(|| world.activations() == (2, 2)).expect("it has its outcome");
     assert_eq!(world.count("activation-outcome", "code", "activation.tries"), 1);
@@ -163,7 +188,7 @@ fn an_operator_leaves_what_was_interrupted_and_hangs() {
     let (mut world, one, two, _) = approved("probe_s = 4");
     let slot = world.slot_of(two.generation()).unwrap();
     world.script(slot).hangs.store(true, Ordering::SeqCst);
-    switched(&mut world, two.generation(), one.generation(), 1_000_000);
+    switched(&mut world, Kind::Activate, two.generation(), one.generation(), 1_000_000);
     let Ok(Answer::Switched { generation, from, .. }) = world.ask(&Request::Rollback { to: None })
     else {
         panic!("not left")
@@ -183,4 +208,78 @@ fn a_probation_does_not_end_while_nothing_answers() {
     world.script(slot).hangs.store(true, Ordering::SeqCst);
     wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
     assert_eq!(ratchets(&world), before, "what fell forbids nothing");
+}
+
+/// A world whose machine was started again, in which no engine holds what is active and none loads it, and in
+/// which the watch has looked for long enough to have gone back: in the same rounds it ended a shadow.
+fn started_again_without_an_engine(mut world: World, active: GenerationId, three: &Bundle) {
+    let import = world.import(three, 3).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    let scope = Scope::Share { permille: 100 };
+    let kind = trial::Kind::Shadow;
+    world.ask(&Request::StartTrial { kind, import, scope, seconds: 3600 }).unwrap();
+    world.stop_updaterd();
+    for slot in Slot::ALL {
+        world.script(slot).refuses.store(true, Ordering::SeqCst);
+        world.script(slot).forget();
+    }
+    world.config.update.engine_away_s = 1;
+    world.start_updaterd();
+    let ended = || world.review(import).trials.pop().and_then(|trial| trial.ended);
+    wait_until(|| ended() == Some(End::Engine)).expect("the watch has looked");
+    assert_eq!(world.active(), Some(active));
+    assert_eq!(world.count("rollback", "reason", "probation"), 0);
+}
+
+#[test]
+fn what_stood_its_probation_is_not_put_on_another_by_a_start() {
+    let (mut world, _, two, import) = approved("probation_s = 1");
+    let before = ratchets(&world);
+    world.activate(import).unwrap();
+    wait_until(|| ratchets(&world) != before).expect("the floor rises");
+    wait_until(|| stood(&world, two.generation())).expect("it is noted");
+    world.config.update.probation_s = 600;
+    started_again_without_an_engine(world, two.generation(), &asking(3));
+}
+
+#[test]
+fn what_somebody_returned_to_is_not_left_by_itself() {
+    let (mut world, one, _, import) = approved("probation_s = 600");
+    world.activate(import).unwrap();
+    back_to(&world, &one).unwrap();
+    world.config.update.probation_s = 601;
+    started_again_without_an_engine(world, one.generation(), &asking(3));
+}
+
+#[test]
+fn a_probation_that_was_cut_off_goes_on() {
+    let (mut world, one, two, import) = approved("probation_s = 600\nengine_away_s = 1");
+    world.activate(import).unwrap();
+    world.stop_updaterd();
+    assert!(!stood(&world, two.generation()));
+    let slot = world.slot_of(two.generation()).unwrap();
+    world.script(slot).refuses.store(true, Ordering::SeqCst);
+    world.script(slot).forget();
+    world.start_updaterd();
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+}
+
+#[test]
+fn a_database_made_anew_knows_what_stood_and_what_fell() {
+    let (mut world, one, two, import) =
+        approved("probation_s = 600\nengine_away_s = 1\nprobe_s = 4");
+    world.activate(import).unwrap();
+    world.script(world.slot_of(two.generation()).unwrap()).forget();
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    wait_until(|| world.activations() == (3, 3)).expect("it has its outcome");
+    assert!(!stood(&world, one.generation()) && !stood(&world, two.generation()));
+    lose(&mut world);
+    world.ask(&Request::Rebuild).unwrap();
+    assert!(stood(&world, one.generation()) && !stood(&world, two.generation()));
+}
+
+/// Whether it is noted that a release stood its probation.
+fn stood(world: &World, generation: GenerationId) -> bool {
+    let state = State::open(&world.config.paths.supply_database()).unwrap();
+    state.last_promotion(generation).unwrap().unwrap().stood
 }
