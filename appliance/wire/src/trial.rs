@@ -99,6 +99,8 @@ pub struct Trial {
     pub generation: GenerationId,
     /// Whose questions.
     pub scope: Scope,
+    /// How long at most: whoever reads this ends it by its own clock, should updaterd not.
+    pub seconds: u32,
 }
 
 /// What the answers of one release came to. Times are sums, so that means can be had of any number of
@@ -182,6 +184,10 @@ pub struct Counted {
     pub trial: u64,
     /// A number that this run of gatewayd drew.
     pub run: u64,
+    /// How long the trial has lasted, as far as gatewayd saw it, in this run and those before; not in files of
+    /// before that was told.
+    #[serde(default)]
+    pub lasted_s: u32,
     /// The counts since the run or the trial began, whichever was later.
     pub report: Report,
 }
@@ -294,6 +300,7 @@ mod tests {
             scope: Scope::Principals(
                 (0..PRINCIPALS_MAX).map(|n| format!("{n:0>64}").parse().unwrap()).collect(),
             ),
+            seconds: u32::MAX,
         };
         let text = serde_json::to_vec(&longest).unwrap();
         assert!((text.len() as u64) < FILE_BYTES_MAX, "{} bytes", text.len());

@@ -2,7 +2,8 @@
 //! words.
 //!
 //! The shelf's file says what the trial is; it is read for each request, so a trial begins and ends
-//! without anybody telling the gateway. The counts go to a file that updaterd reads.
+//! without anybody telling the gateway. The counts go to a file that updaterd reads. When its time is over a
+//! trial has no part in anything, whether updaterd ends it or not.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use cloister_config::Paths;
-use cloister_daemon::files::read_limited;
+use cloister_daemon::{clock::Stopwatch, files::read_limited};
 use cloister_domain::{GenerationId, Principal};
 use cloister_wire::trial::{Counted, FILE_BYTES_MAX, Kind, Report, Tally, Trial};
 
@@ -25,9 +26,19 @@ pub(crate) struct Trials {
     counts: PathBuf,
     run: u64,
     counted: Mutex<Option<Counted>>,
+    begun: Mutex<Option<Begun>>,
     /// The last counts could not be kept.
     blind: AtomicBool,
     shadowing: AtomicBool,
+}
+
+/// When a trial was seen first.
+#[derive(Debug)]
+struct Begun {
+    trial: u64,
+    since: Stopwatch,
+    /// How long it had lasted in the runs of gatewayd before.
+    before_s: u32,
 }
 
 /// The one place of a shadow's question, until it is dropped.
@@ -50,27 +61,57 @@ impl Trials {
             counts: paths.trial_counts(),
             run: u64::from_le_bytes(run),
             counted: Mutex::default(),
+            begun: Mutex::default(),
             blind: AtomicBool::new(false),
             shadowing: AtomicBool::new(false),
         }
     }
 
-    /// The trial under way, if there is one.
+    /// The trial under way, if there is one whose time is not over.
     pub(crate) fn current(&self) -> Option<Trial> {
+        self.named().filter(|trial| self.lasted_s(trial.trial) < trial.seconds)
+    }
+
+    /// The trial that the shelf names.
+    fn named(&self) -> Option<Trial> {
         let text = read_limited(&self.pointer, FILE_BYTES_MAX).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
+    /// How long a trial has lasted since anybody asked something. What an earlier run measured is in the counts,
+    /// which are kept with each answer: what a killed one measured since then was about no answer.
+    fn lasted_s(&self, trial: u64) -> u32 {
+        let mut begun = self.begun.lock().expect("no holder of this lock panics");
+        let begun = match &mut *begun {
+            Some(begun) if begun.trial == trial => begun,
+            other => {
+                let kept = read_limited(&self.counts, FILE_BYTES_MAX).ok();
+                let kept = kept.and_then(|text| serde_json::from_slice::<Counted>(&text).ok());
+                let before_s =
+                    kept.map_or(0, |kept| if kept.trial == trial { kept.lasted_s } else { 0 });
+                other.insert(Begun { trial, since: Stopwatch::start(), before_s })
+            }
+        };
+        let seconds = u32::try_from(begun.since.elapsed().as_secs()).unwrap_or(u32::MAX);
+        begun.before_s.saturating_add(seconds)
+    }
+
     /// Counts something of `trial`, unless another has begun since.
     pub(crate) fn count(&self, trial: u64, add: impl FnOnce(&mut Report)) {
-        if self.current().is_none_or(|current| current.trial != trial) {
+        // One that was begun in time counts.
+        if self.named().is_none_or(|named| named.trial != trial) {
             return;
         }
+        let lasted_s = self.lasted_s(trial);
         let mut counted = self.counted.lock().expect("no holder of this lock panics");
         let now = match &mut *counted {
             Some(now) if now.trial == trial => now,
-            other => other.insert(Counted { trial, run: self.run, report: Report::default() }),
+            other => {
+                let report = Report::default();
+                other.insert(Counted { trial, run: self.run, lasted_s, report })
+            }
         };
+        now.lasted_s = lasted_s;
         add(&mut now.report);
         let text = serde_json::to_vec(now).expect("numbers");
         let kept = replace(&self.counts, &text);

@@ -109,9 +109,10 @@ fn trial_files() -> Result<Vec<Vec<u8>>> {
     let generation = GenerationId(Digest::of(b"release"));
     let named = Scope::Principals(["ada".parse()?, "bob".parse()?].into());
     let scopes = [(Kind::Canary, named), (Kind::Shadow, Scope::Share { permille: 100 })];
-    let trials = scopes
-        .map(|(kind, scope)| serde_json::to_vec(&Trial { trial: 7, kind, generation, scope }));
-    let counted = Counted { trial: 7, run: 9, report: Report::default() };
+    let trials = scopes.map(|(kind, scope)| {
+        serde_json::to_vec(&Trial { trial: 7, kind, generation, scope, seconds: 60 })
+    });
+    let counted = Counted { trial: 7, run: 9, lasted_s: 3, report: Report::default() };
     Ok(trials.into_iter().chain([serde_json::to_vec(&counted)]).collect::<Result<_, _>>()?)
 }
 

@@ -121,8 +121,8 @@ fn shown(core: &Core, trial: u64) -> Result<Answer, ActError> {
 /// Says on the shelf what the trial under way is.
 pub(crate) fn point(core: &Core, trial: u64) -> Result<(), ActError> {
     let found = core.state().trial_numbered(trial)?.ok_or(ActError::NoTrial)?;
-    let Shown { kind, generation, scope, .. } = found;
-    let text = serde_json::to_vec(&Trial { trial, kind, generation, scope });
+    let Shown { kind, generation, scope, seconds, .. } = found;
+    let text = serde_json::to_vec(&Trial { trial, kind, generation, scope, seconds });
     Ok(core.shelf.set_trial(Some(&text.expect("names, digests and numbers")))?)
 }
 
@@ -252,8 +252,10 @@ pub(crate) fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), Act
         other => other.insert(fresh()),
     };
     let passed = u32::try_from(watched.since.elapsed().as_secs()).unwrap_or(u32::MAX);
-    let lasted_s = watched.before_s.saturating_add(passed);
     let counted = counted(core, trial.trial);
+    // gatewayd's clock went on while there was no updater.
+    let told_s = counted.as_ref().map_or(0, |counted| counted.lasted_s);
+    let lasted_s = watched.before_s.saturating_add(passed).max(told_s);
     if counted != watched.noted || lasted_s.saturating_sub(watched.noted_s) >= NOTE_S {
         core.state().note_trial(trial.trial, lasted_s, counted.as_ref())?;
         (watched.noted, watched.noted_s) = (counted, lasted_s);

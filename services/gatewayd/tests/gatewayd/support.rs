@@ -106,6 +106,13 @@ impl Stage {
         fs::read_to_string(self.folder.path().join("run/gatewayd/trial.json")).ok()
     }
 
+    /// Puts there what an earlier run of gatewayd counted.
+    pub(crate) fn keep_counts(&self, text: &[u8]) {
+        let folder = self.folder.path().join("run/gatewayd");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("trial.json"), text).unwrap();
+    }
+
     /// Points `active` at a generation, by one rename.
     pub(crate) fn activate(&self, name: &str) {
         let shelf = self.folder.path().join("state/shelf");

@@ -21,9 +21,14 @@ use crate::{
 
 /// A trial of `two` on `ada`.
 fn trial(kind: Kind, number: u64) -> Vec<u8> {
+    lasting(kind, number, 3600)
+}
+
+/// The same, for so long.
+fn lasting(kind: Kind, number: u64, seconds: u32) -> Vec<u8> {
     let scope = Scope::Principals(["ada".parse().unwrap()].into());
-    serde_json::to_vec(&Trial { trial: number, kind, generation: generation("two"), scope })
-        .unwrap()
+    let trial = Trial { trial: number, kind, generation: generation("two"), scope, seconds };
+    serde_json::to_vec(&trial).unwrap()
 }
 
 /// `one` is active and answers; `two` is on trial on `ada`.
@@ -123,6 +128,46 @@ fn what_a_canary_cannot_answer_the_active_release_does() {
     let report = report(&stage);
     assert_eq!((report.candidate.failed, report.active.answered), (3, 3));
     assert_eq!(turn.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_canary_that_nobody_ends_answers_nobody_when_its_time_is_over() {
+    let stage = stage(Kind::Canary);
+    let ada = stage.key();
+    stage.engine("b", "two", two_words);
+    stage.try_out(&lasting(Kind::Canary, 7, 1));
+    let clock = Stopwatch::start();
+    while answered_by(&stage, &ada) != json!(generation("one")) {
+        assert!(clock.elapsed() < LIMIT, "it goes on");
+    }
+    let counts = report(&stage);
+    assert_eq!(answered_by(&stage, &ada), json!(generation("one")));
+    assert_eq!(report(&stage), counts, "nothing is counted any more");
+    // Another one has its own time.
+    stage.try_out(&lasting(Kind::Canary, 8, 3600));
+    assert_eq!(answered_by(&stage, &ada), json!(generation("two")));
+}
+
+#[test]
+fn a_canarys_time_goes_on_where_an_earlier_run_left_it() {
+    let stage = stage(Kind::Canary);
+    let ada = stage.key();
+    stage.engine("b", "two", two_words);
+    let kept = |trial, lasted_s| {
+        let counted = Counted { trial, run: 1, lasted_s, report: Report::default() };
+        stage.keep_counts(&serde_json::to_vec(&counted).unwrap());
+    };
+    // Of another trial.
+    kept(6, 3600);
+    assert_eq!(answered_by(&stage, &ada), json!(generation("two")));
+    stage.try_out(&lasting(Kind::Canary, 9, 3600));
+    kept(9, 3000);
+    assert_eq!(answered_by(&stage, &ada), json!(generation("two")));
+    let counted: Counted = serde_json::from_str(&stage.counted().unwrap()).unwrap();
+    assert!(counted.lasted_s >= 3000, "{counted:?}");
+    stage.try_out(&lasting(Kind::Canary, 10, 3600));
+    kept(10, 3600);
+    assert_eq!(answered_by(&stage, &ada), json!(generation("one")));
 }
 
 #[test]

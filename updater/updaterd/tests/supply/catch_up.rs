@@ -92,7 +92,8 @@ fn count(world: &World, report: Report) {
     let trial = status(world).trial.unwrap().trial;
     let path = world.config.paths.trial_counts();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, serde_json::to_vec(&Counted { trial, run: 1, report }).unwrap()).unwrap();
+    fs::write(path, serde_json::to_vec(&Counted { trial, run: 1, lasted_s: 0, report }).unwrap())
+        .unwrap();
 }
 
 fn answered(count: u64) -> Report {

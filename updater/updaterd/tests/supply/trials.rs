@@ -44,12 +44,18 @@ fn told(world: &World) -> Option<Trial> {
 
 /// Plays gatewayd, which counts.
 fn count(world: &World, run: u64, report: Report) {
+    count_for(world, run, 0, report);
+}
+
+/// The same, after so many seconds by its clock.
+fn count_for(world: &World, run: u64, lasted_s: u32, report: Report) {
     let trial = status(world).trial.unwrap().trial;
     let path = world.config.paths.trial_counts();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let aside = path.with_extension(NUMBER.fetch_add(1, Ordering::SeqCst).to_string());
-    fs::write(&aside, serde_json::to_vec(&Counted { trial, run, report }).unwrap()).unwrap();
+    fs::write(&aside, serde_json::to_vec(&Counted { trial, run, lasted_s, report }).unwrap())
+        .unwrap();
     fs::rename(aside, path).unwrap();
 }
 
@@ -134,6 +140,12 @@ fn a_canary_ends_by_itself_and_keeps_its_report() {
     assert_eq!(until_ended(&world, import), End::Time);
     assert_eq!(told(&world), None);
 
+    // Its clock went on while the updater was not there.
+    start(&world, Kind::Canary, import).unwrap();
+    assert_eq!(told(&world).unwrap().seconds, 3600);
+    count_for(&world, 1, 3600, answered(1));
+    assert_eq!(until_ended(&world, import), End::Time);
+
     start(&world, Kind::Canary, import).unwrap();
     count(&world, 1, Report { active: Tally { answered: 9, ..Tally::default() }, ..failing(2) });
     wait_until(|| last(&world, import).report.candidate.failed == 2).unwrap();
@@ -149,9 +161,9 @@ fn a_canary_ends_by_itself_and_keeps_its_report() {
     world.script(world.slot_of(two).unwrap()).forget();
     assert_eq!(until_ended(&world, import), End::Engine);
     assert_eq!(world.active(), Some(one));
-    let three: Vec<End> =
+    let four: Vec<End> =
         world.review(import).trials.iter().filter_map(|trial| trial.ended).collect();
-    assert_eq!(three, [End::Time, End::Failures, End::Engine]);
+    assert_eq!(four, [End::Time, End::Time, End::Failures, End::Engine]);
 }
 
 #[test]
