@@ -217,7 +217,8 @@ sections! {
         /// else sealed volumes are refused.
         unsealing_key: Option<PathBuf> = "\"\"";
         /// Seconds after an activation in which an engine that fails takes the appliance back to the
-        /// generation before; older releases that it forbids are forbidden from then on. 0 turns that off.
+        /// generation before; older releases that it forbids are forbidden from then on. It lasts longer while
+        /// nothing answers, and begins anew when updaterd is started before its end. 0 turns that off.
         probation_s: u32 = "60" in (0, 86_400);
         /// Seconds in a row that an engine may not answer for a release in its probation or on trial, before
         /// the one before is active again or the trial ends: longer than an engine takes to start.
