@@ -57,7 +57,7 @@ fn an_operator_asks_what_operators_ask_and_nothing_that_daemons_do() -> Result<(
         (Unit::Updaterd, json!("status"), offer),
         (Unit::Corpusd, json!("verify"), json!({"search": search})),
     ] {
-        let socket = unit.socket(scene.config());
+        let socket = unit.socket(scene.stage().config());
         open_to_all(&socket)?;
         let said = ask_as_nobody(&socket, &allowed)?;
         assert_eq!(code(&said), "", "{said}");
