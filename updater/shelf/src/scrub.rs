@@ -147,7 +147,8 @@ impl Shelf {
     /// `isolated/` for whoever wants to know what happened to it. Trees that hold it still do.
     ///
     /// # Errors
-    /// [`ShelfError::Io`] when the disk fails; the object is then where it was.
+    /// [`ShelfError::Io`] when the disk fails; the object is then where it was, or isolated already, until
+    /// a power cut perhaps.
     pub fn isolate(&self, digest: Digest) -> Result<(), ShelfError> {
         let failed = || ShelfError::io("isolate an object");
         let aside = self.root.join("isolated");

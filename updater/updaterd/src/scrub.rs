@@ -77,6 +77,7 @@ fn at_pace(core: &Core) -> Result<Pass, ActError> {
         Err(TryLockError::WouldBlock) => return Err(ActError::Scrubbing),
         Err(TryLockError::Poisoned(_)) => panic!("{UNPOISONED}"),
     };
+    go_on(core)?;
     let mut pass = Pass::default();
     for digest in core.shelf.objects()? {
         match at_idle_weight(|| read(core, digest))? {
@@ -144,8 +145,9 @@ fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
         json!({ "releases": holders, "active": serving.is_some() }),
     ))?;
     tracing::error!(releases = holders.len(), "an object of the shelf was damaged at rest");
-    core.shelf.isolate(digest)?;
-    let taken_off = take_off(core, digest, &holders);
+    // Whatever fails from here on is gone on with: no pass finds again what is not among the objects.
+    let isolated = core.shelf.isolate(digest).map_err(ActError::from);
+    let taken_off = isolated.and_then(|()| take_off(core, digest, &holders));
     if taken_off.is_err() {
         core.leave_unfinished();
     }
@@ -153,6 +155,22 @@ fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
     drop((act, nobody_adopts));
     core.wake();
     taken_off
+}
+
+/// What holds an object that was found damaged before leaves the shelf, or no pass ends well: what is
+/// isolated is read no more.
+fn go_on(core: &Core) -> Result<(), ActError> {
+    let is_held = |(_, holders): &(Digest, BTreeSet<GenerationId>)| !holders.is_empty();
+    let act = core.act();
+    let held = core.shelf.isolated()?.iter().any(is_held);
+    drop(act);
+    if !held {
+        return Ok(());
+    }
+    let _nobody_adopts = core.adopting();
+    let _act = core.act();
+    switch::settle(core)?;
+    finish(core)
 }
 
 /// Goes on with what was cut off: whatever holds an object that was found damaged leaves the shelf. The

@@ -2,8 +2,10 @@
 //! old or new, every intent has exactly one outcome, and the outcome says where the pointer is.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -25,6 +27,19 @@ pub(crate) struct Updaterd(Child);
 
 impl Updaterd {
     pub(crate) fn start(world: &World) -> Self {
+        Self::run(world, Command::new(env!("CARGO_BIN_EXE_cloister-updaterd")))
+    }
+
+    /// As [`Updaterd::start`]; its calls of kind `call` are listed in `log`, each with what it is about.
+    pub(crate) fn traced(world: &World, call: &str, log: &Path) -> Self {
+        let mut traced = Command::new("strace");
+        // The tracer is nobody's parent, so that what is ended at the end is the updater.
+        traced.args(["-D", "-f", "-y", "-e"]).arg(format!("trace={call}")).arg("-o").arg(log);
+        traced.arg(env!("CARGO_BIN_EXE_cloister-updaterd"));
+        Self::run(world, traced)
+    }
+
+    fn run(world: &World, mut program: Command) -> Self {
         let state = &world.config.paths.state;
         let text = format!(
             "[paths]\nstate = {state:?}\nruntime = {:?}\n[update]\nreserve_bytes = 0\n",
@@ -32,12 +47,7 @@ impl Updaterd {
         );
         let config = state.with_extension("toml");
         fs::write(&config, text).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cloister-updaterd"))
-            .arg("--config")
-            .arg(&config)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = program.arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap();
         let socket = world.config.paths.socket(Role::Updaterd);
         wait_until(|| Connection::connect(&socket).is_ok()).expect("updaterd serves");
         Self(child)
@@ -57,24 +67,35 @@ impl Drop for Updaterd {
     }
 }
 
-/// A tracer that kills the updater at call number `at` of kind `call` of any of its threads.
+/// A tracer that meddles with calls of any of the updater's threads.
 pub(crate) struct Killer {
     child: Child,
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Killer {
+    /// Kills the updater at call number `at` of kind `call`.
     fn attach(updaterd: &Updaterd, call: &str, at: u32) -> Self {
         Self::signal(updaterd, call, "KILL", at)
     }
 
     /// With another signal than that which kills.
     pub(crate) fn signal(updaterd: &Updaterd, call: &str, signal: &str, at: u32) -> Self {
+        Self::inject(updaterd, call, &format!("signal={signal}:when={at}"), &[])
+    }
+
+    /// The first `call` that is about `path` fails as a disk does that lost what it was to write.
+    pub(crate) fn failing(updaterd: &Updaterd, call: &str, path: &Path) -> Self {
+        Self::inject(updaterd, call, "error=EIO:when=1", &["-P".as_ref(), path.as_os_str()])
+    }
+
+    fn inject(updaterd: &Updaterd, call: &str, what: &str, only: &[&OsStr]) -> Self {
         let mut child = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e"])
             .arg(format!("trace={call}"))
             .arg("-e")
-            .arg(format!("inject={call}:signal={signal}:when={at}"))
+            .arg(format!("inject={call}:{what}"))
+            .args(only)
             .arg("-p")
             .arg(updaterd.pid().to_string())
             .stderr(Stdio::piped())
@@ -82,8 +103,11 @@ impl Killer {
             .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.contains("attached"), "{line}");
+        // What it says of paths comes first.
+        while !line.contains("attached") {
+            line.clear();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "strace ends");
+        }
         Self { child, _stderr: stderr }
     }
 }

@@ -10,6 +10,7 @@ use cloister_domain::Digest;
 use cloister_wire::supply::{Answer, ImportState, Request};
 
 use crate::{
+    kill::{Killer, Updaterd},
     refused, status,
     support::{World, bundle::Bundle, wait_until},
 };
@@ -113,4 +114,40 @@ fn the_only_release_goes_on_although_it_is_damaged_and_the_record_says_so() {
     let two = Bundle::new(2, "0.4");
     world.promoted(&two, 2);
     wait_until(|| scrub(&world).is_empty()).unwrap();
+}
+
+/// Two releases that were active, of which the second is damaged.
+fn damaged_while_it_serves() -> (World, [Bundle; 2], Digest) {
+    let world = World::enrolled();
+    let both = [Bundle::new(1, "0.5"), Bundle::new(2, "0.4")];
+    for (version, bundle) in (1..).zip(&both) {
+        world.promoted(bundle, version);
+    }
+    let digest = damage(&world, &both[1], "model/weights.txt");
+    (world, both, digest)
+}
+
+#[test]
+fn a_damaged_release_is_taken_off_although_the_disk_does_not_take_its_isolation() {
+    let (mut world, [one, _two], digest) = damaged_while_it_serves();
+    world.stop_updaterd();
+    let updaterd = Updaterd::start(&world);
+    let fan = world.config.paths.shelf().join("objects").join(digest.to_string().split_at(2).0);
+    let killer = Killer::failing(&updaterd, "fsync", &fan);
+    refused(world.ask(&Request::Scrub), "shelf.io");
+    drop(killer);
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    wait_until(|| on_shelf(&world) == [1]).expect("the damaged one leaves the shelf");
+}
+
+#[test]
+fn a_pass_goes_on_with_what_another_found_and_did_not_finish() {
+    let (world, [one, _two], digest) = damaged_while_it_serves();
+    let (shelf, name) = (world.config.paths.shelf(), digest.to_string());
+    fs::create_dir_all(shelf.join("isolated")).unwrap();
+    let object = shelf.join("objects").join(name.split_at(2).0).join(&name);
+    fs::rename(object, shelf.join("isolated").join(&name)).unwrap();
+    assert_eq!(scrub(&world), [], "nothing of it is among the objects any more");
+    assert_eq!(world.active(), Some(one.generation()));
+    assert_eq!(on_shelf(&world), [1]);
 }
