@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use cloister_domain::{ImportId, RecordIndex};
-use cloister_state::{NewActivation, NewTrial, PastConsent, State};
+use cloister_state::{Judgement, NewActivation, NewTrial, PastConsent, State, StateError};
 use cloister_wire::{
     record::Event,
     supply::ImportState,
@@ -19,6 +19,7 @@ use crate::{
     anchor, approve, books,
     core::{Core, trust_files, vector_text},
     error::ActError,
+    evaluate,
     rebuild::{
         self,
         history::{History, Told},
@@ -39,9 +40,11 @@ pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     asked(core, &history)?;
     pins(core, &history)?;
     consents(core, &history)?;
+    operators(core, &history)?;
     shadow(core, &history)?;
     trial_end(core, &history)?;
     approve::take_in(core)?;
+    refusals(core, &history)?;
     configuration(core, &history)?;
     core.unsure.store(false, Ordering::SeqCst);
     Ok(())
@@ -155,6 +158,57 @@ fn asked(core: &Core, history: &History) -> Result<(), ActError> {
 /// The record of an import's last step.
 fn stands_since(core: &Core, import: ImportId) -> Result<Option<RecordIndex>, ActError> {
     Ok(core.state().steps(import)?.last().map(|(_, record)| *record))
+}
+
+/// How an import stands in the database; `None` for one that only the log has, whose volume is offered anew.
+fn standing(core: &Core, import: ImportId) -> Result<Option<ImportState>, ActError> {
+    match core.state().import(import) {
+        Ok(held) => Ok(Some(held.state)),
+        Err(StateError::UnknownImport { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who operated an import does not approve it, whoever of the two knows that.
+fn operators(core: &Core, history: &History) -> Result<(), ActError> {
+    for (import, told) in &history.imports {
+        if standing(core, *import)?.is_none() {
+            continue;
+        }
+        let known = core.state().operators(*import)?;
+        for operator in told.operators.iter().filter(|operator| !known.contains(operator)) {
+            core.state().imported_by(*import, operator)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was refused in the log stays refused, though it would do better today.
+fn refusals(core: &Core, history: &History) -> Result<(), ActError> {
+    for (import, told) in &history.imports {
+        let Some((ImportState::Refused, record)) = told.steps.last() else { continue };
+        let Some(held) = standing(core, *import)? else { continue };
+        if matches!(held, ImportState::Refused | ImportState::Activated) {
+            continue;
+        }
+        refuse(core, *import, told, *record)?;
+        tracing::warn!(import = import.0, "a refusal that was cut off holds");
+        // Let go of, nothing of it is left in quarantine.
+        drop(core.try_quarantine(*import));
+        // Its slot and what it brought to the shelf are the worker's.
+        core.leave_unfinished();
+    }
+    Ok(())
+}
+
+/// Refuses by a record that the log has, with the verdict if that was the reason.
+fn refuse(core: &Core, import: ImportId, told: &Told, record: RecordIndex) -> Result<(), ActError> {
+    let problem = rebuild::refused_as(told);
+    let Some((evaluation, _)) = told.evaluation.as_ref().filter(|_| told.is_worse()) else {
+        return Ok(core.state().refuse(import, &problem, record)?);
+    };
+    let worse = Judgement::Refused(evaluate::failed(&evaluation.figures));
+    Ok(core.state().evaluated(import, evaluation, &worse, record)?)
 }
 
 /// What was pinned stays, and what was let go may go.

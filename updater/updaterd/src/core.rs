@@ -346,16 +346,18 @@ impl Core {
         }
     }
 
-    /// A record and the state.
+    /// A record and the state. The caller holds the right to act.
     pub(crate) fn record_and_refuse(
         &self,
         import: ImportId,
         generation: GenerationId,
         problem: &Problem,
     ) -> Result<RecordIndex, ActError> {
-        let record = self.record_import_refused(import, Some(generation), problem)?;
-        self.state().refuse(import, problem, record)?;
-        Ok(record)
+        self.in_two_writes(|| {
+            let record = self.record_import_refused(import, Some(generation), problem)?;
+            self.state().refuse(import, problem, record)?;
+            Ok(record)
+        })
     }
 
     pub(crate) fn record_import_refused(

@@ -33,6 +33,9 @@ const COMPLETION_TOKENS: u32 = 16;
 /// A text that any language model can score; its words do not matter.
 const PROBE_TEXT: &str = "The quick brown fox jumps over the lazy dog.";
 
+/// The code of a verdict that refuses.
+pub(crate) const WORSE: &str = "evaluation.worse";
+
 /// How an evaluation was left.
 #[derive(Debug)]
 pub(crate) enum Left {
@@ -364,14 +367,18 @@ fn conclude(
             }
             let problem = failed(&stored.figures);
             slots::give_up(core, generation)?;
-            let record = core.record_import_refused(import, Some(generation), &problem)?;
-            core.state().evaluated(import, &stored, &Judgement::Refused(problem), record)?;
+            core.in_two_writes(|| {
+                let record = core.record_import_refused(import, Some(generation), &problem)?;
+                let refused = Judgement::Refused(problem);
+                Ok(core.state().evaluated(import, &stored, &refused, record)?)
+            })?;
             core.sweep();
             Ok(())
         })
 }
 
-fn failed(figures: &[Figure]) -> Problem {
+/// The refusal that a verdict on these figures is.
+pub(crate) fn failed(figures: &[Figure]) -> Problem {
     let text = figures
         .iter()
         .filter(|figure| !figure.passed)
@@ -383,7 +390,7 @@ fn failed(figures: &[Figure]) -> Problem {
         .join("; ");
     Problem::new(
         Class::Refused,
-        "evaluation.worse",
+        WORSE,
         format!("the candidate is not good enough on this machine: {text}"),
     )
 }

@@ -303,23 +303,28 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
 /// Keeps who imports a volume. Whoever was not named in a record of the import yet is named in one: who
 /// operated an import never approves it, also after the database was lost.
 fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActError> {
+    let _act = core.act();
     let known = core.state().operators(import)?;
-    if !known.iter().any(|one| one == operator) {
-        let generation = core.state().import(import)?.generation;
-        let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
-        let number = core.draw(Series::Refusal)?;
-        core.recordd.append(&Core::entry(
-            Event::MediaSeen,
-            format!("import/{import}/operator/{number}"),
-            &subject,
-            json!({
-                "import": import,
-                "operator": operator,
-                "persons": books::persons(core, &[operator.to_owned()]),
-            }),
-        ))?;
+    if known.iter().any(|one| one == operator) {
+        return Ok(());
     }
-    Ok(core.state().imported_by(import, operator)?)
+    let generation = core.state().import(import)?.generation;
+    let subject: Vec<(&str, Digest)> = generation.iter().map(|id| ("bundle", id.0)).collect();
+    let number = core.draw(Series::Refusal)?;
+    let entry = Core::entry(
+        Event::MediaSeen,
+        format!("import/{import}/operator/{number}"),
+        &subject,
+        json!({
+            "import": import,
+            "operator": operator,
+            "persons": books::persons(core, &[operator.to_owned()]),
+        }),
+    );
+    core.in_two_writes(|| {
+        core.recordd.append(&entry)?;
+        Ok(core.state().imported_by(import, operator)?)
+    })
 }
 
 /// The name of a user of this machine; the number of one that has none.

@@ -296,13 +296,14 @@ fn lost() -> Problem {
     )
 }
 
-fn refused_as(told: &Told) -> Problem {
+/// The refusal of which the log tells; the words of then are not in it.
+pub(crate) fn refused_as(told: &Told) -> Problem {
     let (code, class) = told.refused.clone().unwrap_or_default();
     let class = serde_json::from_value(class.into()).unwrap_or(Class::Refused);
     Problem::new(
         class,
         &code,
-        "refused before the state database was rebuilt; the record says when",
+        "refused before the state database caught up with the log; the record says when",
     )
 }
 

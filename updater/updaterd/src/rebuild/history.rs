@@ -17,6 +17,8 @@ use cloister_wire::{
 };
 use serde_json::Value;
 
+use crate::evaluate::WORSE;
+
 /// What the last change of trust came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trusted {
@@ -60,6 +62,11 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn state(&self) -> Option<ImportState> {
         self.steps.last().map(|(state, _)| *state)
+    }
+
+    /// Whether a verdict refused it.
+    pub(crate) fn is_worse(&self) -> bool {
+        self.refused.as_ref().is_some_and(|(code, _)| code == WORSE)
     }
 
     /// Notes a step, unless that is where it stands.

@@ -21,6 +21,7 @@ mod succession;
 mod support;
 mod trials;
 mod turns;
+mod unanswered;
 mod unfinished;
 mod weight;
 

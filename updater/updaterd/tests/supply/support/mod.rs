@@ -43,7 +43,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(daemon: Daemon, run: impl FnOnce(&Daemon) + Send + 'static) -> Self {
+    pub(crate) fn start(daemon: Daemon, run: impl FnOnce(&Daemon) + Send + 'static) -> Self {
         let stop = daemon.stop().clone();
         let thread = std::thread::spawn(move || run(&daemon));
         Self { stop, thread: Some(thread) }
@@ -81,6 +81,8 @@ pub(crate) struct Script {
     pub(crate) unanswered: AtomicUsize,
     /// Chats are answered by a problem of class busy with this code.
     pub(crate) busy: Mutex<Option<&'static str>>,
+    /// Answers chats with something else than what is right.
+    pub(crate) wrong: AtomicBool,
 }
 
 /// An import on its way, as intaked has it.
@@ -510,6 +512,11 @@ impl Script {
         (chat && is(&self.full)) || ((chat || score) && is(&self.hangs))
     }
 
+    fn words(&self) -> String {
+        let wrong = self.wrong.load(Ordering::SeqCst);
+        String::from(if wrong { "It is five." } else { "It is four." })
+    }
+
     fn status(&self) -> Status {
         let generation = *self.held.lock().unwrap();
         Status {
@@ -554,7 +561,7 @@ impl Script {
             }
             Request::Chat(_) => vec![
                 Event::Started { prompt_tokens: TokenCount(3) },
-                Event::Delta { text: Sensitive::new(String::from("It is four.")) },
+                Event::Delta { text: Sensitive::new(self.words()) },
                 Event::Finished {
                     reason: FinishReason::Stop,
                     completion_tokens: TokenCount(4),
