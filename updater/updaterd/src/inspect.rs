@@ -22,7 +22,7 @@ use cloister_wire::{
 };
 use serde_json::json;
 
-use crate::{core::Core, error::ActError};
+use crate::{books, core::Core, error::ActError};
 
 /// The program, as records name it: it comes with this one.
 const TOOL: &str = concat!("cloister-inspectd ", env!("CARGO_PKG_VERSION"));
@@ -70,9 +70,13 @@ pub(crate) fn record(
     let Some(Findings(findings)) = findings else { return Ok(()) };
     let problem = refusal(&findings);
     let inspection = summed(findings);
+    // A crash before the database took it, or the refusal, leads to another look, which may find something
+    // else: that has a record of its own.
+    let before = core.state().inspection(import)?;
+    let named = books::digest(&json!({ "found": inspection, "after": before }));
     let record = core.recordd.append(&Core::entry(
         Event::Inspection,
-        format!("import/{import}/inspected"),
+        format!("import/{import}/inspected/{named}"),
         &[("bundle", generation.0)],
         json!({
             "import": import,

@@ -2,10 +2,11 @@
 
 use std::{fs, sync::atomic::Ordering};
 
-use cloister_domain::{Class, ImportId, RecordIndex};
+use cloister_domain::{Class, Digest, ImportId, RecordIndex};
 use cloister_state::State;
 use cloister_wire::{
     Problem,
+    record::Event,
     supply::{ImportState, Inspection, Scan},
 };
 
@@ -181,6 +182,31 @@ fn an_inspection_that_refused_something_is_made_again_after_a_crash() {
     let inspection = world.until(import, ImportState::AwaitingApproval).inspection.unwrap();
     assert_ne!(inspection.tool, refused.tool);
     assert_eq!((inspection.accepted, inspection.refused), (5, 0));
+}
+
+#[test]
+fn what_another_look_finds_has_a_record_of_its_own() {
+    let world = World::enrolled();
+    world.inspector.absent.store(true, Ordering::SeqCst);
+    let bundle = Bundle::new(1, "0.5");
+    world.import(&bundle, 1).unwrap_err();
+    // What it left that was cut off between the record of an inspection and everything else.
+    let found = |refused: u64| {
+        serde_json::json!({
+            "import": 1, "tool": "before the crash", "accepted": 5 - refused, "refused": refused,
+            "not_scanned": 0, "files": [],
+        })
+    };
+    let about = [("bundle", bundle.generation().0)];
+    world.append(Event::Inspection, "import/1/inspected", &about, &found(1));
+    let named = format!("import/1/inspected/{}", Digest::of(b"other findings"));
+    world.append(Event::Inspection, &named, &about, &found(2));
+    world.inspector.absent.store(false, Ordering::SeqCst);
+    world.until(ImportId(1), ImportState::AwaitingApproval);
+    let records = world.records();
+    let inspections = records.iter().filter(|(event, _)| event == "inspection");
+    let refused: Vec<_> = inspections.map(|(_, facts)| facts["refused"].clone()).collect();
+    assert_eq!(refused, [1, 2, 0], "the last is that by which it was accepted");
 }
 
 #[test]
