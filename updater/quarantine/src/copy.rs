@@ -20,7 +20,11 @@ use cloister_bundle::{
 };
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId};
 
-use crate::{QuarantineError, Source, decode::Decoder, parts::Parts};
+use crate::{
+    QuarantineError, Source,
+    decode::Decoder,
+    parts::{Parts, sync_or_empty},
+};
 
 /// Stored chunks in memory at a time: one being read, two waiting, one being written.
 const BUFFERS: usize = 4;
@@ -156,7 +160,7 @@ impl Task<'_> {
             parts.hold(*number);
         }
         tell()?;
-        parts.sync_names()?;
+        parts.sync_all()?;
         parts.note_looks();
         let (volume, read_bytes) = (source.digest(), source.read_bytes());
         if !parts.is_whole() {
@@ -273,7 +277,7 @@ impl Writer<'_> {
 
     fn sync(&mut self) -> Result<(), QuarantineError> {
         if let Some((_number, file)) = &self.open {
-            file.sync_data().map_err(QuarantineError::Write)?;
+            sync_or_empty(file)?;
         }
         self.unsynced = 0;
         Ok(())

@@ -335,8 +335,11 @@ impl Parts {
         keep().map_err(QuarantineError::Write)
     }
 
-    /// Makes the names of all files last.
-    pub(crate) fn sync_names(&self) -> Result<(), QuarantineError> {
+    /// Makes all files and their names last, also those that an earlier session wrote and was killed over.
+    pub(crate) fn sync_all(&self) -> Result<(), QuarantineError> {
+        for (number, _) in self.plan.files.iter().enumerate().filter(|(_, file)| !file.present) {
+            sync_or_empty(&self.file(number).map_err(QuarantineError::Write)?)?;
+        }
         let sync = |folder: &Path| File::open(folder)?.sync_all();
         sync(&self.folder.join("files"))
             .and_then(|()| sync(&self.folder))
@@ -394,6 +397,16 @@ impl Parts {
         }
         Err(QuarantineError::Space { needed: ByteCount(needed), free: ByteCount(free) })
     }
+}
+
+/// Makes what was written to `file` last, or empties it. After a failed fsync(2) the system takes what it
+/// could not write for written: whoever read the file again would find it whole, in memory only.
+pub(crate) fn sync_or_empty(file: &File) -> Result<(), QuarantineError> {
+    file.sync_data().map_err(|source| {
+        // A file that keeps its length has no other bytes than those that it lost.
+        file.set_len(0).unwrap_or_default();
+        QuarantineError::Write(source)
+    })
 }
 
 /// The contents of the chunks of these numbers.

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod flush;
 mod guards;
 mod large;
 mod resume;

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::Path,
@@ -14,7 +14,7 @@ use std::{
 
 use cloister_domain::{ByteCount, Digest, Hasher};
 use nix::{
-    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, PosixFadviseAdvice, posix_fadvise},
     unistd::{geteuid, linkat},
 };
 
@@ -157,7 +157,11 @@ impl Shelf {
 /// Links the inode behind `source`, not whatever its path names by now.
 fn link(mut source: File, expected: Digest, target: &Path) -> Result<(), ShelfError> {
     let failed = || ShelfError::io("adopt a finished file");
-    seal(&source).map_err(failed())?;
+    seal(&source).map_err(|lost| {
+        // The system takes for written what it could not write, and would give it back from memory.
+        forget(&source);
+        failed()(lost)
+    })?;
     let found = pass(&mut source, ByteCount(u64::MAX), |_piece| Ok(())).map_err(failed())?;
     if found != expected {
         return Err(ShelfError::Content { expected });
@@ -171,6 +175,11 @@ fn link(mut source: File, expected: Digest, target: &Path) -> Result<(), ShelfEr
 fn seal(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(OBJECT_MODE))?;
     file.sync_all()
+}
+
+/// What of `file` nobody uses leaves memory: it is asked of the disk next time.
+pub(crate) fn forget(file: &File) {
+    posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap_or_default();
 }
 
 /// Reads at most `bytes` of `source`, hands each piece to `each`, and hashes what it handed over.

@@ -1,19 +1,13 @@
 //! Reading objects again: a bit that changed at rest is found, and what holds it is taken away.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
-};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use cloister_domain::{ByteCount, Digest, GenerationId};
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::{
     Object, Shelf, ShelfError, Shelved,
     durable::{make_folder, sync_folder},
-    objects::pass,
+    objects::{forget, pass},
 };
 
 /// What reading an object again came to.
@@ -79,10 +73,6 @@ impl Shelf {
         };
         // What an engine has mapped stays in memory; the rest is asked of the disk, and makes no room for
         // itself by pushing out what others read.
-        let forget = |file: &fs::File| {
-            let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-            posix_fadvise(file.as_fd(), 0, 0, advice).unwrap_or_default();
-        };
         forget(&file);
         let mut stopped = None;
         let read = pass(&mut file, bytes, |piece| {

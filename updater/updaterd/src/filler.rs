@@ -177,6 +177,7 @@ impl Filler {
             .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
             .open(self.quarantine.join(Plan::part_name(number)))?;
         part.write_all_at(plain, chunk.offset)?;
-        part.sync_data()
+        // What is in memory only would be taken for whole.
+        part.sync_data().inspect_err(|_lost| part.set_len(0).unwrap_or_default())
     }
 }

@@ -9,6 +9,7 @@ mod full;
 mod inspection;
 mod interrupted;
 mod kill;
+mod lost;
 mod pairs;
 mod parked;
 mod preflight;

@@ -105,6 +105,11 @@ impl Receiving {
         }
     }
 
+    /// Has chunks looked for on the shelf.
+    pub(crate) fn fill(&self, chunks: &[u64]) -> handover::Answer {
+        self.connection.ask(&handover::Request::Fill { chunks: chunks.to_vec() }).unwrap()
+    }
+
     pub(crate) fn complete(&self, bundle: &Bundle) -> Result<ImportId, Problem> {
         let complete = handover::Request::Complete(Complete {
             volume: Digest::of(b"volume"),
