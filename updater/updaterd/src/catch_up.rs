@@ -24,7 +24,7 @@ use crate::{
         self,
         history::{History, Told},
     },
-    switch,
+    switch, trial,
 };
 
 /// Makes the database say what the log says, where that is unsure. The caller holds the right to act.
@@ -268,7 +268,7 @@ fn trial_end(core: &Core, history: &History) -> Result<(), ActError> {
         None => None,
     };
     core.state().end_trial(&past.shown, why, record, evaluation.as_ref())?;
-    Ok(core.shelf.set_trial(None)?)
+    trial::unpoint(core)
 }
 
 /// The evaluation that the end of a shadow led to.

@@ -123,7 +123,14 @@ pub(crate) fn point(core: &Core, trial: u64) -> Result<(), ActError> {
     let found = core.state().trial_numbered(trial)?.ok_or(ActError::NoTrial)?;
     let Shown { kind, generation, scope, seconds, .. } = found;
     let text = serde_json::to_vec(&Trial { trial, kind, generation, scope, seconds });
-    Ok(core.shelf.set_trial(Some(&text.expect("names, digests and numbers")))?)
+    let text = text.expect("names, digests and numbers");
+    Ok(core.shelf.set_trial(Some(&text)).inspect_err(|_error| core.wake())?)
+}
+
+/// Says on the shelf that no trial is under way. The file is all that gatewayd asks: where it cannot be
+/// taken away, the worker does it.
+pub(crate) fn unpoint(core: &Core) -> Result<(), ActError> {
+    Ok(core.shelf.set_trial(None).inspect_err(|_error| core.wake())?)
 }
 
 /// Whether the shelf names this trial.
@@ -186,7 +193,7 @@ pub(crate) fn end(core: &Core, trial: &Shown, why: End) -> Result<(), ActError> 
         let record = core.recordd.append(&entry)?;
         Ok(core.state().end_trial(&trial, why, record, evaluation.as_ref())?)
     })?;
-    core.shelf.set_trial(None)?;
+    unpoint(core)?;
     tracing::info!(trial = trial.trial, "a trial ended");
     // Evaluations may wait for the slot.
     core.wake();
@@ -197,10 +204,7 @@ pub(crate) fn end(core: &Core, trial: &Shown, why: End) -> Result<(), ActError> 
 /// activation is under way.
 pub(crate) fn settle(core: &Core) -> Result<(), ActError> {
     let Some(trial) = core.state().trial()? else {
-        if core.shelf.trial(FILE_BYTES_MAX)?.is_some() {
-            core.shelf.set_trial(None)?;
-        }
-        return Ok(());
+        return if core.shelf.trial(FILE_BYTES_MAX)?.is_some() { unpoint(core) } else { Ok(()) };
     };
     if core.shelf.active()?.is_some_and(|active| active.id() == trial.generation) {
         return end(core, &trial, End::Promoted);

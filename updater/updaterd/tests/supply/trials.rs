@@ -15,6 +15,7 @@ use cloister_wire::{
 };
 
 use crate::{
+    kill::{Killer, Updaterd},
     refused, status,
     support::{
         World,
@@ -311,4 +312,33 @@ fn a_trial_is_of_somebody_and_for_some_time() {
     refused(ask(share(), 61), "trial.bounds");
     ask(Scope::Principals(["ada".parse().unwrap()].into()), 60).unwrap();
     assert_eq!(world.count("act-refused", "asked", "trial"), 5);
+}
+
+#[test]
+fn a_trial_that_ended_answers_nobody_though_the_disk_failed_once() {
+    let (mut world, _, _, import) = approved("");
+    world.stop_updaterd();
+    let updaterd = Updaterd::start(&world);
+    start(&world, Kind::Canary, import).unwrap();
+    let trial = world.config.paths.shelf().join("trial");
+    let killer = Killer::failing(&updaterd, "unlink", &trial);
+    refused(world.ask(&Request::EndTrial), "shelf.io");
+    drop(killer);
+    assert_eq!(last(&world, import).ended, Some(End::Asked));
+    wait_until(|| told(&world).is_none()).expect("the worker takes the file away");
+}
+
+#[test]
+fn a_shadow_that_began_is_told_of_though_the_disk_failed_once() {
+    let mut world = World::enrolled();
+    world.promoted(&Bundle::new(1, "0.5"), 1);
+    let import = world.import(&Bundle::new(2, "0.4"), 2).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    world.stop_updaterd();
+    let updaterd = Updaterd::start(&world);
+    let trial = world.config.paths.shelf().join(".trial.new");
+    let killer = Killer::failing(&updaterd, "rename", &trial);
+    refused(start(&world, Kind::Shadow, import), "shelf.io");
+    drop(killer);
+    wait_until(|| told(&world).is_some()).expect("the worker names it");
 }
