@@ -30,20 +30,27 @@ use crate::{
 pub(crate) fn approve(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
     let _act = core.act();
     catch_up(core)?;
-    core.in_two_writes(|| decide(core, envelope)).map_err(|error| {
+    core.in_two_writes(|| decide(core, envelope, None)).map_err(|error| {
         let subject = [("envelope", Digest::of(envelope.as_bytes()))];
         core.record_refusal("approve", &subject, error)
     })
 }
 
-fn decide(core: &Core, envelope: &str) -> Result<ImportId, ActError> {
+/// Judges a decision now, or as it was when it was `recorded`: what counted then counts, however much was
+/// recorded since.
+fn decide(
+    core: &Core,
+    envelope: &str,
+    recorded: Option<RecordIndex>,
+) -> Result<ImportId, ActError> {
     let verified = core.trust()?.approval(envelope.as_bytes())?;
     let approval = verified.get();
     if approval.log.origin != core.config.record.origin {
         return Err(ActError::OtherAppliance);
     }
     let import = core.state().import_of_package(approval.package)?.ok_or(Refusal::Package)?;
-    let world = books::world(core, Some(import), None)?;
+    let mut world = books::world(core, Some(import), None)?;
+    world.log_size = recorded.map_or(world.log_size, |record| record.0);
     let decision = books::decision(approval);
     if decision.verdict == Verdict::Approve {
         consent::whole_log(core)?;
@@ -98,7 +105,7 @@ pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
     if core.enrolled().is_none() {
         return Ok(());
     }
-    for (approval, text) in newest(core)? {
+    for Deposited { approval, text, record } in newest(core)? {
         let Some(import) = core.state().import_of_package(approval.package)? else { continue };
         let held = core.state().import(import)?.state;
         let known = core.state().decisions(import)?;
@@ -106,7 +113,7 @@ pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
         if known || !matches!(held, ImportState::AwaitingApproval | ImportState::Approved) {
             continue;
         }
-        match decide(core, &text) {
+        match decide(core, &text, Some(record)) {
             Err(error) if is_refusal(&error) => {
                 tracing::info!(code = error.problem().code, "a decision of the log does not count");
             }
@@ -119,16 +126,23 @@ pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
     Ok(())
 }
 
+/// A decision that the log holds.
+struct Deposited {
+    approval: Approval,
+    text: String,
+    record: RecordIndex,
+}
+
 /// The newest decision of each person about each package since the last evaluation.
-fn newest(core: &Core) -> Result<Vec<(Approval, String)>, ActError> {
+fn newest(core: &Core) -> Result<Vec<Deposited>, ActError> {
     let mut newest = BTreeMap::new();
-    core.recordd.each(RecordIndex(0), |_index, text| {
+    core.recordd.each(RecordIndex(0), |record, text| {
         let Ok(envelope) = Envelope::parse(text.as_bytes()) else {
             return ControlFlow::Continue(());
         };
         if let Ok(approval) = Approval::of(&envelope) {
-            let told = (approval.clone(), text.to_owned());
-            newest.insert((approval.package, approval.person), told);
+            let about = (approval.package, approval.person.clone());
+            newest.insert(about, Deposited { approval, text: text.to_owned(), record });
         } else if Statement::of(&envelope).is_ok_and(|entry| is_evaluation(&entry)) {
             newest.clear();
         }

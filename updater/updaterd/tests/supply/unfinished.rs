@@ -58,6 +58,22 @@ fn what_a_person_decided_counts_though_only_the_log_took_it() {
 }
 
 #[test]
+fn a_veto_counts_however_much_was_recorded_since() {
+    let mut world = World::with("approval_records_max = 4");
+    world.enrol();
+    let import = world.import(&Bundle::new(1, "0.5"), 1).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    decided_in_the_log_alone(&world, import, FLO, Decision::Reject);
+    for number in 0..8 {
+        let facts = serde_json::json!({});
+        world.append(Event::KeyChange, &format!("since/{number}"), &[], &facts);
+    }
+    world.start_updaterd();
+    let shown = world.until(import, ImportState::Refused);
+    assert_eq!(shown.problem.unwrap().code, "approval.rejected");
+}
+
+#[test]
 fn what_was_decided_before_an_evaluation_is_void_also_after_a_crash() {
     let mut world = World::enrolled();
     let import = world.import(&Bundle::new(1, "0.5"), 1).unwrap();
