@@ -11,10 +11,10 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_daemon::files::{FileError, read_limited, write_atomic};
 use cloister_domain::Digest;
-use cloister_verify::{Stored, TrustState, Vector};
+use cloister_verify::{Accepted, Stored, TrustState, Vector};
 use serde::{Deserialize, Serialize};
 
-use crate::{core::vector_text, error::ActError};
+use crate::core::vector_text;
 
 /// The largest set: the largest files of trust metadata as base64, and some more.
 const SET_BYTES_MAX: u64 = 64 << 20;
@@ -61,7 +61,7 @@ pub(crate) fn forget_others(folder: &Path, trust: &TrustState) {
 }
 
 /// Every set that is whole and whose signatures hold.
-pub(crate) fn all(folder: &Path) -> Result<Vec<TrustState>, ActError> {
+pub(crate) fn all(folder: &Path) -> Result<Vec<TrustState>, FileError> {
     let unreadable = |source: io::Error| FileError::System { act: "list", source };
     let mut paths = BTreeSet::<PathBuf>::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -79,6 +79,25 @@ pub(crate) fn all(folder: &Path) -> Result<Vec<TrustState>, ActError> {
         }
     }
     Ok(states)
+}
+
+/// Raises counters and floors to those of `others`, where theirs are higher.
+pub(crate) fn merge(
+    releases: &mut BTreeMap<String, Accepted>,
+    others: &BTreeMap<String, Accepted>,
+) {
+    for (name, other) in others {
+        match releases.get_mut(name) {
+            Some(held) if held.counter >= other.counter => held.floor = held.floor.max(other.floor),
+            Some(held) => {
+                let floor = held.floor.max(other.floor);
+                *held = Accepted { floor, ..other.clone() };
+            }
+            None => {
+                releases.insert(name.clone(), other.clone());
+            }
+        }
+    }
 }
 
 fn taken_back(text: &[u8]) -> Option<TrustState> {

@@ -78,7 +78,7 @@ impl Core {
         let paths = &config.paths;
         std::fs::create_dir_all(&paths.state).map_err(Error::Folder)?;
         crate::inventory::prepare(paths).map_err(Error::Folder)?;
-        let state = open_state(&paths.supply_database())?;
+        let mut state = open_state(&paths.supply_database())?;
         std::fs::create_dir_all(paths.trust()).map_err(Error::Folder)?;
         let reserve = Reserve::new(paths.reserve(), config.update.full_disk_bytes.0);
         let shelf = Shelf::open(&paths.shelf()).map_err(Error::Shelf)?;
@@ -86,12 +86,10 @@ impl Core {
             None => None,
             Some(held) => {
                 let stored = stored(held).map_err(Error::Trust)?;
-                Some(TrustState::load(stored).map_err(Error::Trust)?)
+                let held = TrustState::load(stored).map_err(Error::Trust)?;
+                Some(as_high_as_kept(&mut state, &paths.trust(), held)?)
             }
         };
-        if let Some(trust) = &trust {
-            anchor::keep(&paths.trust(), trust).map_err(Error::Anchor)?;
-        }
         Ok(Self {
             shelf,
             recordd: Recordd::new(paths),
@@ -408,6 +406,26 @@ fn set_aside(path: &Path) -> std::io::Result<()> {
         }
     }
     path.parent().map_or(Ok(()), cloister_daemon::files::sync_folder)
+}
+
+/// `held`, with every floor as high as one that was ever kept beside the database, which may be a copy of
+/// before the floor was raised: nothing in the log says so.
+fn as_high_as_kept(
+    state: &mut State,
+    folder: &Path,
+    held: TrustState,
+) -> Result<TrustState, crate::UpdaterdError> {
+    use crate::UpdaterdError as Error;
+    let Stored { files, mut vector } = held.stored().clone();
+    for kept in anchor::all(folder).map_err(Error::Anchor)? {
+        anchor::merge(&mut vector.releases, &kept.stored().vector.releases);
+    }
+    let trust = TrustState::load(Stored { files, vector }).map_err(Error::Trust)?;
+    anchor::keep(folder, &trust).map_err(Error::Anchor)?;
+    if trust != held {
+        state.ratchet(&vector_text(&trust)).map_err(Error::State)?;
+    }
+    Ok(trust)
 }
 
 /// Whether an error says that something was asked for that is not allowed.

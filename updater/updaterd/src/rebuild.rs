@@ -120,28 +120,13 @@ pub(crate) fn trust_of(
         let Stored { files, mut vector } = trust.stored().clone();
         // Two that the log cannot tell apart differ in what was promoted; the higher counts.
         if let Some(other) = &found {
-            merge(&mut vector.releases, &other.stored().vector.releases);
+            anchor::merge(&mut vector.releases, &other.stored().vector.releases);
         }
         found = Some(TrustState::load(Stored { files, vector })?);
     }
     let Stored { files, mut vector } = found.ok_or(ActError::TrustNotKept)?.stored().clone();
     merge_promotions(core, history, &mut vector.releases)?;
     Ok((TrustState::load(Stored { files, vector })?, told.record))
-}
-
-fn merge(releases: &mut BTreeMap<String, Accepted>, others: &BTreeMap<String, Accepted>) {
-    for (name, other) in others {
-        match releases.get_mut(name) {
-            Some(held) if held.counter >= other.counter => held.floor = held.floor.max(other.floor),
-            Some(held) => {
-                let floor = held.floor.max(other.floor);
-                *held = Accepted { floor, ..other.clone() };
-            }
-            None => {
-                releases.insert(name.clone(), other.clone());
-            }
-        }
-    }
 }
 
 /// Every promotion of the log raises counter and floor of its name, as it did then.
@@ -174,7 +159,7 @@ fn merge_promotions(
         };
         if let Some((name, counter, floor)) = accepted {
             let accepted = Accepted { counter, generation, floor };
-            merge(releases, &BTreeMap::from([(name, accepted)]));
+            anchor::merge(releases, &BTreeMap::from([(name, accepted)]));
         }
     }
     Ok(())

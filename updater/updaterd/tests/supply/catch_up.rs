@@ -32,10 +32,10 @@ fn beside(database: &Path, ending: &str) -> PathBuf {
 }
 
 /// The database as it is now, with what SQLite keeps beside it.
-struct Copied(Vec<(&'static str, Vec<u8>)>);
+pub(crate) struct Copied(Vec<(&'static str, Vec<u8>)>);
 
 impl Copied {
-    fn of(world: &mut World) -> Self {
+    pub(crate) fn of(world: &mut World) -> Self {
         world.stop_updaterd();
         let database = world.config.paths.supply_database();
         let files = ["", "-wal"].into_iter().filter_map(|ending| {
@@ -47,7 +47,7 @@ impl Copied {
         copied
     }
 
-    fn put_back(&self, world: &mut World, drawn: Option<Series>) {
+    pub(crate) fn put_back(&self, world: &mut World, drawn: Option<Series>) {
         world.stop_updaterd();
         let database = world.config.paths.supply_database();
         for ending in ["", "-wal", "-shm"] {

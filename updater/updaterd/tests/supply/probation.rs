@@ -12,6 +12,7 @@ use cloister_wire::{
 };
 
 use crate::{
+    catch_up::Copied,
     refused,
     support::{World, bundle::Bundle, wait_until},
 };
@@ -77,6 +78,25 @@ fn what_stood_its_probation_forbids_what_is_older() {
     world.activate(import).unwrap();
     wait_until(|| ratchets(&world) != before).expect("the floor rises");
     refused(back_to(&world, &one), "bundle.rollback");
+}
+
+#[test]
+fn a_database_of_before_it_stood_forgets_nothing_that_is_forbidden() {
+    let (mut world, one, _, import) = approved("probation_s = 600");
+    world.activate(import).unwrap();
+    let before = ratchets(&world);
+    let copied = Copied::of(&mut world);
+    world.config.update.probation_s = 0;
+    world.start_updaterd();
+    wait_until(|| ratchets(&world) != before).expect("the floor rises");
+    // In a database that is not behind it has risen, too, and the lower one is forgotten.
+    wait_until(|| ratchets(&world).len() == 1).unwrap();
+    world.config.update.probation_s = 600;
+    copied.put_back(&mut world, None);
+    for _start in 0..2 {
+        refused(back_to(&world, &one), "bundle.rollback");
+        world.start_updaterd();
+    }
 }
 
 #[test]
