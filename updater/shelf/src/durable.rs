@@ -12,13 +12,22 @@ const FOLDER_MODE: u32 = 0o755;
 
 /// Flushes the names in `folder`.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    // The parent of a bare name is the empty path, which means here.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }
 
-/// Makes `folder` and what leads to it, and flushes the names. Modes do not depend on the umask.
+/// Makes `folder` and what leads to it, and flushes the names, also where whoever made them was cut off
+/// before. Modes do not depend on the umask.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::metadata(folder) {
-        Ok(about) if about.permissions().mode() & 0o777 == FOLDER_MODE => return Ok(()),
+        Ok(about) if about.permissions().mode() & 0o777 == FOLDER_MODE => {
+            return match folder.parent().map_or(Ok(()), sync_folder) {
+                // Who may not read a folder has made nothing in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                flushed => flushed,
+            };
+        }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = folder.parent().filter(|parent| !parent.is_dir()) {

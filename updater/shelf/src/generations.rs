@@ -83,10 +83,12 @@ impl Shelf {
         files: &[(&str, Object)],
         evidence: &[Object],
     ) -> Result<Shelved, ShelfError> {
+        let failed = || ShelfError::io("build a generation");
         if let Some(there) = self.shelved(id)? {
+            // Whoever gave it its name may have been cut off behind that.
+            sync_folder(&self.generations_folder()).map_err(failed())?;
             return Ok(there);
         }
-        let failed = || ShelfError::io("build a generation");
         let aside = self.generations_folder().join(format!(".new-{id}"));
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(failed())?;
@@ -97,10 +99,12 @@ impl Shelf {
         for (path, object) in files {
             let target = tree.join(inside(path)?);
             let folder = target.parent().expect("a path inside the tree has a folder");
+            if !folders.contains(folder) {
+                make_folder(folder).map_err(failed())?;
+            }
             for step in folder.ancestors().take_while(|step| *step != tree) {
                 folders.insert(step.to_path_buf());
             }
-            make_folder(folder).map_err(failed())?;
             fs::hard_link(self.object_path(object.digest()), &target).map_err(failed())?;
         }
         if !evidence.is_empty() {

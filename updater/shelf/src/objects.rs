@@ -99,8 +99,12 @@ impl Shelf {
         expected: Digest,
         bytes: ByteCount,
     ) -> Result<Object, ShelfError> {
+        let target = self.object_path(expected);
+        let fan = target.parent().expect("an object lies in a folder");
+        let flush = || sync_folder(fan).map_err(ShelfError::io("flush a folder of objects"));
         if let Some(object) = self.object(expected, bytes)? {
-            return Ok(object);
+            // Whoever gave it its name may have been cut off behind that.
+            return flush().map(|()| object);
         }
         let source = OpenOptions::new()
             .read(true)
@@ -114,8 +118,6 @@ impl Shelf {
         if about.len() != bytes.0 {
             return Err(ShelfError::Content { expected });
         }
-        let target = self.object_path(expected);
-        let fan = target.parent().expect("an object lies in a folder");
         make_folder(fan).map_err(ShelfError::io("make a folder for objects"))?;
         let device =
             fs::metadata(fan).map_err(ShelfError::io("examine a folder of objects"))?.dev();
@@ -124,8 +126,7 @@ impl Shelf {
         } else {
             self.copy(source, expected, bytes, &target)
         }?;
-        sync_folder(fan).map_err(ShelfError::io("flush a folder of objects"))?;
-        Ok(Object { digest: expected, bytes })
+        flush().map(|()| Object { digest: expected, bytes })
     }
 
     fn copy(

@@ -71,6 +71,30 @@ fn traced(place: &Path, calls: &str, more: &[&str]) -> (Vec<String>, bool) {
 }
 
 #[test]
+fn what_is_there_already_is_flushed_once_more() {
+    let place = tempfile::tempdir().unwrap();
+    drop(bring_in(place.path()).unwrap());
+    let (calls, done) = traced(place.path(), "fsync", &[]);
+    assert!(done);
+    let root = place.path().join("shelf");
+    let folders = [
+        // The shelf's own name, that of the object's folder, the object's, the generation's.
+        place.path().to_owned(),
+        root.join("objects"),
+        root.join("objects").join(fan("one")),
+        root.join("generations"),
+    ];
+    for folder in folders {
+        let flushed = format!("<{}>)", folder.display());
+        let before = |call: &&String| call.contains(&flushed);
+        assert!(calls.iter().any(|call| before(&call)), "{flushed} in {calls:#?}");
+    }
+    // That of the object's folder once for the new object beside, which flushes it in any case.
+    let flushed = format!("<{}>)", root.join("objects").join(fan("one")).display());
+    assert_eq!(calls.iter().filter(|call| call.contains(&flushed)).count(), 2, "{calls:#?}");
+}
+
+#[test]
 fn a_file_that_the_disk_lost_is_not_taken_out_of_memory() {
     let place = tempfile::tempdir().unwrap();
     let finished = place.path().join("finished");

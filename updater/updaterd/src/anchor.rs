@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cloister_daemon::files::{FileError, read_limited, write_atomic};
+use cloister_daemon::files::{FileError, read_limited, sync_folder, write_atomic};
 use cloister_domain::Digest;
 use cloister_verify::{Accepted, Stored, TrustState, Vector};
 use serde::{Deserialize, Serialize};
@@ -35,9 +35,10 @@ fn name(trust: &TrustState) -> String {
 /// Keeps a trust state beside those that are there.
 pub(crate) fn keep(folder: &Path, trust: &TrustState) -> Result<(), FileError> {
     let path = folder.join(name(trust));
-    // One vector, one set: what is there is the same.
+    // One vector, one set: what is there is the same. Whoever wrote it may have been cut off behind the name.
     if path.is_file() {
-        return Ok(());
+        return sync_folder(folder)
+            .map_err(|source| FileError::System { act: "flush the name of", source });
     }
     let stored = trust.stored();
     let files =

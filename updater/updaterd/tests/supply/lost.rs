@@ -36,3 +36,14 @@ fn a_chunk_off_the_shelf_that_the_disk_lost_is_not_there() {
     );
     assert_eq!(read_limited(&part, 1 << 10).unwrap(), two.files[number].1);
 }
+
+#[test]
+fn a_trust_state_that_is_there_already_is_flushed_when_the_updater_starts() {
+    let mut world = World::enrolled();
+    world.stop_updaterd();
+    let log = world.config.paths.state.with_extension("calls");
+    let _updaterd = Updaterd::traced(&world, "fsync", &log);
+    let flushed = format!("<{}>)", world.config.paths.trust().display());
+    let calls = || String::from_utf8(read_limited(&log, 1 << 20).unwrap()).unwrap();
+    wait_until(|| calls().contains(&flushed)).unwrap_or_else(|()| panic!("{}", calls()));
+}
