@@ -171,6 +171,7 @@ impl Shelf {
             marked.extend(self.slot(slot)?.map(|held| held.id()));
         }
         let mut swept = Swept::default();
+        self.clear_taken_down()?;
         for generation in self.list()? {
             if marked.contains(&generation.id) {
                 continue;

@@ -10,6 +10,9 @@ use crate::{
     objects::{forget, pass},
 };
 
+/// How the name of a generation begins while it is being removed.
+const TAKEN_DOWN: &str = ".old-";
+
 /// What reading an object again came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -152,14 +155,34 @@ impl Shelf {
     /// Takes one generation off the shelf. Its pointers are the caller's to move first.
     ///
     /// # Errors
-    /// [`ShelfError::Io`] when the disk fails; what is left half removed goes with the next opening.
+    /// [`ShelfError::Io`] when the disk fails; what is left half removed goes with the next sweep.
     pub fn take_down(&self, generation: &Shelved) -> Result<(), ShelfError> {
         let failed = || ShelfError::io("take a generation off the shelf");
         // One rename takes it off the shelf; what follows may be interrupted.
-        let aside = self.generations_folder().join(format!(".old-{}", generation.id()));
+        let aside = self.generations_folder().join(format!("{TAKEN_DOWN}{}", generation.id()));
+        remove_all_if_there(&aside).map_err(failed())?;
         fs::rename(generation.directory(), &aside).map_err(failed())?;
         sync_folder(&self.generations_folder()).map_err(failed())?;
         fs::remove_dir_all(&aside).map_err(failed())
+    }
+
+    /// Removes what is left of generations that were taken off: its links keep their objects.
+    pub(crate) fn clear_taken_down(&self) -> Result<(), ShelfError> {
+        let failed = || ShelfError::io("remove what is left of a generation");
+        for entry in fs::read_dir(self.generations_folder()).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_name().to_string_lossy().starts_with(TAKEN_DOWN) {
+                remove_all_if_there(&entry.path()).map_err(failed())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_all_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

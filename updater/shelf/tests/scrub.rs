@@ -65,6 +65,29 @@ fn one_bit_anywhere_is_found() {
 }
 
 #[test]
+fn what_is_left_of_a_removal_hinders_none_and_keeps_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("shelf");
+    let shelf = Shelf::open(&root).unwrap();
+    let id = GenerationId(Digest::of(b"one"));
+    let object = adopt(&shelf, place.path(), b"kept");
+    let left = root.join(format!("generations/.old-{id}"));
+    let leave = || {
+        fs::create_dir_all(&left).unwrap();
+        let name = path(place.path(), object.digest());
+        fs::hard_link(name, left.join("file")).unwrap();
+    };
+    leave();
+    let one = shelf.shelve(id, b"1", &[("a", object)], &[]).unwrap();
+    shelf.take_down(&one).unwrap();
+    assert!(!left.exists());
+    leave();
+    let swept = shelf.sweep(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+    assert!(!left.exists());
+    assert_eq!(swept.objects, 1, "nothing names it any more");
+}
+
+#[test]
 fn reading_ends_when_it_is_told_to() {
     let place = tempfile::tempdir().unwrap();
     let shelf = Shelf::open(&place.path().join("shelf")).unwrap();
