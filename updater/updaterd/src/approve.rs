@@ -91,8 +91,9 @@ fn decide(
     };
     core.state().decided(import, &stored, to.as_ref())?;
     if rejected {
-        trial::end_of(core, decision.generation, End::Void)?;
-        slots::give_up(core, decision.generation)?;
+        let ended = trial::end_of(core, decision.generation, End::Void);
+        let given_up = ended.and_then(|()| slots::give_up(core, decision.generation));
+        given_up.inspect_err(|_error| core.leave_unfinished())?;
         core.sweep();
     }
     Ok(import)

@@ -389,7 +389,8 @@ fn open_state(path: &Path) -> Result<State, crate::UpdaterdError> {
     }
 }
 
-/// Renames a damaged database and what SQLite keeps beside it; nothing of it is deleted.
+/// Renames a damaged database and what SQLite keeps beside it; nothing of it is deleted. The database goes
+/// first: without the newest that is beside it, it may open, and be of before.
 fn set_aside(path: &Path) -> std::io::Result<()> {
     let named = |ending: &str| {
         let mut name = path.as_os_str().to_owned();
@@ -399,7 +400,7 @@ fn set_aside(path: &Path) -> std::io::Result<()> {
     let free = (1u32..).map(|number| format!(".damaged-{number}"));
     let mut free = free.filter(|ending| !named(ending).exists());
     let Some(ending) = free.next() else { return Ok(()) };
-    for beside in ["-wal", "-shm", ""] {
+    for beside in ["", "-wal", "-shm"] {
         match std::fs::rename(named(beside), named(&format!("{ending}{beside}"))) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -451,4 +452,22 @@ fn stored(held: cloister_state::Trust) -> Result<Stored, VerifyError> {
     let files: BTreeMap<String, Arc<[u8]>> =
         held.files.into_iter().map(|file| (file.name, file.bytes)).collect();
     Ok(Stored { files, vector })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_set_aside_half_is_not_opened_without_what_was_beside_it() {
+        let place = tempfile::tempdir().expect("a folder");
+        let named = |name: &str| place.path().join(name);
+        for name in ["db", "db-wal"] {
+            std::fs::write(named(name), name).expect("written");
+        }
+        // As if the daemon died here.
+        std::fs::create_dir(named("db.damaged-1-wal")).expect("made");
+        assert!(set_aside(&named("db")).is_err());
+        assert!(!named("db").exists() && named("db.damaged-1").exists());
+    }
 }

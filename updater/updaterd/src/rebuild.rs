@@ -217,13 +217,21 @@ fn activations(history: &History) -> Vec<Activation> {
 /// The trials that began; of those without an end only the last can be under way.
 fn trials(history: &History) -> Vec<PastTrial> {
     let last = history.trials.keys().next_back().copied();
+    // Nobody knows how long an open one has lasted: its whole time, so that it is over if its end is cut off.
+    let over = |trial: &PastTrial| {
+        let mut trial = trial.clone();
+        if trial.end.is_none() {
+            trial.shown.lasted_s = trial.shown.seconds;
+        }
+        trial
+    };
     let began = history.trials.values().filter(|trial| {
         let number = trial.shown.trial;
         let outcome = history.activations.get(&number).map(|one| one.outcome);
         let begun = matches!(outcome, None | Some(Some((Outcome::Begun, _))));
         trial.end.is_some() || (begun && Some(number) == last)
     });
-    began.cloned().collect()
+    began.map(over).collect()
 }
 
 fn past_import(

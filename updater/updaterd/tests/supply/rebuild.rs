@@ -254,6 +254,7 @@ fn trials_come_back_with_what_they_came_to_and_one_under_way_is_ended() {
     rebuild(&world).unwrap();
     wait_until(|| !pointer.exists()).expect("nobody is answered by it any more");
     let canary = world.review(import).trials.pop().unwrap();
+    assert_eq!(canary.lasted_s, 3600, "nobody knows how long, so it would not go on");
     assert_eq!((canary.kind, canary.ended), (Kind::Canary, Some(End::Void)));
     assert_eq!(world.count("trial-ended", "kind", "canary"), 1);
     same_after(&mut world, "the canary is over");

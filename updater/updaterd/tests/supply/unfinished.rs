@@ -14,6 +14,7 @@ use cloister_wire::{
 };
 
 use crate::{
+    kill::{Killer, Updaterd},
     refused,
     support::{
         World,
@@ -193,4 +194,28 @@ fn a_volume_that_was_received_once_in_the_log_is_received_again() {
     }
     let import = receiving.complete(&bundle).unwrap();
     world.until(import, ImportState::AwaitingApproval);
+}
+
+#[test]
+fn what_was_rejected_leaves_its_slot_though_the_disk_failed_once() {
+    let mut world = World::enrolled();
+    world.promoted(&Bundle::new(1, "0.5"), 1);
+    let two = Bundle::new(2, "0.4");
+    let import = world.import(&two, 2).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    let slot = world.slot_of(two.generation()).unwrap();
+    let pointer = world.config.paths.shelf().join("slots").join(slot.name());
+    world.stop_updaterd();
+    let updaterd = Updaterd::start(&world);
+    let calls = "rename,unlink";
+    let killer = Killer::failing(&updaterd, calls, &pointer);
+    refused(world.decide(import, FLO, Decision::Reject), "shelf.io");
+    drop(killer);
+    assert_eq!(world.review(import).state, ImportState::Refused);
+    let named =
+        || fs::read_link(&pointer).ok().and_then(|target| target.file_name().map(Into::into));
+    let named = || {
+        named().is_some_and(|name: std::path::PathBuf| name.ends_with(two.generation().to_string()))
+    };
+    wait_until(|| !named()).expect("the worker gives it up");
 }
