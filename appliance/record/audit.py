@@ -109,9 +109,9 @@ DONE = {"act": "[a-z0-9._/-]{1,200}", "event": TEXT, "facts": dict, "prev": obje
         "host": {"key": DIGEST, "origin": TEXT, "peers": "separate|shared"},
         "time": {"boot_id?": TEXT, "rtc_s": int, "trusted": bool}}
 SAID = {"decision": "consent", "person": TEXT, "log": {"origin": TEXT, "size": int}}
-WORD = {**SAID, "decision": "approve|reject", "comment?": TEXT}
-# What persons sign: what it is about, and what they say.
-PERSONS = {"downgrade": ("bundle from", SAID), "approval": ("bundle evidence package policy", WORD),
+WORD = {**SAID, "decision": "approve|reject", "comment?": ".+"}
+# What persons sign: what it is about, in this order, and what they say.
+PERSONS = {"downgrade": ("bundle from", SAID), "approval": ("package bundle policy evidence", WORD),
            "acknowledgement": ("checkpoint", SAID), "succession": ("checkpoint host-key", SAID)}
 TYPES = {f"https://cloister.invalid/{one}/v1": one for one in (*EVENTS, *PERSONS)}
 TYPES[SUMMARY] = "verification-summary"
@@ -408,7 +408,7 @@ class Rules:
         demand(root not in {*self.former, *older}, "it goes back to an older trust root")
     def person(self, event, about, predicate, message, signatures):
         (subjects, shape), person = PERSONS[event], predicate["person"]
-        good = " ".join(sorted(about)) == subjects and fits(predicate, shape)
+        good = [*about] == subjects.split() and fits(predicate, shape)
         good = good and len(predicate.get("comment", "").encode()) <= 4096
         demand(good, "it is about something else than persons sign, or decides something else")
         root = self.trust.roots.get(self.root)

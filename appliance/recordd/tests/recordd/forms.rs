@@ -199,6 +199,15 @@ fn predicates() -> Vec<Case> {
             "\u{e4}".repeat(2049).into(),
             Some(3),
         ),
+        place("an empty comment", APPROVED, "/predicate/comment", "".into(), Some(3)),
+        place(
+            "a decision that is an object",
+            APPROVED,
+            "/predicate/decision",
+            json!({"approve": null}),
+            Some(3),
+        ),
+        place("a log that is a list", APPROVED, "/predicate/log", json!([ORIGIN, 1]), Some(3)),
         place("a size below 0", APPROVED, "/predicate/log/size", json!(-1), Some(3)),
         place("a log of more", APPROVED, "/predicate/log/root", json!(1), Some(3)),
         place("levels in another order", VERIFIED, "/predicate/verifiedLevels", json!([]), Some(7)),
@@ -212,9 +221,51 @@ fn predicates() -> Vec<Case> {
             });
         }));
     }
+    cases.extend(subjects_of_persons());
     for digest in [json!("AB".repeat(32)), json!("ab"), json!(1), json!("ab".repeat(33))] {
         cases.push(place("no digest", SEEN, "/subject/0/digest/sha256", digest, Some(1)));
     }
+    cases
+}
+
+/// What persons' entries are about has one order, and each name is one.
+fn subjects_of_persons() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let consent = |names: &'static [&'static str], event: &'static str, fault| {
+        case("a consent about other things, or in another order", fault, move |log| {
+            let mut piece = log[APPROVED].clone();
+            piece.was = digest("consent").to_string();
+            log.push(piece);
+            let at = log.len() - 1;
+            let kind = format!("https://cloister.invalid/{event}/v1");
+            set(log, at, "/predicateType", kind.into());
+            set(log, at, "/predicate/decision", "consent".into());
+            let one = |name| json!({"digest": {"sha256": digest("bundle")}, "name": name});
+            let subjects: Vec<Value> = names.iter().map(one).collect();
+            set(log, at, "/subject", subjects.into());
+        })
+    };
+    for (names, event, fault) in [
+        (&["bundle", "from"][..], "downgrade", None),
+        (&["from", "bundle"], "downgrade", Some(8)),
+        (&["bundle from"], "downgrade", Some(8)),
+        (&["bundle", "from", ""], "downgrade", Some(8)),
+        (&["checkpoint"], "acknowledgement", None),
+        (&["checkpoint "], "acknowledgement", Some(8)),
+    ] {
+        cases.push(consent(names, event, fault));
+    }
+    cases.push(case("an approval's subjects in another order", Some(3), |log| {
+        said(log, APPROVED, |statement| statement["subject"].as_array_mut().unwrap().reverse());
+    }));
+    cases.push(case("two of an approval's subjects under one name", Some(3), |log| {
+        said(log, APPROVED, |statement| {
+            let subjects = statement["subject"].as_array_mut().unwrap();
+            subjects.truncate(2);
+            subjects[0]["name"] = "bundle evidence".into();
+            subjects[1]["name"] = "package policy".into();
+        });
+    }));
     cases
 }
 

@@ -1,7 +1,11 @@
 //! Two verifiers that share no code agree on which key signs a log, over logs that are made up at random
 //! of successions with every slip.
 
-use cloister_attest::consent::{Consent, Matter};
+use cloister_attest::{
+    consent::{Consent, Matter},
+    dsse::Envelope,
+    json,
+};
 use cloister_domain::{Digest, LogHead};
 use cloister_record::{
     Checkpoint, Host, Place, Time, Trust, VerifierKey, sign, succession,
@@ -89,7 +93,29 @@ impl Log {
             person: person.0.parse().unwrap(),
         };
         let signer = if self.rarely() { 8 } else { person.1 };
-        self.texts.push(consent.unsigned().unwrap().sign_with(&key(signer)).to_json());
+        let mut envelope = consent.unsigned().unwrap();
+        if self.rarely() {
+            self.respell(&mut envelope);
+        }
+        self.texts.push(envelope.sign_with(&key(signer)).to_json());
+    }
+
+    /// The word in another form, or with its subjects in another order or under other names.
+    fn respell(&mut self, envelope: &mut Envelope) {
+        let mut statement = json::parse_strict(&envelope.payload, json::DEPTH_MAX).unwrap();
+        match self.dice.below(4) {
+            0 => statement["subject"].as_array_mut().unwrap().reverse(),
+            1 => {
+                statement["subject"][0]["name"] = "checkpoint host-key".into();
+                statement["subject"].as_array_mut().unwrap().truncate(1);
+            }
+            2 => statement["predicate"]["decision"] = json!({"consent": null}),
+            _ => {
+                let log = statement["predicate"]["log"].clone();
+                statement["predicate"]["log"] = json!([log["origin"], log["size"]]);
+            }
+        }
+        envelope.payload = json::canonical(&statement).unwrap();
     }
 
     /// Persons' words and the entry of a new key, each with a slip now and then.

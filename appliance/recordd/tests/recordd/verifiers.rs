@@ -63,7 +63,7 @@ const WRAPPED: [Wrapped; 11] = [
     Wrapped::CutShort,
 ];
 
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 15] = [
     "media-seen",
     "evaluation",
     "evaluation-asked",
@@ -73,6 +73,9 @@ const EVENTS: [&str; 12] = [
     "activation-outcome",
     "trust-update",
     "approval",
+    "downgrade",
+    "acknowledgement",
+    "succession",
     "anchor-enrolment",
     "key-change",
     "nonsense",
@@ -102,7 +105,7 @@ const FIELDS: [&str; 13] = [
     "also", "import",
 ];
 
-const SUBJECTS: [&str; 8] = [
+const SUBJECTS: [&str; 10] = [
     "bundle",
     "package",
     "policy",
@@ -111,6 +114,8 @@ const SUBJECTS: [&str; 8] = [
     "from",
     "trust-root",
     "verification-summary",
+    "checkpoint",
+    "host-key",
 ];
 
 /// Values of every kind, right and wrong ones.
@@ -161,7 +166,7 @@ fn object<'a>(
 /// Changes one thing of a statement.
 fn change(dice: &mut Dice, statement: &mut Value) {
     let (mut none, value) = (Map::new(), dice.one_of(&values()));
-    match dice.below(16) {
+    match dice.below(17) {
         0..=6 => {
             let name = dice.one_of(&FACTS);
             object(statement, "/predicate/facts", &mut none).insert(name.to_owned(), value);
@@ -205,7 +210,8 @@ fn change(dice: &mut Dice, statement: &mut Value) {
             ]);
             object(statement, path, &mut none).insert(name.to_owned(), value);
         }
-        14 => {
+        14 => reshape(dice, statement),
+        15 => {
             let name = dice.one_of(&["_type", "also", "predicate", "predicateType", "subject"]);
             object(statement, "", &mut none).insert(name.to_owned(), value);
         }
@@ -218,13 +224,62 @@ fn change(dice: &mut Dice, statement: &mut Value) {
     }
 }
 
+/// Puts in the place of a value what says the same in another shape, as some readers take it.
+fn reshape(dice: &mut Dice, statement: &mut Value) {
+    let path = dice.one_of(&[
+        "/predicate",
+        "/predicate/decision",
+        "/predicate/log",
+        "/predicate/log/size",
+        "/predicate/person",
+        "/predicate/event",
+        "/predicate/host",
+        "/predicate/host/peers",
+        "/predicate/time",
+        "/predicate/facts/kind",
+        "/predicate/facts/because",
+        "/subject",
+        "/subject/0",
+        "/subject/0/name",
+    ]);
+    let Some(value) = statement.pointer_mut(path) else { return };
+    *value = match value.take() {
+        Value::String(text) => match dice.below(3) {
+            0 => json!({ text: null }),
+            1 => json!([text]),
+            _ => json!({ "name": text }),
+        },
+        Value::Object(fields) if dice.below(4) == 0 => json!([fields]),
+        Value::Object(fields) => fields.into_iter().map(|(_, value)| value).collect(),
+        Value::Array(items) => {
+            (0..).map(|at: u32| at.to_string()).zip(items).collect::<Map<_, _>>().into()
+        }
+        other => other.to_string().into(),
+    };
+}
+
 fn change_subject(dice: &mut Dice, statement: &mut Value) {
     let Some(Value::Array(subjects)) = statement.get_mut("subject") else { return };
     let name = dice.one_of(&SUBJECTS);
     let sha256 = digest(dice.one_of(&["bundle", "other", "policy"])).to_string();
     let at = usize::try_from(dice.below(subjects.len().max(1) as u64)).unwrap();
-    match dice.below(7) {
+    match dice.below(10) {
         0 => subjects.clear(),
+        7 => subjects.reverse(),
+        8 => {
+            let other = dice.below(subjects.len().max(1) as u64);
+            subjects.swap(at, usize::try_from(other).unwrap());
+        }
+        9 => {
+            // One name that reads like two, joined either way.
+            let names: Vec<String> = subjects.iter().map(|one| one["name"].to_string()).collect();
+            let names: Vec<&str> = names.iter().map(|name| name.trim_matches('"')).collect();
+            if let [first, second, ..] = *names {
+                let joined = dice.one_of(&[[first, second], [second, first]]).join(" ");
+                subjects[0]["name"] = joined.into();
+                subjects.remove(1);
+            }
+        }
         1 | 2 => subjects.push(json!({"digest": {"sha256": sha256}, "name": name})),
         3 => {
             let twin = subjects.get(at).map(|one| one["name"].clone());
