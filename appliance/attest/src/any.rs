@@ -1,6 +1,6 @@
 //! A key of any algorithm that is trusted with anything.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde_json::Value;
 
@@ -129,6 +129,23 @@ impl AnyKey {
             Self::Ed25519(key) => key.verify(message, signature),
             Self::MlDsa(key) => key.verify(message, signature),
         }
+    }
+}
+
+/// The keys of a person who may speak for a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Speaker {
+    /// Every key that the person holds for the role. Each signature is to name one of them.
+    pub keys: BTreeSet<AnyKey>,
+    /// Sets of these keys. One key of each must have signed.
+    pub demanded: Vec<Vec<AnyKey>>,
+}
+
+impl Speaker {
+    /// One who must sign with a key of each of `demanded`, and holds no others.
+    #[must_use]
+    pub fn with(demanded: Vec<Vec<AnyKey>>) -> Self {
+        Self { keys: demanded.iter().flatten().cloned().collect(), demanded }
     }
 }
 

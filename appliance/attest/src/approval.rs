@@ -107,7 +107,12 @@ impl Approval {
             serde_json::from_value(statement.predicate).map_err(|_cause| AttestError::Predicate)?;
         check_comment(&comment)?;
         let bundle = GenerationId(bundle);
-        Ok(Self { package, bundle, policy, evidence, log, decision, person, comment })
+        let this = Self { package, bundle, policy, evidence, log, decision, person, comment };
+        // What reads the same (`{"approve":null}`, a list for an object) is another text to others.
+        if this.unsigned()?.payload != envelope.payload {
+            return Err(AttestError::Predicate);
+        }
+        Ok(this)
     }
 }
 
@@ -121,6 +126,7 @@ fn check_comment(comment: &str) -> Result<(), AttestError> {
 #[cfg(test)]
 mod tests {
     use cloister_domain::Secret;
+    use serde_json::json;
 
     use super::*;
 
@@ -145,5 +151,46 @@ mod tests {
         assert_eq!(Approval::of(&spaced), Err(AttestError::NotCanonical));
         let long = Approval { comment: "x".repeat(4097), ..approval };
         assert!(matches!(long.sign(&key), Err(AttestError::TooLong { .. })));
+    }
+
+    #[test]
+    fn an_approval_has_one_form() {
+        let approval = Approval {
+            package: Digest::of(b"package"),
+            bundle: GenerationId(Digest::of(b"bundle")),
+            policy: Digest::of(b"policy"),
+            evidence: Digest::of(b"evidence"),
+            log: LogHead { origin: "enclave/one".to_owned(), size: 7 },
+            decision: Decision::Approve,
+            person: "ada".parse().expect("a name"),
+            comment: String::new(),
+        };
+        let payload = approval.unsigned().expect("no comment").payload;
+        let good = serde_json::from_slice::<serde_json::Value>(&payload).expect("our own text");
+        let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut statement = good.clone();
+            change(&mut statement);
+            let payload = crate::json::canonical(&statement).expect("integers");
+            Approval::of(&Envelope::unsigned(crate::dsse::PAYLOAD_TYPE, payload))
+        };
+        assert_eq!(changed(&|_as_is| {}), Ok(approval));
+        for (place, value) in [
+            ("/predicate/decision", json!({"approve": null})),
+            ("/predicate/decision", json!(["approve"])),
+            ("/predicate/log", json!(["enclave/one", 7])),
+            ("/predicate", json!(["approve", {"origin": "enclave/one", "size": 7}, "ada", ""])),
+        ] {
+            let form = |statement: &mut serde_json::Value| {
+                *statement.pointer_mut(place).expect("it is there") = value.clone();
+            };
+            assert_eq!(changed(&form), Err(AttestError::Predicate), "{place}: {value}");
+        }
+        let empty =
+            |statement: &mut serde_json::Value| statement["predicate"]["comment"] = "".into();
+        assert_eq!(changed(&empty), Err(AttestError::Predicate));
+        let reversed = |statement: &mut serde_json::Value| {
+            statement["subject"].as_array_mut().expect("a list").reverse();
+        };
+        assert_eq!(changed(&reversed), Err(AttestError::Predicate));
     }
 }

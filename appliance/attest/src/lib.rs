@@ -19,7 +19,7 @@ mod point;
 mod sign;
 pub mod statement;
 
-pub use any::{Algorithm, AnyKey};
+pub use any::{Algorithm, AnyKey, Speaker};
 pub use error::AttestError;
 pub use key::{Checker, PublicKey, SigningKey};
 pub use sign::{SignError, Signer, sign_checked};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_attest::{AnyKey, Checker, dsse::Envelope};
+use cloister_attest::{AnyKey, Checker, Speaker, dsse::Envelope};
 use cloister_domain::{Digest, Principal};
 use cloister_wire::record::Event;
 
@@ -23,8 +23,8 @@ const TOGETHER: usize = 64;
 /// else lies beside them is no part of the log and is passed over.
 pub type Export = BTreeMap<String, Vec<u8>>;
 
-/// Persons with the sets of keys of which each signs with one.
-pub type Approvers = BTreeMap<Principal, Vec<Vec<AnyKey>>>;
+/// Persons who approve, with their keys.
+pub type Approvers = BTreeMap<Principal, Speaker>;
 
 /// What an auditor brings along. Nothing of it may come out of the export.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Trust {
     /// SHA-256 of the trust root that was enrolled.
     pub root: Digest,
     /// Who may approve under which trust root, by its SHA-256: the enrolled one and its successors, oldest
-    /// first. A person has signed with one key of each of the sets.
+    /// first.
     pub approvers: Vec<(Digest, Approvers)>,
     /// Which witnesses must have cosigned the checkpoint; without it nobody is asked.
     pub policy: Option<Policy>,
@@ -45,16 +45,14 @@ impl Trust {
     /// Whether `person` signed `envelope` in every way that the root `root` asks for.
     fn approves(&self, root: Digest, person: &Principal, envelope: &Envelope) -> bool {
         let approvers = self.approvers.iter().find(|(one, _)| *one == root);
-        let sets = approvers.and_then(|(_, persons)| persons.get(person));
+        let Some(speaker) = approvers.and_then(|(_, persons)| persons.get(person)) else {
+            return false;
+        };
         let signed = |keys: &Vec<AnyKey>| keys.iter().any(|key| envelope.is_signed_by(key));
-        let ids = |sets: &Vec<Vec<AnyKey>>| -> BTreeSet<String> {
-            sets.iter().flatten().map(AnyKey::key_id).collect()
-        };
+        let ids: BTreeSet<String> = speaker.keys.iter().map(AnyKey::key_id).collect();
         // Who reads the log must not have to guess whose a signature is meant to be.
-        let named = |ids: &BTreeSet<String>| {
-            envelope.signatures.iter().all(|signature| ids.contains(&signature.keyid))
-        };
-        sets.is_some_and(|sets| !sets.is_empty() && named(&ids(sets)) && sets.iter().all(signed))
+        let named = envelope.signatures.iter().all(|signature| ids.contains(&signature.keyid));
+        !speaker.demanded.is_empty() && named && speaker.demanded.iter().all(signed)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use cloister_attest::{
-    SigningKey,
+    SigningKey, Speaker,
     approval::{Approval, Decision},
 };
 use cloister_domain::{Digest, GenerationId, LogHead, Secret};
@@ -102,7 +102,10 @@ fn the_bytes_of_version_1_are_these() {
         "hospital-north/appliance-1+5ee03e60+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c"
     );
     let root = Digest::of(b"a trust root");
-    let ada = BTreeMap::from([("ada".parse().unwrap(), vec![vec![key(9).public().into()]])]);
+    let ada = BTreeMap::from([(
+        "ada".parse().unwrap(),
+        Speaker::with(vec![vec![key(9).public().into()]]),
+    )]);
     let approvers = vec![(root, ada)];
     let report = verify(&stored, &Trust { log, root, approvers, policy: None });
     // The bytes are whole. That one person's word is not enough to serve a release is another matter.

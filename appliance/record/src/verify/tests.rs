@@ -32,9 +32,9 @@ fn trust() -> Trust {
 }
 
 /// What a root says of `ada`, and of `bob` with his key.
-fn ada(sets: &[&[AnyKey]]) -> BTreeMap<Principal, Vec<Vec<AnyKey>>> {
-    let sets = sets.iter().map(|keys| keys.to_vec()).collect();
-    let bob = vec![vec![key(10).public().into()]];
+fn ada(sets: &[&[AnyKey]]) -> BTreeMap<Principal, Speaker> {
+    let sets = Speaker::with(sets.iter().map(|keys| keys.to_vec()).collect());
+    let bob = Speaker::with(vec![vec![key(10).public().into()]]);
     BTreeMap::from([("ada".parse().expect("a name"), sets), ("bob".parse().expect("a name"), bob)])
 }
 

@@ -2,6 +2,7 @@
 //! random of every step that leads there.
 
 use cloister_attest::{
+    Speaker,
     approval::{Approval, Decision},
     consent::{Consent, Matter},
 };
@@ -221,7 +222,7 @@ impl Log {
 
 /// What an auditor of these logs brings along.
 pub(crate) fn trust() -> Trust {
-    let keys = |seed: u8| vec![vec![key(seed).public().into()]];
+    let keys = |seed: u8| Speaker::with(vec![vec![key(seed).public().into()]]);
     let persons = [("ada", keys(9)), ("bob", keys(10))];
     let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
     let root = Digest::of(&root());

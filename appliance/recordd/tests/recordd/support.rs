@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::{
-    SigningKey,
+    SigningKey, Speaker,
     approval::{Approval, Decision},
     consent::Consent,
     dsse::Envelope,
@@ -333,7 +333,7 @@ impl Running {
     /// The same, of a log whose first key is this one.
     pub(crate) fn trust_from(&self, log: VerifierKey) -> Trust {
         let root = Digest::of(&root());
-        let keys = |seed: u8| vec![vec![key(seed).public().into()]];
+        let keys = |seed: u8| Speaker::with(vec![vec![key(seed).public().into()]]);
         let persons = [("ada", keys(9)), ("bob", keys(10))];
         let persons = persons.map(|(name, keys)| (name.parse().unwrap(), keys)).into();
         Trust { log, root, approvers: vec![(root, persons)], policy: None }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use cloister_attest::{Algorithm, AnyKey, AttestError, dsse::Envelope, json};
+use cloister_attest::{Algorithm, AnyKey, AttestError, Speaker, dsse::Envelope, json};
 use cloister_domain::{Digest, Principal};
 use serde_json::Value;
 
@@ -167,9 +167,9 @@ pub(crate) fn keys(
     Ok(holders)
 }
 
-/// Who may speak for a role. A person has spoken with a good signature by one key of each of the sets:
-/// all that the person holds where the role demands no algorithm, else a set for each algorithm.
-pub type Speakers = BTreeMap<Principal, Vec<Vec<AnyKey>>>;
+/// Who may speak for a role. The keys of which each person must sign with one are all that the person
+/// holds where the role demands no algorithm, else a set for each algorithm.
+pub type Speakers = BTreeMap<Principal, Speaker>;
 
 /// Who may speak for a role, and how many persons must.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +214,14 @@ impl Authority {
             .filter_map(|keyid| keys.get(&keyid).cloned().map(|holder| (keyid, holder)))
             .collect();
         Ok(Self { holders, threshold, demanded })
+    }
+
+    /// The same role, which demands this algorithm if it demands none.
+    pub(crate) fn or_demanding(mut self, algorithm: Algorithm) -> Self {
+        if self.demanded.is_empty() {
+            self.demanded.insert(algorithm.word().to_owned());
+        }
+        self
     }
 
     /// Refuses a threshold that no number of persons can meet.
@@ -298,12 +306,13 @@ impl Authority {
         for holder in self.holders.values() {
             let Some(key) = holder.key.known() else { continue };
             let own = speakers.entry(holder.person.clone()).or_default();
-            own.resize(words.len(), Vec::new());
-            for (set, word) in own.iter_mut().zip(&words) {
+            own.demanded.resize(words.len(), Vec::new());
+            for (set, word) in own.demanded.iter_mut().zip(&words) {
                 if word.is_none_or(|word| word == holder.key.algorithm()) {
                     set.push(key.clone());
                 }
             }
+            own.keys.insert(key);
         }
         speakers
     }

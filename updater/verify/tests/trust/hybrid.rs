@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloister_attest::{
-    AnyKey, Signer as _,
+    AnyKey, Signer as _, Speaker,
     approval::{Approval, Decision},
     dsse::Envelope,
     json,
@@ -185,10 +185,53 @@ fn approvers_may_be_asked_for_both_halves_too() {
     let text = signed_file(&root, &[1, 2]);
     let [eve, flo] = [6, 7].map(|seed| vec![AnyKey::from(key(seed).public())]);
     let speakers = BTreeMap::from([
-        ("eve".parse().unwrap(), vec![eve, vec![own.public().clone().into()]]),
-        ("flo".parse().unwrap(), vec![flo, Vec::new()]),
+        ("eve".parse().unwrap(), Speaker::with(vec![eve, vec![own.public().clone().into()]])),
+        ("flo".parse().unwrap(), Speaker::with(vec![flo, Vec::new()])),
     ]);
     assert_eq!(auditors_view(&[&text]).unwrap().1, [(Digest::of(&text), speakers)]);
+}
+
+/// An auditor may check Ed25519 alone, so an approver's key of that kind signs whatever else does.
+#[test]
+fn approvers_of_whom_no_algorithm_is_asked_sign_with_ed25519() {
+    let own = quantum(6, ParameterSet::MlDsa65);
+    let (keyid, object) = object(&own);
+    let mut root = root(1);
+    root["keys"][&keyid] = object;
+    root["x-cloister"]["persons"][&keyid] = "eve".into();
+    let text = |envelope: Envelope| envelope.to_json();
+    let approval = Approval {
+        package: Digest::of(b"p"),
+        bundle: manifest(1).generation(),
+        policy: Digest::of(b"policy"),
+        evidence: Digest::of(b"evidence"),
+        log: LogHead { origin: "enclave/one".to_owned(), size: 1 },
+        decision: Decision::Approve,
+        person: "eve".parse().unwrap(),
+        comment: String::new(),
+    };
+    let half = approval.unsigned().unwrap().sign_by(&own).unwrap();
+    let whole = approval.sign(&key(6)).unwrap();
+    for demanded in [json!(null), json!(["ed25519"])] {
+        let mut root = root.clone();
+        root["x-cloister"]["approvers"] = json!({"keyids": [id(6), keyid], "threshold": 1});
+        if demanded.is_array() {
+            root["x-cloister"]["approvers"]["x-algorithms"] = demanded;
+        }
+        let state = enrolled(&root).unwrap();
+        let refusal = state.approval(&text(half.clone())).unwrap_err();
+        assert_eq!(refusal.code(), "approval.threshold");
+        assert!(state.approval(&text(whole.clone())).is_ok());
+        // The other half may stand beside it, and an auditor knows its name.
+        assert!(state.approval(&text(whole.clone().sign_by(&own).unwrap())).is_ok());
+        let (_, roots) = auditors_view(&[&signed_file(&root, &[1, 2])]).unwrap();
+        let eve = roots[0].1.values().next().unwrap();
+        assert_eq!((eve.keys.len(), eve.demanded.len()), (2, 1));
+        assert_eq!(eve.demanded[0], [AnyKey::from(key(6).public())]);
+    }
+    // Nobody could approve under this one.
+    root["x-cloister"]["approvers"] = json!({"keyids": [keyid], "threshold": 1});
+    assert_eq!(enrolled(&root).unwrap_err().code(), "bundle.trust.threshold");
 }
 
 /// A signed file with the signatures whose key ids pass, and with one more.

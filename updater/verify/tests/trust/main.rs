@@ -12,7 +12,7 @@ mod rotations;
 mod support;
 mod time;
 
-use cloister_attest::{AnyKey, json};
+use cloister_attest::{AnyKey, Speaker, json};
 use cloister_bundle::Manifest;
 use cloister_domain::{Coded as _, Digest};
 use cloister_verify::{RoleName, TrustState, VerifyError, auditors_view, enrol};
@@ -236,7 +236,7 @@ fn an_auditor_knows_the_approvers_of_every_root() {
     assert_eq!(roots.len(), expected.len());
     for ((text, approvers), root) in expected.into_iter().zip(&roots) {
         let one = |(name, seed): (&str, u8)| {
-            (name.parse().unwrap(), vec![vec![AnyKey::from(key(seed).public())]])
+            (name.parse().unwrap(), Speaker::with(vec![vec![AnyKey::from(key(seed).public())]]))
         };
         assert_eq!(*root, (Digest::of(text), approvers.map(one).into_iter().collect()));
     }
