@@ -9,6 +9,7 @@ use std::{
 
 use cloister_domain::Coded as _;
 use cloister_record::{Export, Report, Trust, verify};
+use tempfile::TempDir;
 
 use crate::support::{lay, root};
 
@@ -19,9 +20,12 @@ import argparse, audit, functools, json, os, sys
 audit.verify = functools.lru_cache(maxsize=1 << 16)(audit.verify)
 policy = os.path.join(os.path.dirname(sys.argv[2]), 'policy')
 policy = policy if os.path.exists(policy) else None
-trust = audit.Trust(argparse.Namespace(log_key=sys.argv[1], root=[sys.argv[2]], policy=policy))
+def roots(name):
+    own = os.path.join(sys.argv[2] + '.d', name)
+    return [os.path.join(own, one) for one in sorted(os.listdir(own))] if os.path.exists(own) else [sys.argv[2]]
 for name in sorted(os.listdir(sys.argv[3])):
     try:
+        trust = audit.Trust(argparse.Namespace(log_key=sys.argv[1], root=roots(name), policy=policy))
         *_, faults, _ = audit.audit(os.path.join(sys.argv[3], name), trust, False)
     except (*audit.FAULTS, OSError) as why:
         faults = [str(why)]
@@ -46,12 +50,34 @@ impl Said {
 /// Has both judge logs under the root of these tests.
 pub(crate) fn both(exports: impl IntoIterator<Item = Export>, trust: &Trust) -> Vec<Said> {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("root.json"), root()).unwrap();
     let mut reports = Vec::new();
     for (number, export) in exports.into_iter().enumerate() {
         lay(&folder.path().join(format!("exports/{number:020}")), &export);
         reports.push(verify(&export, trust));
     }
+    heard(&folder, reports, trust)
+}
+
+/// Has both judge logs, each under roots of its own, oldest first.
+pub(crate) fn both_under(
+    cases: impl IntoIterator<Item = (Export, Vec<Vec<u8>>)>,
+    trust: &Trust,
+) -> Vec<Said> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut reports = Vec::new();
+    for (number, (export, roots)) in cases.into_iter().enumerate() {
+        lay(&folder.path().join(format!("exports/{number:020}")), &export);
+        let own = (1u32..).zip(&roots).map(|(at, root)| (format!("{at:03}.json"), root.clone()));
+        lay(&folder.path().join(format!("root.json.d/{number:020}")), &own.collect());
+        let roots: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+        let (root, approvers) = cloister_verify::auditors_view(&roots).unwrap();
+        reports.push(verify(&export, &Trust { root, approvers, ..trust.clone() }));
+    }
+    heard(&folder, reports, trust)
+}
+
+fn heard(folder: &TempDir, reports: Vec<Report>, trust: &Trust) -> Vec<Said> {
+    fs::write(folder.path().join("root.json"), root()).unwrap();
     let theirs = second(folder.path(), &trust.log.to_string());
     assert_eq!(theirs.len(), reports.len());
     let said = reports.into_iter().zip(theirs).map(|(report, theirs)| {

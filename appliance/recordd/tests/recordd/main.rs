@@ -13,6 +13,7 @@ mod flips;
 mod foreign;
 mod forms;
 mod promotions;
+mod roots;
 mod rounds;
 mod succession;
 mod successions;

@@ -1,0 +1,224 @@
+//! Two verifiers that share no code agree on what persons signed under every trust root that an appliance
+//! enrols: with keys of more than one kind, with ids of the officers' own, and without what may be missing.
+
+use cloister_attest::{
+    AnyKey, SigningKey,
+    approval::{Approval, Decision},
+    dsse::Envelope,
+    json::canonical_tuf,
+    mldsa::{MlDsaSigningKey, ParameterSet},
+};
+use cloister_domain::{Digest, GenerationId, LogHead, Secret};
+use cloister_record::{Host, Place, Time, Trust, VerifierKey, sign};
+use cloister_wire::record::{Entry, Event, Subject};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    both::{both_under, codes},
+    promotions::{Dice, digest, trust as usual},
+    rounds::export,
+    support::{ORIGIN, key, package},
+};
+
+/// Logs that are made up.
+const LOGS: u64 = 300;
+
+/// The keys of an officer who signs and of one who does not, and those of ada and bob.
+const OFFICERS: [u8; 2] = [8, 12];
+const PERSONS: [(&str, u8); 2] = [("ada", 9), ("bob", 10)];
+
+fn quantum(seed: u8) -> MlDsaSigningKey {
+    MlDsaSigningKey::from_seed(ParameterSet::MlDsa65, &Secret::new(vec![seed; 32])).unwrap()
+}
+
+/// What roots say of keys and persons, each leaving out something else.
+struct Maker {
+    dice: Dice,
+    keys: Map<String, Value>,
+    persons: Map<String, Value>,
+    approvers: Vec<String>,
+    officers: Vec<String>,
+}
+
+impl Maker {
+    /// Files a key under its id, or under one of the officers' own; the id.
+    fn file(&mut self, object: &Value, own: &str, person: &str) -> String {
+        let computed = Digest::of(&canonical_tuf(object).unwrap()).to_string();
+        let opaque = self.dice.below(4) == 0;
+        let id = if opaque { format!("of/{own}\n") } else { computed.clone() };
+        self.keys.insert(id.clone(), object.clone());
+        match self.dice.below(8) {
+            // A key without a name is a person of its own.
+            0 => {}
+            1 => drop(self.persons.insert(computed, person.into())),
+            _ => drop(self.persons.insert(id.clone(), person.into())),
+        }
+        id
+    }
+
+    fn new(seed: u64) -> Self {
+        let mut this = Self {
+            dice: Dice(seed),
+            keys: Map::new(),
+            persons: Map::new(),
+            approvers: Vec::new(),
+            officers: Vec::new(),
+        };
+        for (name, seed) in ["olga", "omar"].into_iter().zip(OFFICERS) {
+            let id = this.file(&key(seed).public().to_object(), name, name);
+            this.officers.push(id);
+        }
+        for (name, seed) in PERSONS {
+            let mut object = key(seed).public().to_object();
+            if this.dice.below(6) == 0 {
+                // Other tools keep more of a key, and compute its id over that.
+                object["keyid_hash_algorithms"] = json!(["sha256"]);
+            }
+            let id = this.file(&object, name, name);
+            this.approvers.push(id);
+            if this.dice.mostly() {
+                let other = AnyKey::from(quantum(seed).public().clone()).to_object();
+                let id = this.file(&other, &format!("{name}/2"), name);
+                if this.dice.mostly() {
+                    this.approvers.push(id);
+                }
+            }
+        }
+        if this.dice.below(4) == 0 {
+            // Of a kind that TUF passes over.
+            let object =
+                json!({"keytype": "rsa", "scheme": "rsassa", "keyval": {"public": "x\ty"}});
+            let id = this.file(&object, "rsa", "ada");
+            this.approvers.push(id);
+        }
+        this
+    }
+
+    /// The root of this version, signed by one of its officers.
+    fn root(&mut self, version: u64) -> Vec<u8> {
+        let role = json!({"keyids": self.officers, "threshold": 1});
+        let mut approvers = json!({"keyids": self.approvers, "threshold": 1});
+        match self.dice.below(4) {
+            0 => approvers["x-algorithms"] = json!(["ed25519"]),
+            1 => approvers["x-algorithms"] = json!(["ed25519", "ml-dsa-65"]),
+            _ => {}
+        }
+        let mut signed = json!({
+            "_type": "root", "spec_version": "1.0.34", "version": version,
+            "expires": "2046-01-01T00:00:00Z", "consistent_snapshot": false, "keys": self.keys,
+            "roles": {"root": role, "timestamp": role, "snapshot": role, "targets": role},
+            "x-cloister": {"persons": self.persons, "approvers": approvers},
+            "x-note": "\u{1}\t\r\n\"\\u0041 \u{7f}\u{e9}\u{1f600}",
+        });
+        let own = signed["x-cloister"].as_object_mut().unwrap();
+        match self.dice.below(16) {
+            0 => drop(own.remove("persons")),
+            1 => drop(own.remove("approvers")),
+            2 => drop(signed.as_object_mut().unwrap().remove("x-cloister")),
+            _ => {}
+        }
+        let message = canonical_tuf(&signed).unwrap();
+        let sig: String =
+            key(OFFICERS[0]).sign(&message).iter().map(|byte| format!("{byte:02x}")).collect();
+        let signatures = json!([
+            {"keyid": self.officers[1], "sig": "not yet!"},
+            {"keyid": self.officers[0], "sig": sig},
+        ]);
+        json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
+    }
+
+    /// A person's decision, with signatures of one kind or both, or of other keys.
+    fn decide(&mut self, size: u64) -> Vec<u8> {
+        let (name, seed) = self.dice.one_of(&PERSONS);
+        let nameless = key(seed).public().key_id();
+        let name = if self.dice.below(4) == 0 { nameless } else { name.to_owned() };
+        let approval = Approval {
+            package: package(),
+            bundle: GenerationId(digest("bundle")),
+            policy: digest("policy"),
+            evidence: digest("evidence"),
+            log: LogHead { origin: ORIGIN.to_owned(), size },
+            decision: Decision::Approve,
+            person: name.parse().unwrap(),
+            comment: String::new(),
+        };
+        let classical: fn(Envelope, &SigningKey) -> Envelope =
+            |envelope, key| envelope.sign_with(key);
+        let mut envelope = approval.unsigned().unwrap();
+        match self.dice.below(6) {
+            0 => envelope = envelope.sign_by(&quantum(seed)).unwrap(),
+            1 | 2 => envelope = classical(envelope, &key(seed)),
+            3 | 4 => envelope = classical(envelope, &key(seed)).sign_by(&quantum(seed)).unwrap(),
+            _ => {
+                envelope = classical(envelope, &key(seed)).sign_by(&quantum(11)).unwrap();
+            }
+        }
+        match self.dice.below(8) {
+            0 => envelope.signatures.reverse(),
+            1 => {
+                let id = self.dice.one_of(&self.approvers);
+                envelope.signatures[0].keyid = id;
+            }
+            2 => {
+                let last = envelope.signatures.len() - 1;
+                envelope.signatures[last].sig[7] ^= 1;
+            }
+            _ => {}
+        }
+        envelope.to_json()
+    }
+}
+
+fn add(texts: &mut Vec<Vec<u8>>, event: Event, root: Digest) {
+    let seq = texts.len() as u64;
+    let entry = Entry {
+        event,
+        act: format!("act/{seq}"),
+        subject: vec![Subject { name: "trust-root".to_owned(), sha256: root }],
+        predicate: Map::new(),
+    };
+    let place = Place { seq, prev: texts.last().map(|text| Digest::of(text)) };
+    let host = Host { origin: ORIGIN.to_owned(), peers_are_separate: true };
+    let time = Time { rtc_s: 1_800_000_000, boot_id: None };
+    texts.push(sign(&entry, place, &host, &time, &key(9)).unwrap());
+}
+
+/// A log and the roots that an auditor brings along for it.
+fn made_up(seed: u64) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let mut maker = Maker::new(seed);
+    let count = 1 + maker.dice.below(3);
+    let roots: Vec<Vec<u8>> = (1..=count).map(|version| maker.root(version)).collect();
+    let mut texts = Vec::new();
+    add(&mut texts, Event::AnchorEnrolment, Digest::of(&roots[0]));
+    for _step in 0..maker.dice.below(4) {
+        if maker.dice.below(3) == 0 {
+            let root = Digest::of(&maker.dice.one_of(&roots));
+            add(&mut texts, Event::TrustUpdate, root);
+        } else {
+            let text = maker.decide(texts.len() as u64);
+            texts.push(text);
+        }
+    }
+    (texts, roots)
+}
+
+#[test]
+fn two_verifiers_agree_under_every_root_that_is_enrolled() {
+    let log = VerifierKey::new(ORIGIN, key(9).public()).unwrap();
+    let trust = Trust { log, ..usual() };
+    let cases = (0..LOGS).map(made_up).map(|(texts, roots)| (export(&texts), roots));
+    let said = both_under(cases, &trust);
+    let mut halves = 0;
+    for (seed, said) in said.iter().enumerate() {
+        // Where both halves are asked for, only the first can tell, and the second says so.
+        if said.theirs.iter().any(|why| why.contains("only cloister checks")) {
+            halves += 1;
+            continue;
+        }
+        let [ours, theirs] = said.first();
+        assert_eq!(ours, theirs, "log {seed}: {:?} {:?}", said.ours, said.theirs);
+    }
+    let codes = codes(&said);
+    assert!(halves > 10 && codes["good"] > LOGS / 4, "{halves} {codes:?}");
+    assert!(codes["record.export.person"] > LOGS / 8, "{codes:?}");
+}
