@@ -206,8 +206,8 @@ class Trust:
             after = older.signed["version"] + (newer is not older)
             demand(newer.signed["version"] == after, "the roots do not follow each other")
             newer.check_signed_by(newer), newer.check_signed_by(older)
-        self.roots = {root.digest: root for root in roots}
-        self.root = roots[0].digest if roots else args.root[0]
+        self.roots = {root.digest: root for root in roots} or {args.root[0]: None}
+        self.root = [*self.roots][0]
 def read_file(path):
     with open(path, "rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
@@ -350,7 +350,7 @@ class Rules:
     def __init__(self, trust, levels):
         self.trust, self.keys, self.levels, self.words = trust, [trust.log], levels, []
         self.prev, self.acts, self.open, self.asked = None, set(), None, False
-        self.root, self.former, self.promotions = trust.root, set(), Promotions(trust.log.name)
+        self.root, self.place, self.promotions = trust.root, 0, Promotions(trust.log.name)
     def entry(self, seq, data):
         """Checks one entry and returns what a list shows of it."""
         prev, self.prev = self.prev, sha256(data)
@@ -378,10 +378,10 @@ class Rules:
             who = "" if kind == SUMMARY else self.host(seq, prev, event, predicate, key)
         self.words += [(seq, self.prev, about, predicate)] * (event == "succession")
         if event == "trust-update":
-            before, self.root = self.root, about.get("trust-root", self.root)
-            order, self.former = [*self.trust.roots], self.former | {before} - {self.root}
-            older = order[: order.index(before)] if before in order else []
-            demand(self.root not in {*self.former, *older}, "it goes back to an older trust root")
+            self.root, order = about.get("trust-root", self.root), [*self.trust.roots]
+            demand(self.root in order, "its trust root was not brought along")
+            self.place = max(self.place, order.index(self.root))
+            demand(order[self.place] == self.root, "it goes back to an older trust root")
         once = (event == "anchor-enrolment") == (seq == 0)
         once = once and (seq > 0 or about.get("trust-root") == self.trust.root)
         demand(once, "the trust root is enrolled once, as record 0, and is the one named")

@@ -86,9 +86,15 @@ pub enum Fault {
         /// The position.
         seq: u64,
     },
-    /// The trust root in force is an older one than the one before.
+    /// The trust root in force is an older one than one before.
     #[error("record {seq} goes back to an older trust root; none that was succeeded returns")]
     OlderRoot {
+        /// The position.
+        seq: u64,
+    },
+    /// The trust root in force was not brought along.
+    #[error("record {seq} takes up a trust root that was not brought along; bring each root along")]
+    UnknownRoot {
         /// The position.
         seq: u64,
     },
@@ -250,6 +256,7 @@ impl Coded for Fault {
             Self::Anchor { .. } => "record.export.anchor",
             Self::Receipt { .. } => "record.export.receipt",
             Self::OlderRoot { .. } => "record.export.older-root",
+            Self::UnknownRoot { .. } => "record.export.unknown-root",
             Self::ActTwice { .. } => "record.export.act",
             Self::Activation { .. } => "record.export.activation",
             Self::Past { .. } => "record.export.past",

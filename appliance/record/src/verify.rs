@@ -391,9 +391,9 @@ fn files(export: &Export, checkpoint: &Checkpoint, tree: &Tree, faults: &mut Vec
 /// The rules between entries, as far as the entries so far go.
 struct Rules<'trust> {
     trust: &'trust Trust,
-    /// The trust root in force, by the log's own word, and those that were before.
+    /// The trust root in force, by the log's own word, and the place of the newest that ever was.
     root: Digest,
-    former: BTreeSet<Digest>,
+    newest: usize,
     /// Digest of the entry before, if it could be read.
     prev: Option<Digest>,
     acts: BTreeSet<String>,
@@ -420,7 +420,7 @@ impl<'trust> Rules<'trust> {
         Self {
             trust,
             root: trust.root,
-            former: BTreeSet::new(),
+            newest: 0,
             prev: None,
             acts: BTreeSet::new(),
             open: None,
@@ -495,9 +495,8 @@ impl<'trust> Rules<'trust> {
         }
         if record.event == Event::TrustUpdate
             && let Some(root) = record.about("trust-root")
-            && !self.goes_on_under(root)
         {
-            faults.push(Fault::OlderRoot { seq });
+            faults.extend(self.goes_on_under(seq, root));
         }
         let enrolment = record.event == Event::AnchorEnrolment;
         let root = ("trust-root".to_owned(), self.trust.root);
@@ -506,15 +505,20 @@ impl<'trust> Rules<'trust> {
         }
     }
 
-    /// Whether `root`, which is in force from now on, is no older one than the one before.
-    fn goes_on_under(&mut self, root: Digest) -> bool {
-        let before = std::mem::replace(&mut self.root, root);
-        if before != root {
-            self.former.insert(before);
+    /// What is wrong with `root`, which is in force from now on: it is no older one than any before it.
+    fn goes_on_under(&mut self, seq: u64, root: Digest) -> Option<Fault> {
+        self.root = root;
+        let place = self.trust.approvers.iter().position(|(one, _)| *one == root);
+        let known = (root == self.trust.root).then_some(0);
+        match place.or(known) {
+            // Nobody can say whether it follows the one before.
+            None => Some(Fault::UnknownRoot { seq }),
+            Some(place) if place < self.newest => Some(Fault::OlderRoot { seq }),
+            Some(place) => {
+                self.newest = place;
+                None
+            }
         }
-        let place = |root| self.trust.approvers.iter().position(|(one, _)| *one == root);
-        let older = place(root).zip(place(before)).is_some_and(|(root, before)| root < before);
-        !older && !self.former.contains(&root)
     }
 
     /// A summary stands before the outcome that promotes a new release and nowhere else, and says what the
