@@ -280,6 +280,12 @@ impl Log {
             "" => checkpoint.to_owned(),
             lines => with_signatures(checkpoint, lines).map_err(Error::Entry)?,
         };
+        if self.waits()
+            && let Ok(Checkpoint { size, .. }) = Checkpoint::open(&note, &self.own)
+        {
+            // The machine's key signed for this log before, which knows nothing of it: it is an older copy.
+            return Err(Error::RolledBack { size, held: self.tree.size() });
+        }
         let shown = self.own(&note).map_err(Error::Entry)?;
         if !self.contains(&shown) {
             let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
@@ -299,6 +305,9 @@ impl Log {
             return Err(Error::UnknownWitness);
         }
         self.cosigned.keep(shown.size, both)?;
+        if self.waits() {
+            self.take_up_kept()?;
+        }
         Ok(Answer::Cosigned { size: shown.size, witnesses })
     }
 }

@@ -162,7 +162,12 @@ impl Log {
         }
         let code = Error::KeyChanged.code();
         tracing::error!(code, "the host key is another than the log's; nothing is recorded");
-        // What a witness brought back may be newer than the files.
+        self.take_up_kept()
+    }
+
+    /// While a successor waits: what a witness brought back may be newer than the files, and no newer one can
+    /// be signed.
+    pub(crate) fn take_up_kept(&mut self) -> Result<(), Error> {
         if let Some((_, note)) = self.cosigned.newest() {
             let kept = self.keys.open(note).map_err(Error::Entry)?;
             if kept.size > self.signed.size {

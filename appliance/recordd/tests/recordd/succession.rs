@@ -407,8 +407,13 @@ fn a_checkpoint_by_a_former_key_counts_for_what_it_was() {
     assert_eq!(accept(&running, &kept, &line), Ok(3));
     let line = crate::witness::line(20, &lost);
     assert_eq!(accept(&running, &lost, &line), Ok(4));
-    // Nothing was signed for that by the key that waits.
-    is_good(&running, &running.export(), 2);
+    // Nothing was signed for that by the key that waits; it is shown, and asked about, at once.
+    is_good(&running, &running.export(), 4);
+    let Answer::Cosigning { text } = running.ask(&Request::Cosigning { witness: None }).unwrap()
+    else {
+        panic!("no request")
+    };
+    assert!(text.starts_with("old 4\n"), "{text}");
     running.kill();
     let (running, waiting) = replaced(&root, SECOND);
     is_good(&running, &running.export(), 4);
@@ -450,6 +455,45 @@ fn a_checkpoint_by_a_former_key_counts_for_what_it_was() {
         panic!("no head")
     };
     assert!(!rolled_back.is_empty());
+}
+
+/// The disk is put back to before the succession, and the machine keeps its key: what that key signed says so
+/// while the log waits, and is evidence once the key has taken over again.
+#[test]
+fn a_copy_of_before_the_succession_is_told_by_what_the_machines_own_key_signed() {
+    let root = Root::with(&format!("witnesses = [\"{}\"]", crate::witness::witness(20)));
+    root.give_key(FIRST);
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.append(Event::KeyChange, "key/1");
+    running.kill();
+    let old = root.folder.path().join("old");
+    copy(&root.record(), &old);
+    let (running, waiting) = replaced(&root, SECOND);
+    appended(running.ask(&succeed(&waiting.words())));
+    running.append(Event::KeyChange, "key/2");
+    let seen = running.head().1;
+    running.kill();
+    fs::remove_dir_all(root.record()).unwrap();
+    copy(&old, &root.record());
+    let (running, again) = replaced(&root, SECOND);
+    assert_eq!(again.head, waiting.head);
+    let evidence = |running: &Running| match running.ask(&Request::Head).unwrap() {
+        Answer::Head { rolled_back, .. } => rolled_back,
+        other => panic!("no head: {other:?}"),
+    };
+    let told = Err("record.rolled-back".to_owned());
+    for line in [crate::witness::line(20, &seen), String::new()] {
+        assert_eq!(accept(&running, &seen, &line), told);
+    }
+    // Under a third key nobody could read it, and recordd would not start.
+    assert_eq!(evidence(&running), []);
+    // Whoever goes on nevertheless finds it again.
+    appended(running.ask(&succeed(&again.words())));
+    assert_eq!(accept(&running, &seen, &crate::witness::line(20, &seen)), told);
+    assert_eq!(evidence(&running).len(), 1);
+    running.kill();
+    assert_eq!(evidence(&root.start()).len(), 1);
 }
 
 /// recordd is killed at each call that lasts, of the succession and of the start after it.
