@@ -21,7 +21,7 @@ use cloister_wire::record::{Answer, EVIDENCE_MAX, Evidence};
 
 use crate::{
     RecorddError as Error,
-    files::{Files, make_durable_folder, remove_durably},
+    files::{Files, remove_durably},
     log::Log,
 };
 
@@ -122,10 +122,8 @@ impl Cosigned {
     }
 
     /// Keeps a checkpoint with its cosignatures, and lets the oldest go.
-    fn keep(&mut self, size: u64, note: String) -> Result<(), Error> {
-        make_durable_folder(&self.folder).map_err(|source| {
-            Error::Disk(FileError::System { act: "make a folder for", source })
-        })?;
+    fn keep(&mut self, size: u64, note: String, files: &Files) -> Result<(), Error> {
+        files.make_lasting(&self.folder).map_err(Error::Disk)?;
         write_atomic(&self.folder.join(size.to_string()), note.as_bytes(), MODE)
             .map_err(Error::Disk)?;
         self.notes.insert(size, note);
@@ -137,21 +135,29 @@ impl Cosigned {
         Ok(())
     }
 
-    /// Keeps evidence that is not kept yet, if there is room; with none, nobody goes on anyway.
-    fn accuse(&mut self, evidence: Evidence, held: u64) -> Result<(), Error> {
+    /// Keeps evidence that is not kept yet, if there is room; with none, nobody goes on anyway. It counts
+    /// before it is durable, and whoever hands it in again after a refusal has it written again.
+    fn accuse(&mut self, evidence: Evidence, held: u64, files: &Files) -> Result<(), Error> {
         tell(&evidence, held);
         let checkpoint = evidence.checkpoint;
-        if self.rolled_back.contains_key(&checkpoint) || self.rolled_back.len() >= EVIDENCE_MAX {
+        let full = self.rolled_back.len() >= EVIDENCE_MAX;
+        if full && !self.rolled_back.contains_key(&checkpoint) {
             return Ok(());
         }
-        make_durable_folder(&self.evidence).map_err(|source| {
-            Error::Disk(FileError::System { act: "make a folder for", source })
-        })?;
+        let kept = self.rolled_back.entry(checkpoint).or_insert(evidence);
         let path = self.evidence.join(checkpoint.to_string());
-        write_atomic(&path, evidence.note.as_bytes(), MODE).map_err(Error::Disk)?;
-        self.rolled_back.insert(checkpoint, evidence);
-        Ok(())
+        if path.exists() {
+            return Ok(());
+        }
+        files.write_with_reserve(|| {
+            files.make_lasting(&self.evidence)?;
+            write_atomic(&path, kept.note.as_bytes(), MODE)
+        })
     }
+}
+
+fn damaged_evidence(_kind: RecordError) -> Error {
+    Error::Damaged { what: "the evidence of a restored copy" }
 }
 
 fn tell(evidence: &Evidence, held: u64) {
@@ -190,9 +196,9 @@ impl Log {
     pub(crate) fn compare_with_kept(&mut self) -> Result<(), Error> {
         self.take_over_former_evidence()?;
         for (name, note) in stored::<Digest>(&self.cosigned.evidence)? {
-            let (evidence, shown) = self.evidence_of(&note).map_err(|_kind| Error::OtherLog)?;
+            let (evidence, shown) = self.evidence_of(&note).map_err(damaged_evidence)?;
             if evidence.checkpoint != name {
-                return Err(Error::Damaged { what: "the evidence of a restored copy" });
+                return Err(damaged_evidence(RecordError::Note));
             }
             if self.contains(&shown) {
                 // The right state is back.
@@ -211,7 +217,7 @@ impl Log {
             }
             if !self.contains(&kept) {
                 let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
-                self.cosigned.accuse(evidence, self.signed.size)?;
+                self.cosigned.accuse(evidence, self.signed.size, &self.files)?;
                 self.cosigned.notes.remove(&size);
             }
         }
@@ -226,9 +232,9 @@ impl Log {
             fs::rename(&self.cosigned.evidence, &former).map_err(system)?;
         }
         let Some(note) = read_note(&former)? else { return Ok(()) };
-        let (evidence, shown) = self.evidence_of(&note).map_err(|_kind| Error::OtherLog)?;
+        let (evidence, shown) = self.evidence_of(&note).map_err(damaged_evidence)?;
         if !self.contains(&shown) {
-            self.cosigned.accuse(evidence, self.signed.size)?;
+            self.cosigned.accuse(evidence, self.signed.size, &self.files)?;
         }
         remove_durably(&former).map_err(Error::Disk)
     }
@@ -289,7 +295,7 @@ impl Log {
         let shown = self.own(&note).map_err(Error::Entry)?;
         if !self.contains(&shown) {
             let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
-            self.cosigned.accuse(evidence, self.signed.size)?;
+            self.cosigned.accuse(evidence, self.signed.size, &self.files)?;
             return Err(Error::RolledBack { size: shown.size, held: self.signed.size });
         }
         // A key that another succeeded vouches for nothing that came after it, whoever has it.
@@ -304,7 +310,7 @@ impl Log {
         if brought.is_empty() {
             return Err(Error::UnknownWitness);
         }
-        self.cosigned.keep(shown.size, both)?;
+        self.cosigned.keep(shown.size, both, &self.files)?;
         if self.waits() {
             self.take_up_kept()?;
         }

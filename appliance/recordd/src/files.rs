@@ -1,10 +1,11 @@
 //! The log's folder: checkpoint and tiles, each written whole and made durable.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use cloister_daemon::{
@@ -35,6 +36,8 @@ const MODE: u32 = 0o644;
 pub(crate) struct Files {
     folder: PathBuf,
     reserve: Arc<Reserve>,
+    /// Folders below it whose names are known to last.
+    lasting: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Files {
@@ -45,7 +48,7 @@ impl Files {
         let made = made.and_then(|()| folder.parent().map_or(Ok(()), sync_folder));
         made.map_err(|source| Error::Disk(FileError::System { act: "make a folder for", source }))?;
         let reserve = Arc::new(Reserve::new(folder.join("reserve"), reserve_bytes));
-        let files = Self { folder, reserve };
+        let files = Self { folder, reserve, lasting: Arc::default() };
         files.hold_again();
         Ok(files)
     }
@@ -88,7 +91,10 @@ impl Files {
     }
 
     /// Writes, and once more with the space that is held for that where the disk is full.
-    fn write_with_reserve(&self, write: impl Fn() -> Result<(), FileError>) -> Result<(), Error> {
+    pub(crate) fn write_with_reserve(
+        &self,
+        write: impl Fn() -> Result<(), FileError>,
+    ) -> Result<(), Error> {
         match write() {
             Err(FileError::System { source, .. })
                 if reserve::is_full(&source) && self.reserve.release().unwrap_or(false) =>
@@ -131,10 +137,34 @@ impl Files {
         let path = self.path(tile);
         let folder = path.parent().expect("a tile lies in a folder");
         self.write_with_reserve(|| {
-            make_durable_folder(folder)
-                .map_err(|source| FileError::System { act: "make a folder for", source })?;
+            self.make_lasting(folder)?;
             write_atomic(&path, bytes, MODE)
         })
+    }
+
+    /// Makes a folder of the log and those above it, and their names last. One that is there already may be
+    /// what a crash left before its name was made to.
+    pub(crate) fn make_lasting(&self, folder: &Path) -> Result<(), FileError> {
+        let failed = |source| FileError::System { act: "make a folder for", source };
+        if folder == self.folder {
+            return Ok(());
+        }
+        let above = folder.parent().expect("it lies in the log's folder");
+        self.make_lasting(above)?;
+        let is_new = match fs::create_dir(folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(failed(error)),
+        };
+        if is_new || !self.lasting().contains(folder) {
+            sync_folder(above).map_err(failed)?;
+            self.lasting().insert(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    fn lasting(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.lasting.lock().expect("a panic ends the process")
     }
 
     /// Removes what a log of `size` entries no longer needs: partial files that a wider one replaces
@@ -143,6 +173,7 @@ impl Files {
         let partial = self.partials(tile);
         let keep = tile.width.to_string();
         let removed = if tile.width == WIDTH {
+            self.lasting().remove(&partial);
             fs::remove_dir_all(&partial)
         } else {
             fs::read_dir(&partial).and_then(|names| {
@@ -192,20 +223,6 @@ pub(crate) fn remove_durably(path: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }
-}
-
-/// Makes `folder` and those above it, syncing each folder that got a new name.
-pub(crate) fn make_durable_folder(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_durable_folder(folder.parent().ok_or(error)?)?;
-            return make_durable_folder(folder);
-        }
-        Err(error) => return Err(error),
-    }
-    folder.parent().map_or(Ok(()), sync_folder)
 }
 
 /// The bundle that holds entry `seq` in a log of `size` entries.

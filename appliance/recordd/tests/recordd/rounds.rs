@@ -300,6 +300,29 @@ fn a_round_that_cannot_be_made_durable_is_not_served() {
     assert_eq!(running.append(Event::MediaSeen, "act/2"), 2);
 }
 
+/// A folder that a crash left has its name made to last before anything in it counts.
+#[test]
+fn what_a_crash_made_is_made_to_last_by_the_next_start() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "act/0");
+    running.append(Event::MediaSeen, "act/1");
+    running.kill();
+    for folder in ["tile/entries/000.p", "tile/0/000.p"] {
+        fs::create_dir_all(root.record().join(folder)).unwrap();
+    }
+    let trace = root.folder.path().join("trace");
+    let running = root.start_traced("trace=fsync,rename", &trace);
+    assert_eq!(running.append(Event::MediaSeen, "act/1"), 1);
+    running.kill();
+    let trace = fs::read_to_string(&trace).unwrap();
+    let (before, _) = trace.split_once("record/checkpoint\"").expect("it was written");
+    for folder in ["record", "record/tile", "record/tile/entries", "record/tile/0"] {
+        let synced = |line: &str| line.contains("fsync(") && line.contains(&format!("/{folder}>"));
+        assert!(before.lines().any(synced), "{folder}: {before}");
+    }
+}
+
 #[test]
 fn a_log_without_its_whole_journal_is_not_served() {
     // Before any entry is in the log's files, and after.

@@ -201,6 +201,14 @@ impl Root {
         self.spawn_by(limited)
     }
 
+    /// With each call of these kinds written to `log`, with the paths that it is about.
+    pub(crate) fn start_traced(&self, calls: &str, log: &Path) -> Running {
+        let mut traced = Command::new("strace");
+        // The tracer is the daemon's child and not the other way round.
+        traced.args(["-D", "-f", "-y", "-o"]).arg(log).args(["-e", calls, "env"]);
+        self.started(self.spawn_by(traced))
+    }
+
     fn spawn_by(&self, mut env: Command) -> Child {
         // A write beyond a limit is then refused, and ends nobody.
         env.arg("--ignore-signal=XFSZ")
@@ -214,7 +222,10 @@ impl Root {
     }
 
     pub(crate) fn start(&self) -> Running {
-        let mut child = self.spawn();
+        self.started(self.spawn())
+    }
+
+    fn started(&self, mut child: Child) -> Running {
         let socket = self.folder.path().join("run/recordd.sock");
         let clock = Stopwatch::start();
         loop {

@@ -8,7 +8,10 @@ use cloister_record::{
 };
 use cloister_wire::record::{Answer, EVIDENCE_MAX, Event, Evidence, Request};
 
-use crate::support::{ORIGIN, Root, Running, copy, key};
+use crate::{
+    rounds::refused_start,
+    support::{ORIGIN, Root, Running, copy, key},
+};
 
 pub(crate) fn witness(seed: u8) -> WitnessKey {
     WitnessKey::new(&format!("auditor/{seed}"), key(seed).public()).unwrap()
@@ -301,6 +304,62 @@ fn one_piece_of_evidence_never_takes_the_place_of_another() {
     assert_eq!(rolled_back(&running), both);
     running.kill();
     assert_eq!(rolled_back(&root.start()), both);
+}
+
+/// A log of one record, restored over one of two, and the checkpoint that convicts it.
+fn restored(root: &Root) -> (Running, String) {
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.kill();
+    let old = root.folder.path().join("old");
+    copy(&root.record(), &old);
+    let running = root.start();
+    running.append(Event::KeyChange, "key/1");
+    let checkpoint = running.head().1;
+    running.kill();
+    fs::remove_dir_all(root.record()).unwrap();
+    copy(&old, &root.record());
+    (root.start(), checkpoint)
+}
+
+/// It counts at once, and lasts from the first time that the disk takes it.
+#[test]
+fn evidence_that_the_disk_refuses_counts_all_the_same() {
+    let root = root();
+    let (running, checkpoint) = restored(&root);
+    let convicted = [evidence(&checkpoint, &checkpoint, 2)];
+    running.limit_file_bytes(0);
+    for _twice in 0..2 {
+        assert_eq!(accept(&running, &checkpoint, ""), Err("record.disk".to_owned()));
+        assert_eq!(rolled_back(&running), convicted);
+    }
+    running.limit_file_bytes(1 << 30);
+    assert_eq!(accept(&running, &checkpoint, ""), Err("record.rolled-back".to_owned()));
+    running.kill();
+    assert_eq!(rolled_back(&root.start()), convicted);
+}
+
+#[test]
+fn evidence_that_was_changed_on_the_disk_is_damage_and_no_other_log() {
+    let root = root();
+    let (running, checkpoint) = restored(&root);
+    assert_eq!(accept(&running, &checkpoint, ""), Err("record.rolled-back".to_owned()));
+    running.kill();
+    let folder = root.record().join("rolled-back");
+    let path = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&path).unwrap();
+    for place in [3, whole.len() - 9] {
+        let mut changed = whole.clone();
+        changed[place] ^= 1;
+        fs::write(&path, &changed).unwrap();
+        let said = refused_start(&root);
+        assert!(said.contains("record.damaged") && said.contains("restored copy"), "{said}");
+    }
+    // So is one of the form that there was before.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, &whole[..whole.len() - 9]).unwrap();
+    let said = refused_start(&root);
+    assert!(said.contains("record.damaged") && said.contains("restored copy"), "{said}");
 }
 
 /// Beyond the bound nothing is taken in, and what was shown before stays.
