@@ -174,8 +174,8 @@ pub struct Time {
 /// host, and names the host key.
 ///
 /// # Errors
-/// [`RecordError::Act`], [`RecordError::ActPair`], [`RecordError::Signer`] for an event that persons
-/// sign, [`RecordError::Number`], and [`RecordError::TooLong`] beyond [`ENVELOPE_BYTES_MAX`].
+/// [`RecordError::Act`], also for an intent whose outcome's act would be too long,
+/// [`RecordError::ActPair`], [`RecordError::Signer`] for an event that persons sign, [`RecordError::Number`], and [`RecordError::TooLong`] beyond [`ENVELOPE_BYTES_MAX`].
 pub fn sign(
     entry: &Entry,
     place: Place,
@@ -183,7 +183,9 @@ pub fn sign(
     time: &Time,
     key: &SigningKey,
 ) -> Result<Vec<u8>, RecordError> {
-    if !is_act(&entry.act) {
+    // An intent that no outcome could be named after would stay open for ever.
+    let ends = entry.event != Event::ActivationIntent || entry.act.len() < ACT_BYTES_MAX;
+    if !is_act(&entry.act) || !ends {
         return Err(RecordError::Act);
     }
     if !is_paired(entry.event, &entry.act) {
@@ -490,6 +492,9 @@ mod tests {
         assert_eq!(refused(&entry(Event::MediaSeen, "A b")), RecordError::Act);
         assert_eq!(refused(&entry(Event::MediaSeen, &"x".repeat(201))), RecordError::Act);
         assert_eq!(refused(&entry(Event::ActivationIntent, "a/1")), RecordError::ActPair);
+        let long = |bytes: usize| entry(Event::ActivationIntent, &("x".repeat(bytes - 7) + INTENT));
+        assert_eq!(refused(&long(200)), RecordError::Act);
+        assert!(sign(&long(199), place, &host(), &TIME, &key(1)).is_ok());
         assert_eq!(refused(&entry(Event::ActivationOutcome, "a/1/intent")), RecordError::ActPair);
         assert_eq!(refused(&entry(Event::Approval, "a")), RecordError::Signer);
         assert_eq!(refused(&entry(Event::VerificationSummary, "a")), RecordError::Signer);

@@ -132,22 +132,25 @@ impl Log {
         let seq = self.tree.size() + staged.len() as u64;
         self.allowed(entry, seq)?;
         let time = Time { rtc_s: clock::unix_seconds(), boot_id: self.boot_id.clone() };
-        let summarised = self.summarise(entry, &time, staged)?;
-        let entry = summarised.as_ref().unwrap_or(entry);
-        let seq = self.tree.size() + staged.len() as u64;
-        let place = Place { seq, prev: self.index.last };
-        let text = sign(entry, place, &self.host, &time, &self.key).map_err(Error::Entry)?;
-        self.stage(text, staged)
+        let here = Place { seq, prev: self.index.last };
+        let sign = |entry: &Entry, place| {
+            sign(entry, place, &self.host, &time, &self.key).map_err(Error::Entry)
+        };
+        let texts = match self.summary(entry, &time)? {
+            None => vec![sign(entry, here)?],
+            Some((summary, sha256)) => {
+                let mut entry = entry.clone();
+                entry.subject.push(Subject { name: SUMMARY.to_owned(), sha256 });
+                let outcome = sign(&entry, Place { seq: seq + 1, prev: Some(sha256) })?;
+                vec![summary, outcome]
+            }
+        };
+        self.stage_all(texts, staged)
     }
 
-    /// Puts the summary of what was verified before an outcome that promotes a new release; the outcome
-    /// as it names the summary.
-    fn summarise(
-        &mut self,
-        entry: &Entry,
-        time: &Time,
-        staged: &mut Vec<Staged>,
-    ) -> Result<Option<Entry>, Error> {
+    /// The summary of what was verified, which stands before an outcome that promotes a new release and which
+    /// that names by its SHA-256.
+    fn summary(&self, entry: &Entry, time: &Time) -> Result<Option<(Vec<u8>, Digest)>, Error> {
         let promoted = entry.predicate.get("outcome").is_some_and(|outcome| outcome == "promoted");
         if entry.event != Event::ActivationOutcome || !promoted {
             return Ok(None);
@@ -156,19 +159,23 @@ impl Log {
         let Some(verified) = self.promotions.under_way() else { return Ok(None) };
         let text = verified.sign(&self.host.origin, time, &self.key).map_err(Error::Entry)?;
         let sha256 = Digest::of(&text);
-        self.stage(text, staged)?;
-        let mut entry = entry.clone();
-        entry.subject.push(Subject { name: SUMMARY.to_owned(), sha256 });
-        Ok(Some(entry))
+        Ok(Some((text, sha256)))
     }
 
     /// Takes an entry into the round; its place.
     pub(crate) fn stage(&mut self, text: Vec<u8>, staged: &mut Vec<Staged>) -> Result<u64, Error> {
-        let record = Record::parse(&text).map_err(Error::Entry)?;
-        let seq = self.tree.size() + staged.len() as u64;
-        self.index.add(seq, &text, &record);
-        staged.push(Staged { text, record });
-        Ok(seq)
+        self.stage_all(vec![text], staged)
+    }
+
+    /// Takes entries that stand together into the round, all of them or none; the place of the last.
+    fn stage_all(&mut self, texts: Vec<Vec<u8>>, staged: &mut Vec<Staged>) -> Result<u64, Error> {
+        let records = texts.iter().map(|text| Record::parse(text)).collect::<Result<Vec<_>, _>>();
+        for (text, record) in texts.into_iter().zip(records.map_err(Error::Entry)?) {
+            let seq = self.tree.size() + staged.len() as u64;
+            self.index.add(seq, &text, &record);
+            staged.push(Staged { text, record });
+        }
+        Ok(self.tree.size() + staged.len() as u64 - 1)
     }
 
     /// The rules between entries; `cloister_record::verify` checks the same ones.

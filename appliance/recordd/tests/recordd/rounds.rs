@@ -300,6 +300,29 @@ fn a_round_that_cannot_be_made_durable_is_not_served() {
     assert_eq!(running.append(Event::MediaSeen, "act/2"), 2);
 }
 
+/// An outcome that the log cannot take leaves no summary behind, however often it is asked for.
+#[test]
+fn a_refused_outcome_leaves_the_log_as_it_was() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "anchor");
+    running.approve();
+    running.append(Event::ActivationIntent, "activation/1/intent");
+    let mut long = entry(Event::ActivationOutcome, "activation/1/outcome");
+    long.predicate.insert("why".to_owned(), "x".repeat(48 << 10).into());
+    for _again in 0..2 {
+        assert_eq!(running.refusal(&Request::Append(long.clone())), "record.too-long");
+        assert_eq!(running.head().0, 6);
+    }
+    assert_eq!(running.append(Event::ActivationOutcome, "activation/1/outcome"), 7);
+    assert_eq!(running.report().faults, []);
+    let stem = "x".repeat(192);
+    let intent = Request::Append(entry(Event::ActivationIntent, &format!("{stem}x/intent")));
+    assert_eq!(running.refusal(&intent), "record.act");
+    running.append(Event::ActivationIntent, &format!("{stem}/intent"));
+    running.append(Event::ActivationOutcome, &format!("{stem}/outcome"));
+}
+
 /// A folder that a crash left has its name made to last before anything in it counts.
 #[test]
 fn what_a_crash_made_is_made_to_last_by_the_next_start() {
