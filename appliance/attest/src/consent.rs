@@ -132,7 +132,12 @@ impl Consent {
         let matter = Matter::of(&statement).ok_or(AttestError::Predicate)?;
         let Predicate { decision: Said::Consent, log, person } =
             serde_json::from_value(statement.predicate).map_err(|_cause| AttestError::Predicate)?;
-        Ok(Self { matter, log, person })
+        let this = Self { matter, log, person };
+        // What reads the same (`{"consent":null}`, a list for an object) is another text to others.
+        if this.unsigned()?.payload != envelope.payload {
+            return Err(AttestError::Predicate);
+        }
+        Ok(this)
     }
 }
 
@@ -180,6 +185,12 @@ mod tests {
             (acknowledged.replace(name, r#""name":"log""#), AttestError::Predicate),
             (down.replace(r#""consent""#, r#""reject""#), AttestError::Predicate),
             (down.replace(r#""decision""#, r#""also":1,"decision""#), AttestError::Predicate),
+            (down.replace(r#""consent""#, r#"{"consent":null}"#), AttestError::Predicate),
+            (succeeded.replace(r#""consent""#, r#"{"consent":null}"#), AttestError::Predicate),
+            (
+                down.replace(r#"{"origin":"enclave/one","size":7}"#, r#"["enclave/one",7]"#),
+                AttestError::Predicate,
+            ),
             (down.replace(r#""from""#, r#""from" "#), AttestError::NotCanonical),
         ] {
             assert_ne!(payload, down);
