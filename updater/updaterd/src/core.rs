@@ -87,7 +87,7 @@ impl Core {
             Some(held) => {
                 let stored = stored(held).map_err(Error::Trust)?;
                 let held = TrustState::load(stored).map_err(Error::Trust)?;
-                Some(as_high_as_kept(&mut state, &paths.trust(), held)?)
+                Some(as_high_as_kept(&mut state, &paths.trust(), &held)?)
             }
         };
         Ok(Self {
@@ -414,7 +414,7 @@ fn set_aside(path: &Path) -> std::io::Result<()> {
 fn as_high_as_kept(
     state: &mut State,
     folder: &Path,
-    held: TrustState,
+    held: &TrustState,
 ) -> Result<TrustState, crate::UpdaterdError> {
     use crate::UpdaterdError as Error;
     let Stored { files, mut vector } = held.stored().clone();
@@ -423,7 +423,7 @@ fn as_high_as_kept(
     }
     let trust = TrustState::load(Stored { files, vector }).map_err(Error::Trust)?;
     anchor::keep(folder, &trust).map_err(Error::Anchor)?;
-    if trust != held {
+    if trust != *held {
         state.ratchet(&vector_text(&trust)).map_err(Error::State)?;
     }
     Ok(trust)

@@ -117,7 +117,7 @@ pub(crate) enum ActError {
     Rejected,
     /// The release that the candidate is measured beside, and not the candidate, failed.
     #[error("the active release cannot be measured beside the candidate, which waits: {0}")]
-    Beside(Box<ActError>),
+    Beside(Box<Self>),
     /// Another connection receives the same import, or it is on its way to the shelf.
     #[error(
         "import {import} is being received or taken to the shelf; try again when that has ended"

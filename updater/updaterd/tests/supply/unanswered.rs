@@ -24,8 +24,9 @@ use crate::{
     decisions::OPERATOR,
     refused,
     support::{
-        Running, Script, World,
+        Running, World,
         bundle::{Bundle, EVE},
+        engine::Script,
         wait_until,
     },
 };

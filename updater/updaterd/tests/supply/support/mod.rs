@@ -2,15 +2,13 @@
 //! be told to fail.
 
 pub(crate) mod bundle;
+pub(crate) mod engine;
 pub(crate) mod inspector;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
@@ -21,16 +19,13 @@ use cloister_attest::approval::Decision;
 use cloister_bundle::handover::{self, Blob, Complete, Plan};
 use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, Daemon, Limits, Stop, clock::Stopwatch};
-use cloister_domain::{
-    ByteCount, Class, Digest, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount,
-};
+use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex, Sensitive, Slot};
 use cloister_record::Export;
 use cloister_wire::{
-    Problem, Reply, corpus,
-    engine::{Event, FinishReason, Request, Status},
-    record,
+    Problem, Reply, corpus, record,
     supply::{self, Answer, Import, ImportState},
 };
+use engine::Script;
 use serde_json::Value;
 
 /// Longest wait for anything in a test; a machine under load is slow, not wrong.
@@ -58,31 +53,6 @@ impl Drop for Running {
             assert!(ended.is_ok() || std::thread::panicking(), "a daemon panicked");
         }
     }
-}
-
-/// What a scripted engine holds and how it fails.
-#[derive(Default)]
-pub(crate) struct Script {
-    held: Mutex<Option<GenerationId>>,
-    nats: Mutex<f64>,
-    /// Answers chats with a fault.
-    pub(crate) faulty: AtomicBool,
-    /// How many chats it answered so.
-    pub(crate) faults: AtomicUsize,
-    /// Refuses to load.
-    pub(crate) refuses: AtomicBool,
-    /// Takes no question: as one that is too long for it.
-    pub(crate) declines: AtomicBool,
-    /// Says nothing to chats.
-    pub(crate) full: AtomicBool,
-    /// Says nothing but what it holds.
-    pub(crate) hangs: AtomicBool,
-    /// Chats to which it said nothing.
-    pub(crate) unanswered: AtomicUsize,
-    /// Chats are answered by a problem of class busy with this code.
-    pub(crate) busy: Mutex<Option<&'static str>>,
-    /// Answers chats with something else than what is right.
-    pub(crate) wrong: AtomicBool,
 }
 
 /// An import on its way, as intaked has it.
@@ -477,115 +447,6 @@ pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> Result<(), ()> {
         std::thread::park_timeout(Duration::from_millis(10));
     }
     Ok(())
-}
-
-impl Script {
-    /// Holds nothing any more.
-    pub(crate) fn forget(&self) {
-        *self.held.lock().unwrap() = None;
-    }
-
-    fn load(&self, generation: GenerationId, directory: &Path) {
-        #[expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
-        let text = fs::read_to_string(directory.join("tree/model/weights.txt")).unwrap();
-        *self.nats.lock().unwrap() = text.parse().unwrap();
-        *self.held.lock().unwrap() = Some(generation);
-    }
-
-    fn converse(&self, connection: &Connection) {
-        while let Ok(Some(request)) = connection.read::<Request>() {
-            let silent = matches!(request, Request::Chat(_)) && self.is_silent_to(&request);
-            self.unanswered.fetch_add(silent.into(), Ordering::SeqCst);
-            while self.is_silent_to(&request) {
-                if connection.is_closed() {
-                    return;
-                }
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            for event in self.answer(request) {
-                if connection.write(&event).is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn is_silent_to(&self, request: &Request) -> bool {
-        let is = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
-        let chat = matches!(request, Request::Chat(_));
-        let score = matches!(request, Request::Score { .. });
-        (chat && is(&self.full)) || ((chat || score) && is(&self.hangs))
-    }
-
-    fn words(&self) -> String {
-        let wrong = self.wrong.load(Ordering::SeqCst);
-        String::from(if wrong { "It is five." } else { "It is four." })
-    }
-
-    fn status(&self) -> Status {
-        let generation = *self.held.lock().unwrap();
-        Status {
-            generation,
-            model: generation.map(|_| String::from("demo")),
-            embedding_width: None,
-            embedding_model: None,
-            context: TokenCount(64),
-            device: String::from("cpu"),
-            peak_memory: ByteCount(1 << 20),
-            running: 0,
-        }
-    }
-
-    fn answer(&self, request: Request) -> Vec<Event> {
-        let fault = |class, code| vec![Event::Problem(Problem::new(class, code, "scripted"))];
-        match request {
-            Request::Status => vec![Event::Status(self.status())],
-            Request::Unload => {
-                *self.held.lock().unwrap() = None;
-                vec![Event::Status(self.status())]
-            }
-            Request::Load { .. } if self.refuses.load(Ordering::SeqCst) => {
-                fault(Class::Refused, "weights.family")
-            }
-            Request::Load { generation, directory, .. } => {
-                self.load(generation, &directory);
-                vec![Event::Loaded { status: self.status(), microseconds: 1000 }]
-            }
-            Request::Chat(chat) if *self.held.lock().unwrap() != Some(chat.generation) => {
-                fault(Class::Refused, "engine.generation.mismatch")
-            }
-            Request::Chat(_) if self.declines.load(Ordering::SeqCst) => {
-                fault(Class::Refused, "engine.context.exceeded")
-            }
-            Request::Chat(_) if self.busy.lock().unwrap().is_some() => {
-                fault(Class::Busy, self.busy.lock().unwrap().unwrap())
-            }
-            Request::Chat(_) if self.faulty.load(Ordering::SeqCst) => {
-                self.faults.fetch_add(1, Ordering::SeqCst);
-                fault(Class::Fault, "engine.scripted")
-            }
-            Request::Chat(_) => vec![
-                Event::Started { prompt_tokens: TokenCount(3) },
-                Event::Delta { text: Sensitive::new(self.words()) },
-                Event::Finished {
-                    reason: FinishReason::Stop,
-                    completion_tokens: TokenCount(4),
-                    prefill_microseconds: 10,
-                    decode_microseconds: 1000,
-                },
-            ],
-            Request::Score { generation, .. } if *self.held.lock().unwrap() != Some(generation) => {
-                fault(Class::Refused, "engine.generation.mismatch")
-            }
-            Request::Score { text, .. } => {
-                let bytes = text.expose().len() as u64;
-                #[expect(clippy::cast_precision_loss, reason = "a short text")]
-                let nats = *self.nats.lock().unwrap() * bytes as f64;
-                vec![Event::Scored { nats, tokens: TokenCount(9), bytes: ByteCount(bytes) }]
-            }
-            Request::Embed { .. } => fault(Class::Refused, "engine.no-embedding"),
-        }
-    }
 }
 
 fn start_corpusd(config: &Config, dropped: &Arc<Mutex<Vec<GenerationId>>>) -> Running {
