@@ -166,6 +166,9 @@ fn facts() -> Vec<Case> {
         case("an import of an unknown kind", None, |log| {
             insert(log, 2, "evaluation", json!({"import": [1], "verdict": "refused"}));
         }),
+        case("a name that comes after the intent", None, |log| {
+            insert(log, 6, "media-seen", json!({"import": 1, "name": "other", "version": "2"}));
+        }),
         place("a policy that is no digest", JUDGED, "/predicate/facts/policy", "p".into(), Some(5)),
     ];
     for asked in [json!(true), json!(-1), json!("2"), json!(null), json!([])] {

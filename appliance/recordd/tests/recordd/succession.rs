@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cloister_attest::consent::Matter;
 use cloister_domain::{Coded, Digest};
 use cloister_record::{Checkpoint, Export, VerifierKey, succession, tiles, verify};
@@ -122,6 +123,22 @@ fn two_persons_let_the_key_succeed_and_both_verifiers_follow_the_first_key() {
     running.kill();
     let running = root.start();
     is_good(&running, &running.export(), 312);
+    // A line that does not fit spoils the checkpoint in the name of the key of now, and in no other's.
+    for (seed, is_bad) in [(FIRST, false), (SECOND, true), (THIRD, false)] {
+        let mut export = running.export();
+        let id = verifier(seed).to_string().split('+').nth(1).map(str::to_owned).unwrap();
+        let mut bytes = u32::from_str_radix(&id, 16).unwrap().to_be_bytes().to_vec();
+        bytes.resize(68, 0);
+        let line = format!("\u{2014} {ORIGIN} {}\n", BASE64_STANDARD.encode(bytes));
+        export.get_mut("checkpoint").unwrap().extend(line.as_bytes());
+        let report = verify(&export, &running.trust_from(verifier(FIRST)));
+        assert_eq!(!report.faults.is_empty(), is_bad, "{:?}", report.faults);
+        let mut audit = Audit::new(&running, &crate::support::root());
+        audit.log_key = verifier(FIRST).to_string();
+        audit.replace(&export);
+        let (status, said) = audit.run_words(&audit.log_key, &audit.root(), &[], &[]);
+        assert_eq!(status, Some(i32::from(is_bad)), "{said}");
+    }
     // An auditor who knows neither the first key nor why it changed believes nothing.
     let stranger = verify(&running.export(), &running.trust_from(verifier(SECOND)));
     assert!(!stranger.faults.is_empty());
