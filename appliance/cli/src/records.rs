@@ -15,7 +15,7 @@ use cloister_config::{Config, Role};
 use cloister_daemon::{Connection, files};
 use cloister_domain::{Digest, counted};
 use cloister_record::{
-    Check, Checked, Checkpoint, Export, Fault, Keys, Note, Policy, Trust, VerifierKey,
+    Check, Checked, Checkpoint, Export, Fault, Keys, Note, Policy, RecordError, Trust, VerifierKey,
 };
 use cloister_wire::{
     Reply,
@@ -150,8 +150,11 @@ fn export(
     }
     fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
         .map_err(|_detail| Failure::output())?;
-    let (key, lacks) = head(config)?;
-    let receipts = receipt::write_beside(folder, &read_export(folder)?, &verifier_key(&key)?)?;
+    let Head { log_key: key, former_keys, lacks } = head(config)?;
+    let written = read_export(folder)?;
+    let keys = former_keys.iter().chain([&key]).map(|key| verifier_key(key));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let receipts = receipt::write_beside(folder, &written, signer_of(&written, &keys)?)?;
     if json {
         let lacks: Vec<Digest> = lacks.iter().map(|one| one.checkpoint).collect();
         let body = serde_json::json!({
@@ -180,13 +183,23 @@ fn export(
 
 /// The log's verifier key: what an auditor notes at enrolment and brings along ever after.
 pub(crate) fn log_key(config: &Config) -> Result<String, Failure> {
-    head(config).map(|(log_key, _lacks)| log_key)
+    head(config).map(|head| head.log_key)
 }
 
-/// The log's verifier key, and what the log lacks.
-fn head(config: &Config) -> Result<(String, Vec<Evidence>), Failure> {
+/// What recordd says of the log as it is now.
+struct Head {
+    /// Its verifier key, and those that it had before, oldest first.
+    log_key: String,
+    former_keys: Vec<String>,
+    /// What it lacks.
+    lacks: Vec<Evidence>,
+}
+
+fn head(config: &Config) -> Result<Head, Failure> {
     match ask_daemon(config, Role::Recordd, &Request::Head)? {
-        Answer::Head { log_key, rolled_back, .. } => Ok((log_key, rolled_back)),
+        Answer::Head { log_key, former_keys, rolled_back: lacks, .. } => {
+            Ok(Head { log_key, former_keys, lacks })
+        }
         Answer::Appended { .. }
         | Answer::Cosigning { .. }
         | Answer::Cosigned { .. }
@@ -194,6 +207,19 @@ fn head(config: &Config) -> Result<(String, Vec<Evidence>), Failure> {
         | Answer::File { .. }
         | Answer::Done => Err(Failure::conversation("recordd")),
     }
+}
+
+/// Which of the log's keys, oldest first, signed the checkpoint of an export: one of a while ago may be by a
+/// key that another succeeded since.
+fn signer_of<'keys>(
+    export: &Export,
+    keys: &'keys [VerifierKey],
+) -> Result<&'keys VerifierKey, Failure> {
+    let note = export.get("checkpoint").and_then(|note| std::str::from_utf8(note).ok());
+    let note = note.ok_or_else(|| Failure::conversation("recordd"))?;
+    let mut newest_first = keys.iter().rev();
+    let signed = newest_first.find(|key| Checkpoint::open(note, key).is_ok());
+    signed.ok_or_else(|| Failure::of(&RecordError::NoteSignature))
 }
 
 /// Writes one file of an export below `folder`; its path comes over a socket, so it is checked.
@@ -316,7 +342,7 @@ fn in_threads(entries: &[&[u8]], check: &Check<'_>) -> Vec<Checked> {
 
 /// A verifier key of the line.
 pub(crate) fn verifier_key(text: &str) -> Result<VerifierKey, Failure> {
-    text.parse().map_err(|error: cloister_record::RecordError| Failure::of(&error))
+    text.parse().map_err(|error: RecordError| Failure::of(&error))
 }
 
 /// The key that signed a checkpoint: the one of the line, or one that the policy gives its log.
@@ -370,4 +396,31 @@ fn read_files(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Fail
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An export of what a witness saw before another key took over is by the key of then.
+    #[test]
+    fn a_checkpoint_of_a_while_ago_is_by_the_key_of_then() {
+        let key = |seed: u8| {
+            let seed = cloister_domain::Secret::new(vec![seed; 32]);
+            cloister_attest::SigningKey::from_seed(&seed).expect("32 bytes")
+        };
+        let named = |seed| VerifierKey::new("enclave/one", key(seed).public()).expect("a name");
+        let keys = [1, 2, 3].map(named);
+        let root = Digest::of(b"root");
+        let signed = |seed: u8| {
+            let log = Checkpoint { origin: "enclave/one".to_owned(), size: 2, root };
+            let note = log.sign(&key(seed)).expect("a name").into_bytes();
+            Export::from([("checkpoint".to_owned(), note)])
+        };
+        for (seed, known) in (1..).zip(&keys) {
+            assert_eq!(signer_of(&signed(seed), &keys).ok(), Some(known));
+        }
+        assert!(signer_of(&signed(4), &keys).is_err());
+        assert!(signer_of(&Export::new(), &keys).is_err());
+    }
 }

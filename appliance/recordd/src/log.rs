@@ -268,12 +268,15 @@ impl Log {
     /// Size and root, and the checkpoint as last signed.
     pub(crate) fn head(&self) -> Answer {
         let size = self.size();
+        let mut keys: Vec<String> = self.keys.all().map(|(_, key)| key.to_string()).collect();
+        let log_key = keys.pop().expect("a log has a key");
         Answer::Head {
             origin: self.signed.origin.clone(),
             size,
             root: self.tree.root_of(size),
             checkpoint: self.checkpoint().to_owned(),
-            log_key: self.keys.now().to_string(),
+            log_key,
+            former_keys: keys,
             successor: self.waits().then(|| self.successor()),
             rolled_back: self.cosigned.evidence(),
         }

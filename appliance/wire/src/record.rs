@@ -203,6 +203,9 @@ pub enum Answer {
         checkpoint: String,
         /// The verifier key of the log (C2SP signed-note text form).
         log_key: String,
+        /// The keys that the log had before, oldest first: what they signed then stays good.
+        #[serde(default)]
+        former_keys: Vec<String>,
         /// The key that the machine has in the place of the log's, which is lost: nothing is recorded
         /// before persons allow it to succeed. Absent while there is none.
         #[serde(default)]

@@ -436,8 +436,13 @@ fn a_checkpoint_by_a_former_key_counts_for_what_it_was() {
     is_good(&running, &running.export(), 4);
     assert_eq!(waiting.head.size, 4);
     appended(running.ask(&succeed(&waiting.words())));
+    // Whoever exports what was witnessed is told whose it is.
     let witnessed = running.export_by(&Request::ExportWitnessed).unwrap();
     is_good(&running, &witnessed, 4);
+    let Answer::Head { former_keys, .. } = running.ask(&Request::Head).unwrap() else {
+        panic!("no head")
+    };
+    assert_eq!(former_keys, [verifier(FIRST).to_string()]);
     assert_eq!(accept(&running, &kept, &crate::witness::line(20, &kept)), Ok(3));
     // A finder of the old key signs what the log is now: no checkpoint of this log.
     let Answer::Head { origin, size, root: tree, .. } = running.ask(&Request::Head).unwrap() else {
