@@ -11,7 +11,7 @@ use clap::Args;
 use cloister_daemon::files;
 use cloister_domain::{Digest, counted};
 use cloister_record::{
-    Export, Fault, LogProof, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
+    Export, Fault, FormerKey, LogProof, Receipt, Record, SUMMARY, Signer, VerifierKey, event_name,
 };
 use cloister_wire::record::Event;
 use qrcode::{EcLevel, QrCode, types::Color};
@@ -126,10 +126,14 @@ pub(crate) fn verify(said: &VerifyReceipt, json: bool, out: &mut dyn Write) -> R
     };
     let receipts = Receipt::parse_all(&text).map_err(|error| Failure::of(&error))?;
     let mut shown = Vec::new();
+    // All receipts are asked for each of a log's keys before the one of now, so once for each log.
+    let mut formers: BTreeMap<String, Vec<FormerKey>> = BTreeMap::new();
     for receipt in &receipts {
         let log = records::log_of(receipt.checkpoint(), &policy, said.log_key.as_deref())?;
-        let former = Receipt::former_keys(&receipts, &log, &policy);
-        let checked = receipt.check_among(&log, &former, &policy);
+        let former = formers
+            .entry(log.to_string())
+            .or_insert_with(|| Receipt::former_keys(&receipts, &log, &policy));
+        let checked = receipt.check_among(&log, former, &policy);
         let (record, witnessed) = checked
             .map_err(|error| Failure::verification(format!("do not believe it: {error}")))?;
         let about = record.subject.iter();

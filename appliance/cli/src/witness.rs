@@ -203,7 +203,8 @@ pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result
                 let line = cosign(&key, &*signer, note)?;
                 write(&said.response, &format!("{note}{line}"))?;
             }
-            return Err(Failure::of(&error));
+            return Err(put_back(&error, &former, &request.checkpoint)
+                .unwrap_or_else(|| Failure::of(&error)));
         }
     };
     // Durable before there is a signature: a witness that forgets could sign two pasts.
@@ -219,6 +220,23 @@ pub(crate) fn witness(said: &Witness, json: bool, out: &mut dyn Write) -> Result
     say!(out, "cosigned    {} of {origin}, {} before", counted(next.size, "record"), seen.size);
     say!(out, "wrote       {}", said.response.display());
     Ok(())
+}
+
+/// What to say of a checkpoint that the log's key did not sign and one of its `former` keys did.
+fn put_back(error: &WitnessError, former: &[String], checkpoint: &str) -> Option<Failure> {
+    let signed = |key: &String| {
+        let key = records::verifier_key(key).ok()?;
+        Checkpoint::open(checkpoint, &key).ok()
+    };
+    let by_another = matches!(error, WitnessError::Checkpoint(_));
+    let known = by_another && former.iter().any(|key| signed(key).is_some());
+    known.then(|| {
+        Failure::verification(
+            "the request is signed with a key that the log had before another took over: the log was \
+             put back to before that, disk and board; nothing was signed"
+                .to_owned(),
+        )
+    })
 }
 
 /// The key of the log: the one that is remembered, the one that took over from it, or for a log that is new
@@ -351,6 +369,29 @@ mod tests {
         let seed = cloister_domain::Secret::new(vec![seed; 32]);
         let key = cloister_attest::SigningKey::from_seed(&seed).expect("32 bytes");
         VerifierKey::new(name, key.public()).expect("a name").to_string()
+    }
+
+    #[test]
+    fn a_request_by_a_former_key_is_told_from_one_by_a_stranger() {
+        let signing = |seed: u8| {
+            let seed = cloister_domain::Secret::new(vec![seed; 32]);
+            cloister_attest::SigningKey::from_seed(&seed).expect("32 bytes")
+        };
+        let (name, root) = ("enclave/one", cloister_domain::Digest::of(b"root"));
+        let note = |seed: u8| {
+            let log = Checkpoint { origin: name.to_owned(), size: 2, root };
+            log.sign(&signing(seed)).expect("a name")
+        };
+        let former = [key(1, name), key(2, name)];
+        let refused = |seed: u8| {
+            let request = AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: note(seed) };
+            let log = records::verifier_key(&key(3, name)).expect("a key");
+            let error = request.judge(&log, Seen::nothing()).expect_err("by another key");
+            put_back(&error, &former, &request.checkpoint).is_some()
+        };
+        assert!(refused(1) && refused(2) && !refused(4));
+        let smaller = WitnessError::Smaller { size: 1, seen: 2 };
+        assert!(put_back(&smaller, &former, &note(1)).is_none());
     }
 
     #[test]
