@@ -253,13 +253,15 @@ fn started_again_without_an_engine(mut world: World, active: GenerationId, three
 
 #[test]
 fn what_stood_its_probation_is_not_put_on_another_by_a_start() {
-    let (mut world, _, two, import) = approved("probation_s = 1");
-    let before = ratchets(&world);
-    world.activate(import).unwrap();
-    wait_until(|| ratchets(&world) != before).expect("the floor rises");
+    let mut world = World::with("evaluation_required = false\nprobation_s = 1");
+    world.enrol();
+    // Neither forbids the other.
+    world.promoted(&Bundle::new(1, "0.5"), 1);
+    let two = Bundle::new(2, "0.4");
+    world.promoted(&two, 2);
     wait_until(|| stood(&world, two.generation())).expect("it is noted");
     world.config.update.probation_s = 600;
-    started_again_without_an_engine(world, two.generation(), &asking(3));
+    started_again_without_an_engine(world, two.generation(), &Bundle::new(3, "0.3"));
 }
 
 #[test]
