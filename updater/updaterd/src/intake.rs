@@ -11,6 +11,7 @@ use cloister_bundle::{
     BundleError, FileEntry, Manifest, Table, VolumeHead,
     handover::{Complete, Expected, Offer, Plan, PlannedFile, Purpose, Seen},
 };
+use cloister_daemon::files::sync_folder;
 use cloister_domain::{ByteCount, Digest, GenerationId, ImportId, RecordIndex};
 use cloister_state::{NewImport, Series, StateError, TrustFile};
 use cloister_verify::{TrustState, Verified, VerifyError};
@@ -546,8 +547,11 @@ pub(crate) fn planned_files(
     manifest.release().files.iter().map(planned).collect()
 }
 
+/// Makes a folder that intaked writes to, and has its name last: what lies there is acknowledged, and a crash
+/// may not take the folder from above it. The folder of all imports may be new as well.
 fn make_shared(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
+    folder.ancestors().skip(1).take(2).try_for_each(sync_folder)?;
     // The group comes from the quarantine folder (set-group-id), so only the low bits are set here.
     let mode = fs::metadata(folder)?.permissions().mode();
     fs::set_permissions(folder, fs::Permissions::from_mode((mode & 0o7000) | QUARANTINE_MODE))
