@@ -36,7 +36,7 @@ enum Verb {
         #[arg(long)]
         stay: bool,
     },
-    /// Kill daemons at their calls, make calls fail, and cut the power; one line each.
+    /// Kill daemons at their calls, make calls fail, cut the power, and judge states in memory.
     Crash {
         /// What `cloister-crash` is told: `--seed N`, `--points N`, `--only KIND`, `--every`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -58,7 +58,7 @@ const PROOFS: [Proof; 24] = [
     },
     Proof {
         name: "crash",
-        shows: "killed at every call of every act, with every call failing in every way, killed again in recovery, and without power at any moment, an act is done or not, and what was told is there",
+        shows: "killed at every call of every act, with every call failing in every way, killed again in recovery, and without power at any moment, an act is done or not, and what was told is there; millions of states after a crash are such as may be",
         run: crash::run,
     },
     Proof {

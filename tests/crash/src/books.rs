@@ -2,7 +2,9 @@
 //! justifies it, and what the log says has come to pass stands in the rows.
 
 use std::{
+    cell,
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::Path,
 };
@@ -78,7 +80,7 @@ pub(crate) fn read_books(path: &Path, log: &[Entry], lost: bool) -> Result<Books
             fs::copy(from, scratch.path().join(format!("db{ending}")))?;
         }
     }
-    let books = read_copy(&scratch.path().join("db"), log)?;
+    let Read { books, .. } = read_copy(&scratch.path().join("db"), log)?;
     // One that was lost knows nothing until it is made again.
     if !(lost && books == Books::default()) {
         backwards(&books, log)?;
@@ -86,11 +88,22 @@ pub(crate) fn read_books(path: &Path, log: &[Entry], lost: bool) -> Result<Books
     Ok(books)
 }
 
+/// A database that was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Read {
+    /// What its rows say.
+    pub(crate) books: Books,
+    /// The last record that a row names.
+    pub(crate) last: Option<usize>,
+    /// SHA-256 of all rows of all tables; empty without tables.
+    pub(crate) rows: String,
+}
+
 /// Reads the database at `path`, which may be written to, and holds each row against the record it names.
 ///
 /// # Errors
 /// When it is damaged, or a row says what the log does not.
-pub(crate) fn read_copy(path: &Path, log: &[Entry]) -> Result<Books> {
+pub(crate) fn read_copy(path: &Path, log: &[Entry]) -> Result<Read> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags(path, flags)?;
     let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
@@ -98,32 +111,51 @@ pub(crate) fn read_copy(path: &Path, log: &[Entry]) -> Result<Books> {
     let tables: i64 =
         database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
-        return Ok(Books::default());
+        return Ok(Read::default());
     }
     let loose: i64 =
         database
             .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))?;
     ensure!(loose == 0, "{loose} rows name what is not there");
     let mut books = Books::default();
-    let ledger = Ledger { database: &database, log };
+    let ledger = Ledger { database: &database, log, last: cell::Cell::new(None) };
     ledger.imports(&mut books)?;
     ledger.decisions(&mut books)?;
     ledger.activations(&mut books)?;
     ledger.trials(&mut books)?;
     ledger.trust(&mut books)?;
-    Ok(books)
+    Ok(Read { books, last: ledger.last.get(), rows: all(&database)? })
+}
+
+/// SHA-256 of everything that the tables hold.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn all(database: &Connection) -> Result<String> {
+    let mut text = String::new();
+    for table in rows(database, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")? {
+        writeln!(text, "{}", serde_json::to_string(&table)?)?;
+        for row in rows(database, &format!("SELECT * FROM \"{}\"", table[0]))? {
+            writeln!(text, "{}", serde_json::to_string(&row)?)?;
+        }
+    }
+    Ok(sha256(text.as_bytes()))
 }
 
 /// The rows beside the log.
 struct Ledger<'a> {
     database: &'a Connection,
     log: &'a [Entry],
+    /// The last record that a row named.
+    last: cell::Cell<Option<usize>>,
 }
 
 impl<'a> Ledger<'a> {
     /// The record that a row names.
     fn entry(&self, record: &str) -> Result<&'a Entry> {
-        let found = self.log.get(record.parse::<usize>()?);
+        let record = record.parse::<usize>()?;
+        self.last.set(self.last.get().max(Some(record)));
+        let found = self.log.get(record);
         found.with_context(|| format!("record {record} is not in the log"))
     }
 

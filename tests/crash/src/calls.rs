@@ -38,6 +38,26 @@ pub(crate) enum Deed {
     Other,
 }
 
+impl Deed {
+    /// What it changes.
+    pub(crate) fn paths(&self) -> Vec<&Path> {
+        match self {
+            Self::Create(path)
+            | Self::SetLength(path, _)
+            | Self::Write(path, ..)
+            | Self::Sync(path)
+            | Self::Unsynced(path)
+            | Self::Unlink(path)
+            | Self::MakeFolder(path)
+            | Self::RemoveFolder(path)
+            | Self::Symlink(_, path)
+            | Self::Mode(path, _) => vec![path],
+            Self::Rename(from, to) | Self::Link(from, to) => vec![from, to],
+            Self::Tell | Self::Other => Vec::new(),
+        }
+    }
+}
+
 /// What kind of call it is, as far as faults are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

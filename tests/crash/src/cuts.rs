@@ -13,6 +13,7 @@ use cloister_stage::{Dice, facility};
 
 use crate::{
     appliance::{Appliance, Run},
+    bytes::BLOCK,
     device::{Device, Logged, Mounted, image_of},
     fixture::Fixture,
     play::{Known, Told, ask, come_back, died, settle, told},
@@ -34,7 +35,7 @@ pub(crate) struct Recording {
 }
 
 /// What the power spares of writes that no flush covered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Spares {
     /// Everything.
     All,
@@ -42,23 +43,41 @@ pub(crate) enum Spares {
     Nothing,
     /// What came first.
     First,
+    /// Each by itself, whole: later ones without earlier ones.
+    Any,
     /// Each by itself: all of it, none of it, or some of its sectors.
-    Some,
+    Sectors,
+    /// Each by itself: all of it, none of it, or some of its blocks, on a disk that writes these whole.
+    Blocks,
 }
 
 impl Spares {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::All, Self::Nothing, Self::First, Self::Any, Self::Sectors, Self::Blocks];
+
     /// One of them.
     pub(crate) fn roll(dice: &mut Dice) -> Self {
-        [Self::All, Self::Nothing, Self::First, Self::Some][dice.below(4)]
+        Self::ALL[dice.below(Self::ALL.len())]
     }
 
-    /// In one word.
+    /// In one word or two.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Nothing => "nothing",
             Self::First => "the first",
-            Self::Some => "some",
+            Self::Any => "any",
+            Self::Sectors => "some sectors",
+            Self::Blocks => "some blocks",
+        }
+    }
+
+    /// Bytes that are there or not as one.
+    pub(crate) const fn unit(self) -> usize {
+        match self {
+            Self::Blocks => BLOCK,
+            Self::All | Self::Nothing | Self::First | Self::Any | Self::Sectors => SECTOR,
         }
     }
 }
@@ -171,7 +190,9 @@ impl Recording {
                 Spares::All => vec![true; sectors],
                 Spares::Nothing => vec![false; sectors],
                 Spares::First => vec![place < first; sectors],
-                Spares::Some => fate(&mut dice, sectors),
+                Spares::Any => vec![dice.below(2) == 0; sectors],
+                Spares::Sectors => fate(&mut dice, sectors),
+                Spares::Blocks => blocks(*at, &fate(&mut dice, bytes.len() / BLOCK + 2), sectors),
             };
             lost += usize::from(!kept.iter().all(|kept| *kept));
             for (number, sector) in bytes.chunks(SECTOR).enumerate().filter(|(at, _)| kept[*at]) {
@@ -209,6 +230,12 @@ fn fate(dice: &mut Dice, sectors: usize) -> Vec<bool> {
         _ => dice.below(2) == 0,
     };
     (0..sectors).map(kept).collect()
+}
+
+/// Which of the `sectors` from a place of the disk on are there where whole blocks are there or not.
+fn blocks(at: usize, kept: &[bool], sectors: usize) -> Vec<bool> {
+    let block = |number: usize| (at % BLOCK + number * SECTOR) / BLOCK;
+    (0..sectors).map(|number| kept[block(number)]).collect()
 }
 
 /// A place where cut disks are mounted and their daemons recover.

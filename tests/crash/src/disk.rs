@@ -139,26 +139,37 @@ pub(crate) fn standing(tree: &dyn Tree, shelf: &Path, allowed: &Allowed) -> Resu
 
 fn read_shelf(shelf: &Path, allowed: &Allowed) -> Result<Shelf> {
     let tree = &OnDisk;
-    let known = ["objects", "generations", "slots", "active", "isolated", "trial", ".lock"];
-    for name in tree.names(shelf)? {
+    for folder in ["", "objects", "generations", "slots"] {
+        let hidden = tree.names(&shelf.join(folder))?;
+        let mut hidden = hidden.into_iter().filter(|name| name.starts_with('.') && name != ".lock");
+        ensure!(hidden.next().is_none(), "something is half built, or half gone");
+    }
+    named(tree, shelf, allowed)
+}
+
+/// Everything on the shelf that has its name. What begins with a dot was never finished, or is half gone, and
+/// nobody counts on it; all else is whole at every moment, also before anybody recovers.
+///
+/// # Errors
+/// When something is not whole, or a pointer names nothing that is there.
+pub(crate) fn named(tree: &dyn Tree, shelf: &Path, allowed: &Allowed) -> Result<Shelf> {
+    let known = ["objects", "generations", "slots", "active", "isolated", "trial"];
+    for name in tree.names(shelf)?.iter().filter(|name| !name.starts_with('.')) {
         ensure!(known.contains(&name.as_str()), "`{name}` is left over");
     }
     let isolated: BTreeSet<String> = tree.names(&shelf.join("isolated"))?.into_iter().collect();
     let damaged = |name: &str| allowed.damaged.as_deref() == Some(name);
     let mut objects = BTreeSet::new();
-    for fan in tree.names(&shelf.join("objects"))? {
-        for name in tree.names(&shelf.join("objects").join(&fan))? {
-            ensure!(name.starts_with(&fan), "`{fan}/{name}` is no object");
-            let is = tree.digest(&shelf.join("objects").join(&fan).join(&name))?;
+    for fan in tree.names(&shelf.join("objects"))?.iter().filter(|name| !name.starts_with('.')) {
+        for name in tree.names(&shelf.join("objects").join(fan))? {
+            ensure!(name.starts_with(fan), "`{fan}/{name}` is no object");
+            let is = tree.digest(&shelf.join("objects").join(fan).join(&name))?;
             ensure!(is == name || damaged(&name), "object {name} is torn");
             objects.insert(name);
         }
     }
-    for name in tree.names(&shelf.join("generations"))? {
-        ensure!(!name.starts_with('.'), "the release {name} is half built, or half gone");
-    }
     let Standing { active, releases } = standing(tree, shelf, allowed)?;
-    for name in tree.names(&shelf.join("slots"))? {
+    for name in tree.names(&shelf.join("slots"))?.iter().filter(|name| !name.starts_with('.')) {
         ensure!(name == "a" || name == "b", "the slot `{name}`");
         pointer(tree, &shelf.join("slots").join(name), "../generations", &releases)?;
     }

@@ -45,7 +45,7 @@ pub struct Wish {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How many of each kind: kills, failing calls, power cuts, crashes of a model file system; a fifth as many
-    /// are killed again in recovery.
+    /// are killed again in recovery. For each of them 2500 different states are judged in memory.
     #[arg(long, default_value_t = 40)]
     pub points: usize,
     /// Instead of chance: every call of every act, each killed at, and each failing in every way.
@@ -82,14 +82,23 @@ pub struct Kinds {
     pub cuts: bool,
     /// Crashes of the model file systems.
     pub model: bool,
+    /// States of the model file systems, judged before anybody recovers.
+    pub states: bool,
 }
 
 impl Kinds {
     /// All of them.
-    pub const ALL: Self = Self { kills: true, pairs: true, faults: true, cuts: true, model: true };
+    pub const ALL: Self =
+        Self { kills: true, pairs: true, faults: true, cuts: true, model: true, states: true };
     /// None of them.
-    pub const NONE: Self =
-        Self { kills: false, pairs: false, faults: false, cuts: false, model: false };
+    pub const NONE: Self = Self {
+        kills: false,
+        pairs: false,
+        faults: false,
+        cuts: false,
+        model: false,
+        states: false,
+    };
 }
 
 /// One crash.
@@ -118,12 +127,12 @@ pub struct Line {
 /// A facility, its acts' calls, recordings and scripts, and room to crash in.
 #[derive(Debug)]
 pub struct Lab {
-    fixture: Fixture,
+    pub(crate) fixture: Fixture,
     /// Each act with its calls.
     surveyed: Vec<Known>,
     recordings: Vec<Recording>,
-    scripts: Vec<Script>,
-    home: PathBuf,
+    pub(crate) scripts: Vec<Script>,
+    pub(crate) home: PathBuf,
     /// Workers so far; each has a place of its own.
     workers: AtomicUsize,
     /// Where what went wrong is kept.
@@ -160,7 +169,7 @@ impl Lab {
                 let recording = Recording::make(&lab.home, &lab.fixture, known);
                 lab.recordings.push(recording.with_context(what)?);
             }
-            if kinds.model {
+            if kinds.model || kinds.states {
                 let script = Script::make(&mut appliance, &lab.fixture, known);
                 lab.scripts.push(script.with_context(what)?);
             }
@@ -553,6 +562,14 @@ pub fn run(
         good &= line.counts.is_some();
         Ok(())
     })?;
+    if kinds.states {
+        let found = lab.states(wish)?;
+        for line in &found.lines {
+            writeln!(out, "{line}")?;
+        }
+        counts.extend(found.counts);
+        good &= found.good;
+    }
     for (what, often) in &counts {
         writeln!(out, "{what}: {often}")?;
     }

@@ -8,6 +8,7 @@
 
 mod appliance;
 mod books;
+mod bytes;
 mod calls;
 mod cuts;
 mod device;
@@ -15,17 +16,24 @@ mod disk;
 mod doubles;
 mod fixture;
 mod harm;
+mod judge;
 mod lab;
 mod log;
+mod memory;
 mod model;
 mod play;
 mod scene;
 mod sight;
 mod simulate;
+mod spoil;
+mod states;
 mod tracer;
 mod tree;
+mod wal;
 
 pub use lab::{Job, Kinds, Lab, Line, Wish, run};
+pub use spoil::Spoilt;
+pub use states::Found;
 
 /// What this machine lacks for crashes of these kinds to be tried: the first of a tracer's registers, root,
 /// and, for power cuts, devices.

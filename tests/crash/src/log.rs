@@ -17,6 +17,8 @@ use crate::tree::{Tree, sha256};
 
 /// Entries of a full bundle.
 const WIDTH: u64 = 256;
+/// Where a round of the journal may begin.
+const BLOCK: usize = 4096;
 
 type Hash = [u8; 32];
 
@@ -35,38 +37,72 @@ pub(crate) struct Entry {
     pub(crate) digest: String,
 }
 
+/// A log's name and the key that signs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer {
+    name: String,
+    key: VerifyingKey,
+}
+
+impl Signer {
+    /// From a verifier key, NAME+ID+KEY.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn parse(key: &str) -> Result<Self> {
+        let mut parts = key.splitn(3, '+');
+        let name = parts.next().context("a key without a name")?.to_owned();
+        let bytes = BASE64_STANDARD.decode(parts.nth(1).context("a key without bytes")?)?;
+        let key = bytes.strip_prefix(&[1]).context("not an Ed25519 key")?;
+        let key = VerifyingKey::from_bytes(key.try_into().context("a key of another length")?)?;
+        Ok(Self { name, key })
+    }
+}
+
+/// The text of each entry.
+pub(crate) type Texts = Vec<Vec<u8>>;
+
 /// Reads and verifies the whole log in `folder`, which `key` (NAME+ID+KEY) signs.
 ///
 /// # Errors
 /// When anything does not fit.
 pub(crate) fn read_log(tree: &dyn Tree, folder: &Path, key: &str) -> Result<Vec<Entry>> {
-    let mut parts = key.splitn(3, '+');
-    let name = parts.next().context("a key without a name")?;
-    let bytes = BASE64_STANDARD.decode(parts.nth(1).context("a key without bytes")?)?;
-    let key = bytes.strip_prefix(&[1]).context("not an Ed25519 key")?;
-    let key = VerifyingKey::from_bytes(key.try_into().context("a key of another length")?)?;
-    let (size, root) = checkpoint(tree, folder, name, &key)?;
-    let texts = entries(tree, folder, size)?;
+    let signer = Signer::parse(key)?;
+    let texts = settled(tree, folder, &signer)?;
+    nothing_beyond(tree, folder, texts.len() as u64)?;
+    let texts = journal(tree, folder, texts)?;
+    entries(&texts, &signer)
+}
+
+/// The entries under the checkpoint of the log in `folder`, held against its root and its tiles.
+///
+/// # Errors
+/// When anything does not fit.
+pub(crate) fn settled(tree: &dyn Tree, folder: &Path, signer: &Signer) -> Result<Texts> {
+    let (size, root) = checkpoint(tree, folder, signer)?;
+    let texts = bundles(tree, folder, size)?;
     let leaves: Vec<Hash> = texts.iter().map(|text| hash(&[&[0], text])).collect();
     ensure!(merkle(&leaves) == root, "the entries do not give the signed root");
     tiles(tree, folder, &leaves)?;
-    nothing_beyond(tree, folder, size)?;
-    let texts = journal(tree, folder, texts)?;
+    Ok(texts)
+}
+
+/// What entries say; each that the host signed is signed by `signer`, and names its place.
+///
+/// # Errors
+/// Names the first that does not fit.
+pub(crate) fn entries(texts: &[Vec<u8>], signer: &Signer) -> Result<Vec<Entry>> {
     let mut log: Vec<Entry> = Vec::new();
-    for (seq, text) in (0u64..).zip(&texts) {
+    for (seq, text) in (0u64..).zip(texts) {
         let before = log.last().map(|entry| entry.digest.clone());
-        let entry = entry(text, seq, before.as_deref(), &key);
+        let entry = entry(text, seq, before.as_deref(), &signer.key);
         log.push(entry.with_context(|| format!("entry {seq}"))?);
     }
     Ok(log)
 }
 
-fn checkpoint(
-    tree: &dyn Tree,
-    folder: &Path,
-    name: &str,
-    key: &VerifyingKey,
-) -> Result<(u64, Hash)> {
+fn checkpoint(tree: &dyn Tree, folder: &Path, signer: &Signer) -> Result<(u64, Hash)> {
+    let Signer { name, key } = signer;
     let note = String::from_utf8(tree.read(&folder.join("checkpoint"))?.to_vec())?;
     let (text, signatures) = note.split_once("\n\n").context("a checkpoint without signatures")?;
     let text = format!("{text}\n");
@@ -98,7 +134,7 @@ fn files(count: u64) -> impl Iterator<Item = (u64, u64)> {
     (0..count.div_ceil(WIDTH)).map(move |index| (index, (count - index * WIDTH).min(WIDTH)))
 }
 
-fn entries(tree: &dyn Tree, folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
+fn bundles(tree: &dyn Tree, folder: &Path, size: u64) -> Result<Texts> {
     let mut texts = Vec::new();
     for (index, width) in files(size) {
         let path = file(folder, "entries", index, width);
@@ -117,42 +153,68 @@ fn entries(tree: &dyn Tree, folder: &Path, size: u64) -> Result<Vec<Vec<u8>>> {
     Ok(texts)
 }
 
-/// The entries of the folder with those of the rounds that its journal holds, if there is one.
-fn journal(tree: &dyn Tree, folder: &Path, mut texts: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-    /// Where a round may begin.
-    const BLOCK: usize = 4096;
-    let path = folder.join("journal");
-    if !tree.is_there(&path) {
-        return Ok(texts);
+/// The entries of the folder with those of the rounds that its journal holds.
+///
+/// # Errors
+/// When the journal is missing or too short, or a round is missing before one that is there.
+pub(crate) fn journal(tree: &dyn Tree, folder: &Path, mut texts: Texts) -> Result<Texts> {
+    let (bytes, length) = tree.front(&folder.join("journal")).context("the journal")?;
+    ensure!(length >= JOURNAL_BYTES, "the journal was cut short");
+    let (folder_holds, mut at, mut end) = (texts.len(), 0, None);
+    while let Some(round) = round(&bytes[at..])
+        && end.is_none_or(|end| end == round.first)
+    {
+        ensure!(round.first <= texts.len(), "the journal begins beyond the folder");
+        let new = round.texts.into_iter().skip(texts.len() - round.first);
+        texts.extend(new.map(<[u8]>::to_vec));
+        end = Some(round.end);
+        at = (at + round.bytes).next_multiple_of(BLOCK).min(bytes.len());
     }
-    let bytes = tree.read(&path)?;
-    let mut at = 0;
-    while let Some(round) = bytes.get(at..).and_then(|rest| rest.strip_prefix(b"CLROUND1")) {
-        let number = |from: usize, to: usize| -> Option<usize> {
-            let bytes = round.get(from..to)?;
-            Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
-        };
-        let numbers = (number(0, 8), number(8, 12), number(12, 16));
-        let (Some(first), Some(count), Some(length)) = numbers else { break };
-        let whole = bytes.get(at..at + 24 + length).zip(round.get(16..16 + length));
-        let sum = bytes.get(at + 24 + length..at + 56 + length);
-        let Some(((whole, bundle), sum)) = whole.zip(sum) else { break };
-        if Sha256::digest(whole).as_slice() != sum || first > texts.len() {
-            break;
-        }
-        let (mut rest, mut seq) = (bundle, first);
-        for _entry in 0..count {
-            let (length, behind) = rest.split_first_chunk().context("a round is cut short")?;
-            let length = usize::from(u16::from_be_bytes(*length));
-            let (text, behind) = behind.split_at_checked(length).context("a round's entry")?;
-            if seq == texts.len() {
-                texts.push(text.to_vec());
-            }
-            (rest, seq) = (behind, seq + 1);
-        }
-        at += (56 + length).next_multiple_of(BLOCK);
-    }
+    let end = end.unwrap_or(0).max(folder_holds);
+    let mut further = (at..bytes.len()).step_by(BLOCK).filter_map(|at| round(&bytes[at..]));
+    ensure!(further.all(|round| round.end <= end), "a round of the journal is missing");
     Ok(texts)
+}
+
+/// The shortest journal.
+const JOURNAL_BYTES: usize = 4 << 20;
+
+/// A round of the journal.
+struct Round<'a> {
+    /// The position of its first entry, and the one behind its last.
+    first: usize,
+    end: usize,
+    texts: Vec<&'a [u8]>,
+    /// What it takes, without what fills its last block.
+    bytes: usize,
+}
+
+/// The round at the beginning of `bytes`, if it is whole.
+fn round(bytes: &[u8]) -> Option<Round<'_>> {
+    let head = bytes.strip_prefix(b"CLROUND1")?;
+    let number = |from: usize, to: usize| -> Option<usize> {
+        let bytes = head.get(from..to)?;
+        Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+    };
+    let (first, count, length) = (number(0, 8)?, number(8, 12)?, number(12, 16)?);
+    let (whole, sum) = bytes.split_at_checked(24 + length)?;
+    if Sha256::digest(whole).as_slice() != sum.get(..32)? {
+        return None;
+    }
+    let (mut rest, mut texts) = (&whole[24..], Vec::new());
+    for _entry in 0..count {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (text, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        texts.push(text);
+        rest = behind;
+    }
+    let end = first.checked_add(count)?;
+    rest.is_empty().then_some(Round { first, end, texts, bytes: 56 + length })
+}
+
+/// Where the entries of a round end that somebody writes to a journal; none where no round begins.
+pub(crate) fn round_end(written: &[u8]) -> Option<usize> {
+    round(written).map(|round| round.end)
 }
 
 fn tiles(tree: &dyn Tree, folder: &Path, leaves: &[Hash]) -> Result<()> {

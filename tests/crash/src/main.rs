@@ -6,15 +6,21 @@ use anyhow::Result;
 use clap::Parser;
 use cloister_crash::{Kinds, Wish, run};
 
-/// Kills the updater's daemons at system calls, makes calls fail, and cuts the power; one line each.
+/// Kills the updater's daemons at system calls, makes calls fail, and cuts the power, one line each; and judges
+/// states after a crash in memory, one line for each act.
 #[derive(Debug, Parser)]
 #[command(name = "crash")]
 struct Arguments {
     #[command(flatten)]
     wish: Wish,
-    /// Only this kind.
-    #[arg(long, value_name = "KIND", value_parser = ["kills", "pairs", "faults", "cuts", "model"])]
-    only: Option<String>,
+    /// Only these kinds, with commas between them.
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        value_parser = ["kills", "pairs", "faults", "cuts", "model", "states"],
+    )]
+    only: Vec<String>,
     /// Print nothing but how often each outcome came, as JSON; what is wrong goes to standard error.
     #[arg(long)]
     counts: bool,
@@ -22,13 +28,14 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let wanted = |kind| arguments.only.as_deref().is_none_or(|only| only == kind);
+    let wanted = |kind| arguments.only.is_empty() || arguments.only.iter().any(|only| only == kind);
     let kinds = Kinds {
         kills: wanted("kills"),
         pairs: wanted("pairs"),
         faults: wanted("faults"),
         cuts: wanted("cuts"),
         model: wanted("model"),
+        states: wanted("states"),
     };
     let crashed = if arguments.counts {
         counted(&arguments.wish, kinds)

@@ -7,23 +7,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cloister_stage::Dice;
 
-use crate::{calls::Deed, cuts::Spares};
+use crate::{
+    bytes::Bytes,
+    calls::Deed,
+    cuts::Spares,
+    memory::{Id, Memory, SHARED},
+};
 
-/// Bytes that a disk writes whole.
-const SECTOR: usize = 512;
-
-type Id = usize;
 type Key = (Id, String);
 
 /// What a file system promises about names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
     /// As ext4: in order, and every sync covers all before it.
     Ordered,
@@ -31,20 +31,6 @@ pub(crate) enum Rule {
     Loose,
     /// As [`Rule::Loose`], but nothing is ever synced: what the judge must notice.
     Deaf,
-}
-
-#[derive(Clone, Debug)]
-enum Node {
-    File(Content),
-    Folder(BTreeMap<String, Id>),
-    Link(PathBuf),
-}
-
-/// A file's bytes that last, and what was done since.
-#[derive(Clone, Debug, Default)]
-struct Content {
-    lasting: Vec<u8>,
-    open: Vec<Dated>,
 }
 
 /// When something was done, counted in changes of the whole file system, and what.
@@ -67,13 +53,16 @@ struct Renaming(u64, Vec<(Key, Option<Id>)>);
 pub(crate) struct Model {
     root: PathBuf,
     rule: Rule,
-    nodes: Vec<Node>,
-    modes: Vec<u32>,
+    lasting: Memory,
+    /// What was done to the bytes of files since they were synced.
+    written: BTreeMap<Id, Vec<Dated>>,
     /// What the names mean now, for those who look.
     now: BTreeMap<Key, Id>,
     open: Vec<Renaming>,
     /// Changes until now.
     changes: u64,
+    /// Changes and syncs until now.
+    steps: u64,
 }
 
 impl Model {
@@ -90,50 +79,23 @@ impl Model {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read_as(from: &Path, root: &Path, rule: Rule) -> Result<Self> {
-        let (nodes, modes) = (Vec::new(), Vec::new());
-        let (now, open) = (BTreeMap::new(), Vec::new());
-        let root_folder = root.to_owned();
-        let mut model = Self { root: root_folder, rule, nodes, modes, now, open, changes: 0 };
-        model.take(from, &mut BTreeMap::new())?;
-        Ok(model)
+        let lasting = Memory::read(from)?;
+        let mut now = BTreeMap::new();
+        let mut folders = vec![0];
+        while let Some(folder) = folders.pop() {
+            for (name, id) in lasting.folder(folder).into_iter().flatten() {
+                now.insert((folder, name.clone()), *id);
+                folders.push(*id);
+            }
+        }
+        let (root, written, open) = (root.to_owned(), BTreeMap::new(), Vec::new());
+        Ok(Self { root, rule, lasting, written, now, open, changes: 0, steps: 0 })
     }
 
     /// The same under another rule.
     pub(crate) const fn with(mut self, rule: Rule) -> Self {
         self.rule = rule;
         self
-    }
-
-    /// Reads what is at `path` and all below it.
-    fn take(&mut self, path: &Path, seen: &mut BTreeMap<u64, Id>) -> Result<Id> {
-        use std::os::unix::fs::MetadataExt as _;
-        let about = fs::symlink_metadata(path)?;
-        if let Some(id) = seen.get(&about.ino()) {
-            return Ok(*id);
-        }
-        let id = self.add(Node::Folder(BTreeMap::new()), about.permissions().mode());
-        seen.insert(about.ino(), id);
-        if about.is_dir() {
-            for name in crate::tree::names(path)? {
-                let child = self.take(&path.join(&name), seen)?;
-                self.now.insert((id, name.clone()), child);
-                if let Some(Node::Folder(names)) = self.nodes.get_mut(id) {
-                    names.insert(name, child);
-                }
-            }
-        } else if about.is_symlink() {
-            self.nodes[id] = Node::Link(fs::read_link(path)?);
-        } else {
-            let content = Content { lasting: crate::tree::read(path)?, open: Vec::new() };
-            self.nodes[id] = Node::File(content);
-        }
-        Ok(id)
-    }
-
-    fn add(&mut self, node: Node, mode: u32) -> Id {
-        self.nodes.push(node);
-        self.modes.push(mode);
-        self.nodes.len() - 1
     }
 
     /// What `path` means now.
@@ -166,8 +128,8 @@ impl Model {
     /// Changes the bytes of a file, for now.
     fn change(&mut self, path: &Path, change: Change) -> Option<()> {
         self.changes += 1;
-        let change = Dated(self.changes, change);
-        self.content(path)?.open.push(change);
+        let id = self.file(path)?;
+        self.written.entry(id).or_default().push(Dated(self.changes, change));
         Some(())
     }
 
@@ -175,23 +137,28 @@ impl Model {
     /// matter.
     pub(crate) fn act(&mut self, deed: &Deed) {
         // A call about what has no name changes nothing that a crash could spare.
-        self.try_act(deed).unwrap_or_default();
+        if self.try_act(deed).is_some() {
+            self.steps += u64::from(!deed.paths().is_empty());
+        }
+    }
+
+    /// Moments at which a crash leaves something else than before, until now.
+    pub(crate) const fn steps(&self) -> u64 {
+        self.steps
     }
 
     fn try_act(&mut self, deed: &Deed) -> Option<()> {
         match deed {
             Deed::Create(path) => {
-                let (key, id) =
-                    (self.key(path)?, self.add(Node::File(Content::default()), 0o100_600));
+                let (key, id) = (self.key(path)?, self.lasting.add_file(0o100_600));
                 self.rename(vec![(key, Some(id))]);
             }
             Deed::MakeFolder(path) => {
-                let folder = Node::Folder(BTreeMap::new());
-                let (key, id) = (self.key(path)?, self.add(folder, 0o040_755));
+                let (key, id) = (self.key(path)?, self.lasting.add_folder(0o040_755));
                 self.rename(vec![(key, Some(id))]);
             }
             Deed::Symlink(target, path) => {
-                let (key, id) = (self.key(path)?, self.add(Node::Link(target.clone()), 0o120_777));
+                let (key, id) = (self.key(path)?, self.lasting.add_link(target, 0o120_777));
                 self.rename(vec![(key, Some(id))]);
             }
             Deed::Link(from, to) => {
@@ -216,8 +183,7 @@ impl Model {
             }
             Deed::Mode(path, mode) => {
                 let id = self.find(path)?;
-                let kind = self.modes[id] & 0o170_000;
-                self.modes[id] = kind | (mode & 0o7777);
+                self.lasting.set_mode(id, *mode);
             }
             Deed::Sync(path) => {
                 let id = self.find(path)?;
@@ -225,28 +191,26 @@ impl Model {
             }
             Deed::Unsynced(path) => {
                 // The kernel gives the error once and takes the pages for clean (fsync(2), NOTES).
-                self.content(path)?.open.clear();
+                let id = self.file(path)?;
+                self.written.remove(&id);
             }
             Deed::Tell | Deed::Other => {}
         }
         Some(())
     }
 
-    fn content(&mut self, path: &Path) -> Option<&mut Content> {
-        let id = self.find(path)?;
-        match self.nodes.get_mut(id)? {
-            Node::File(content) => Some(content),
-            Node::Folder(_) | Node::Link(_) => None,
-        }
+    /// The file that `path` means now.
+    fn file(&self, path: &Path) -> Option<Id> {
+        self.find(path).filter(|id| self.lasting.bytes(*id).is_some())
     }
 
     fn sync(&mut self, id: Id) {
         if self.rule == Rule::Deaf {
             return;
         }
-        if let Some(Node::File(content)) = self.nodes.get_mut(id) {
-            for Dated(_, change) in std::mem::take(&mut content.open) {
-                change.apply(&mut content.lasting, |_sector| true);
+        if let Some(bytes) = self.lasting.bytes_mut(id) {
+            for Dated(_, change) in self.written.remove(&id).unwrap_or_default() {
+                change.apply(bytes);
             }
         }
         // What a name meant before goes along with what it means now.
@@ -261,25 +225,15 @@ impl Model {
         }
         let mut left = Vec::new();
         for (renaming, lasts) in std::mem::take(&mut self.open).into_iter().zip(lasting) {
-            if lasts { self.last(&renaming) } else { left.push(renaming) }
+            if lasts { renaming.last(&mut self.lasting) } else { left.push(renaming) }
         }
         self.open = left;
     }
 
-    fn last(&mut self, Renaming(_, changes): &Renaming) {
-        for ((folder, name), to) in changes {
-            let Some(Node::Folder(names)) = self.nodes.get_mut(*folder) else { continue };
-            match to {
-                Some(id) => names.insert(name.clone(), *id),
-                None => names.remove(name),
-            };
-        }
-    }
-
     /// The folder as it may be after a crash now: what lasts, and what is spared of the rest. Says how many
     /// changes were on their way, and how many of them are gone or torn.
-    pub(crate) fn crash(&self, spares: Spares, dice: &mut Dice) -> (Self, usize, usize) {
-        let mut after = self.clone();
+    pub(crate) fn crash(&self, spares: Spares, dice: &mut Dice) -> (Memory, usize, usize) {
+        let mut after = self.lasting.clone();
         let (mut open, mut lost) = (self.open.len(), 0);
         let (spared, since) = (dice.below(self.open.len() + 1), self.since(dice));
         let mut stuck: BTreeSet<&Key> = BTreeSet::new();
@@ -289,8 +243,8 @@ impl Model {
                 (Spares::All, _) => false,
                 (Spares::Nothing, _) => true,
                 (Spares::First, _) => renaming.0 >= since,
-                (Spares::Some, Rule::Ordered) => place >= spared,
-                (Spares::Some, Rule::Loose | Rule::Deaf) => {
+                (_, Rule::Ordered) => place >= spared,
+                (_, Rule::Loose | Rule::Deaf) => {
                     dice.below(2) == 0 || keys().any(|key| stuck.contains(key))
                 }
             };
@@ -298,96 +252,45 @@ impl Model {
                 stuck.extend(keys());
                 lost += 1;
             } else {
-                after.last(renaming);
+                renaming.last(&mut after);
             }
         }
-        after.open.clear();
-        for node in &mut after.nodes {
-            let Node::File(content) = node else { continue };
-            open += content.open.len();
-            for Dated(when, change) in std::mem::take(&mut content.open) {
-                let kind = match spares {
-                    Spares::All => 0,
-                    Spares::Nothing => 2,
-                    Spares::First => usize::from(when >= since) * 2,
-                    Spares::Some => dice.below(3),
+        for (id, changes) in &self.written {
+            let Some(bytes) = after.bytes_mut(*id) else { continue };
+            open += changes.len();
+            for Dated(when, change) in changes {
+                let whole = match spares {
+                    Spares::All => true,
+                    Spares::Nothing => false,
+                    Spares::First => *when < since,
+                    Spares::Any => dice.below(2) == 0,
+                    Spares::Sectors | Spares::Blocks => match dice.below(3) {
+                        0 => true,
+                        1 => change.tear(bytes, spares.unit(), |_piece| dice.below(2) == 0),
+                        _ => false,
+                    },
                 };
-                lost += usize::from(kind != 0);
-                match (&change, kind) {
-                    (_, 0) => change.apply(&mut content.lasting, |_sector| true),
-                    (Change::Bytes(..), 1) => {
-                        change.apply(&mut content.lasting, |_sector| dice.below(2) == 0);
-                    }
-                    _ => {}
+                if whole {
+                    change.apply(bytes);
                 }
+                lost += usize::from(!whole);
             }
         }
-        after.now.clear();
         (after, open, lost)
+    }
+
+    /// Changes that are on their way.
+    pub(crate) fn on_their_way(&self) -> usize {
+        self.open.len() + self.written.values().map(Vec::len).sum::<usize>()
     }
 
     /// A moment among the changes that are on their way, at which they may have stopped.
     fn since(&self, dice: &mut Dice) -> u64 {
-        let bytes = self.nodes.iter().filter_map(|node| match node {
-            Node::File(content) => Some(content.open.iter().map(|Dated(when, _)| *when)),
-            Node::Folder(_) | Node::Link(_) => None,
-        });
+        let bytes = self.written.values().flatten().map(|Dated(when, _)| *when);
         let names = self.open.iter().map(|Renaming(when, _)| *when);
-        let mut all: Vec<u64> = bytes.flatten().chain(names).collect();
+        let mut all: Vec<u64> = bytes.chain(names).collect();
         all.sort_unstable();
         all.get(dice.below(all.len().max(1))).copied().unwrap_or(0)
-    }
-
-    /// Cuts a file of the folder in half, after a crash.
-    ///
-    /// # Errors
-    /// When it is not there.
-    pub(crate) fn tear(&mut self, path: &Path) -> Result<()> {
-        let mut id = 0;
-        for part in path.components() {
-            let Node::Folder(names) = &self.nodes[id] else { bail!("no folder") };
-            let name = part.as_os_str().to_str().context("a name that is not UTF-8")?;
-            id = *names.get(name).with_context(|| format!("{name} is not there"))?;
-        }
-        let Node::File(content) = &mut self.nodes[id] else { bail!("no file") };
-        content.lasting.truncate(content.lasting.len() / 2);
-        Ok(())
-    }
-
-    /// Lays out what lasts in an empty `folder`.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn lay_out(&self, folder: &Path) -> Result<()> {
-        let mut there = BTreeMap::new();
-        self.lay(0, folder, &mut there)
-    }
-
-    fn lay(&self, id: Id, path: &Path, there: &mut BTreeMap<Id, PathBuf>) -> Result<()> {
-        let mode = fs::Permissions::from_mode(self.modes[id] & 0o7777);
-        match &self.nodes[id] {
-            Node::Folder(names) => {
-                if id != 0 {
-                    fs::create_dir(path)?;
-                }
-                for (name, child) in names {
-                    self.lay(*child, &path.join(name), there)?;
-                }
-                fs::set_permissions(path, mode)?;
-            }
-            Node::Link(target) => symlink(target, path)?,
-            // Another process's memory, which a crash empties.
-            Node::File(_) if path.to_string_lossy().ends_with("-shm") => {}
-            Node::File(content) => {
-                if let Some(first) = there.get(&id) {
-                    return Ok(fs::hard_link(first, path)?);
-                }
-                fs::write(path, &content.lasting)?;
-                fs::set_permissions(path, mode)?;
-                there.insert(id, path.to_owned());
-            }
-        }
-        Ok(())
     }
 
     /// Whether the names and bytes of now are those of the folder on the disk: that no call was missed.
@@ -399,50 +302,63 @@ impl Model {
     }
 
     fn compare_at(&self, id: Id, path: &Path) -> Result<()> {
-        match &self.nodes[id] {
-            Node::Folder(_) => {
-                let own = self.now.range((id, String::new())..(id + 1, String::new()));
-                let own: Vec<&str> = own.map(|((_, name), _)| name.as_str()).collect();
-                let there = crate::tree::names(path)?;
-                ensure!(own == there, "{}: {own:?}, and {there:?} is there", path.display());
-                for name in there {
-                    let child = self.now.get(&(id, name.clone())).context("a name")?;
-                    self.compare_at(*child, &path.join(name))?;
-                }
+        if path.to_string_lossy().ends_with(SHARED) {
+            return Ok(());
+        }
+        if let Some(target) = self.lasting.target(id) {
+            ensure!(fs::read_link(path)? == target, "{} points elsewhere", path.display());
+        } else if let Some(bytes) = self.lasting.bytes(id) {
+            let mut bytes = bytes.clone();
+            for Dated(_, change) in self.written.get(&id).into_iter().flatten() {
+                change.apply(&mut bytes);
             }
-            Node::Link(target) => {
-                ensure!(fs::read_link(path)? == *target, "{} points elsewhere", path.display());
-            }
-            Node::File(_) if path.to_string_lossy().ends_with("-shm") => {}
-            Node::File(content) => {
-                let mut bytes = content.lasting.clone();
-                for Dated(_, change) in &content.open {
-                    change.apply(&mut bytes, |_sector| true);
-                }
-                ensure!(bytes == crate::tree::read(path)?, "{} has other bytes", path.display());
+            let same = bytes.to_vec() == crate::tree::read(path)?;
+            ensure!(same, "{} has other bytes", path.display());
+        } else {
+            let own = self.now.range((id, String::new())..(id + 1, String::new()));
+            let own: Vec<&str> = own.map(|((_, name), _)| name.as_str()).collect();
+            let there = crate::tree::names(path)?;
+            ensure!(own == there, "{}: {own:?}, and {there:?} is there", path.display());
+            for name in there {
+                let child = self.now.get(&(id, name.clone())).context("a name")?;
+                self.compare_at(*child, &path.join(name))?;
             }
         }
         Ok(())
     }
 }
 
-impl Change {
-    /// Does it to `bytes`, as far as `spared` says of each sector.
-    fn apply(&self, bytes: &mut Vec<u8>, mut spared: impl FnMut(usize) -> bool) {
-        match self {
-            Self::Length(length) => bytes.resize(*length, 0),
-            Self::Bytes(at, new) => {
-                let end = at + new.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                for (number, sector) in new.chunks(SECTOR).enumerate() {
-                    if spared(number) {
-                        let from = at + number * SECTOR;
-                        bytes[from..from + sector.len()].copy_from_slice(sector);
-                    }
-                }
-            }
+impl Renaming {
+    /// Makes it last.
+    fn last(&self, lasting: &mut Memory) {
+        for ((folder, name), to) in &self.1 {
+            lasting.set_name(*folder, name, *to);
         }
+    }
+}
+
+impl Change {
+    /// Does it to `bytes`.
+    fn apply(&self, bytes: &mut Bytes) {
+        match self {
+            Self::Length(length) => bytes.set_length(*length),
+            Self::Bytes(at, new) => bytes.write(*at, new),
+        }
+    }
+
+    /// Does it to `bytes` in pieces as a disk writes them, each of `unit` bytes of the file, as far as `spared`
+    /// says. A length has no pieces. Whether it is there whole, which is never said.
+    fn tear(&self, bytes: &mut Bytes, unit: usize, mut spared: impl FnMut(usize) -> bool) -> bool {
+        let Self::Bytes(at, new) = self else { return false };
+        bytes.set_length(bytes.len().max(at + new.len()));
+        let mut from = 0;
+        while from < new.len() {
+            let end = (from + unit - (at + from) % unit).min(new.len());
+            if spared(from) {
+                bytes.write(at + from, &new[from..end]);
+            }
+            from = end;
+        }
+        false
     }
 }

@@ -349,6 +349,11 @@ impl Scene {
         expected.outcome(facts, self.early, |facts| (self.is_new)(fixture, facts))
     }
 
+    /// Whether the act has happened.
+    pub(crate) fn is_done(&self, fixture: &Fixture, facts: &Facts) -> bool {
+        (self.is_new)(fixture, facts)
+    }
+
     /// Whether a release is served all the time.
     pub(crate) const fn serves(&self) -> bool {
         self.served.0 > 0 && self.served.1 > 0

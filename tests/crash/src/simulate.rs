@@ -21,11 +21,13 @@ use crate::{
 pub(crate) struct Script {
     known: Known,
     /// The state folder before the daemons started.
-    before: Model,
-    happenings: Vec<Happening>,
-    key: String,
+    pub(crate) before: Model,
+    /// What happened, in order.
+    pub(crate) happenings: Vec<Happening>,
+    /// The log's key.
+    pub(crate) key: String,
     /// What the operator's command said.
-    said: facility::Outcome,
+    pub(crate) said: facility::Outcome,
 }
 
 /// A moment of a crash in a script.
@@ -90,7 +92,7 @@ impl Script {
     }
 
     /// The file system after so many happenings, and whether the operator was told by then.
-    fn model(&self, at: usize, rule: Rule) -> (Model, bool) {
+    pub(crate) fn model(&self, at: usize, rule: Rule) -> (Model, bool) {
         replayed(self.before.clone().with(rule), self.happenings.iter().take(at))
     }
 

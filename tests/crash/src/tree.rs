@@ -26,6 +26,15 @@ pub(crate) trait Tree {
     /// When there is none, or it cannot be read.
     fn read(&self, file: &Path) -> Result<Arc<[u8]>>;
 
+    /// The bytes of a file, whole blocks of zeros at its end perhaps left out; and how many it has with them.
+    ///
+    /// # Errors
+    /// As [`Tree::read`].
+    fn front(&self, file: &Path) -> Result<(Vec<u8>, usize)> {
+        let bytes = self.read(file)?;
+        Ok((bytes.to_vec(), bytes.len()))
+    }
+
     /// Where a link points; `None` where there is none.
     ///
     /// # Errors

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, io::Write as _, sync::OnceLock};
 
-use cloister_crash::{Job, Kinds, Lab, missing};
+use cloister_crash::{Job, Kinds, Lab, Wish, missing};
 use cloister_stage::Dice;
 
 const SEED: u64 = 20_261_122;
 
 /// Everything without a disk of its own.
-const DAEMONS: Kinds = Kinds { kills: true, pairs: true, faults: true, model: true, ..Kinds::NONE };
+const DAEMONS: Kinds =
+    Kinds { kills: true, pairs: true, faults: true, model: true, states: true, ..Kinds::NONE };
 
 /// Everything once, for all tests, as far as this machine can do it; what it cannot do it says.
 fn lab(wanted: Kinds) -> Option<&'static Lab> {
@@ -83,7 +84,7 @@ fn a_power_cut_leaves_an_act_done_or_not_and_loses_nothing_that_was_told() {
     let Some(lab) = lab(Kinds::ALL) else { return };
     let often = none_is_wrong(lab, &lab.cuts(&mut Dice::new(SEED), 200));
     assert!(often("cut told") > 0, "none came after the operator was told");
-    for spared in ["all", "nothing", "the first", "some"] {
+    for spared in ["all", "nothing", "the first", "any", "some sectors", "some blocks"] {
         assert!(often(&format!("cut {spared} of what was open")) > 0, "{spared}");
     }
 }
@@ -102,6 +103,34 @@ fn a_crash_of_a_file_system_that_keeps_no_more_than_it_promised_leaves_an_act_do
     let Some(lab) = lab(DAEMONS) else { return };
     let often = none_is_wrong(lab, &lab.crashes(&mut Dice::new(SEED), 60));
     assert!(often("model told") > 0, "none came after the operator was told");
+}
+
+#[test]
+fn a_hundred_thousand_states_after_a_crash_are_each_such_as_may_be() {
+    let Some(lab) = lab(DAEMONS) else { return };
+    let found = lab.states(&Wish { seed: SEED, points: 40, ..Wish::default() }).unwrap();
+    assert!(found.good, "seed {SEED}: {:#?}", found.lines);
+    let often = |what: &str| found.counts.get(what).copied().unwrap_or(0);
+    assert!(often("states different") >= 100_000, "{:?}", found.counts);
+    assert!(often("states told") > 0, "none came after the operator was told");
+    for rule in ["Ordered", "Loose"] {
+        for spared in ["all", "nothing", "the first", "any", "some sectors", "some blocks"] {
+            assert!(often(&format!("states {rule}, {spared} spared")) > 1000, "{rule} {spared}");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_may_not_be_is_noticed() {
+    let Some(lab) = lab(DAEMONS) else { return };
+    let spoilt = lab.spoilt_states().unwrap();
+    let missed: Vec<_> = spoilt
+        .iter()
+        .filter(|one| one.said.as_deref().is_none_or(|said| !said.contains(one.sign)))
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+    let pages = spoilt.iter().filter(|one| one.what.contains("went back")).count();
+    assert!(pages >= 3, "{pages} pages went back");
 }
 
 #[test]
