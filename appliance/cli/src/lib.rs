@@ -15,6 +15,7 @@ mod inventory;
 mod keys;
 mod medium;
 mod mount;
+mod new_folder;
 mod proof;
 mod queries;
 mod receipt;

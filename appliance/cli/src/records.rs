@@ -24,7 +24,8 @@ use cloister_wire::{
 
 use crate::{
     About, Accept, Changes, Failure, Prove, ReceiptOf, VerifyProof, VerifyReceipt, Witness,
-    WitnessKeyOf, ask_daemon, print_json, proof, queries, read_config, receipt, say, witness,
+    WitnessKeyOf, ask_daemon, new_folder, print_json, proof, queries, read_config, receipt, say,
+    witness,
 };
 
 /// What to do with records.
@@ -125,36 +126,17 @@ fn export(
 ) -> Result<(), Failure> {
     let socket = config.paths.socket(Role::Recordd);
     let connection = Connection::connect(&socket).map_err(|error| Failure::of(&error))?;
-    fs::create_dir(folder).map_err(|_detail| {
-        Failure::usage("the folder of an export must be new, inside one that exists")
+    let (files, receipts, (key, lacks)) = new_folder::whole(folder, |aside| {
+        let files = write_log(&connection, aside, request)?;
+        fs::write(aside.join("audit.py"), cloister_record::AUDITOR)
+            .map_err(|_detail| Failure::output())?;
+        let Head { log_key: key, former_keys, lacks } = head(config)?;
+        let written = read_export(aside)?;
+        let keys = former_keys.iter().chain([&key]).map(|key| verifier_key(key));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let receipts = receipt::write_beside(aside, &written, signer_of(&written, &keys)?)?;
+        Ok((files, receipts, (key, lacks)))
     })?;
-    connection.write(request).map_err(|error| Failure::of(&error))?;
-    let mut files = 0u64;
-    loop {
-        let reply: Option<Reply<Answer>> =
-            connection.read().map_err(|error| Failure::of(&error))?;
-        match reply.ok_or_else(|| Failure::conversation("recordd"))?? {
-            Answer::File { path, base64 } => {
-                write_file(folder, &path, &base64)?;
-                files += 1;
-            }
-            Answer::Done => break,
-            Answer::Appended { .. }
-            | Answer::Head { .. }
-            | Answer::Cosigning { .. }
-            | Answer::Cosigned { .. }
-            | Answer::Entries(_) => {
-                return Err(Failure::conversation("recordd"));
-            }
-        }
-    }
-    fs::write(folder.join("audit.py"), cloister_record::AUDITOR)
-        .map_err(|_detail| Failure::output())?;
-    let Head { log_key: key, former_keys, lacks } = head(config)?;
-    let written = read_export(folder)?;
-    let keys = former_keys.iter().chain([&key]).map(|key| verifier_key(key));
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    let receipts = receipt::write_beside(folder, &written, signer_of(&written, &keys)?)?;
     if json {
         let lacks: Vec<Digest> = lacks.iter().map(|one| one.checkpoint).collect();
         let body = serde_json::json!({
@@ -179,6 +161,30 @@ fn export(
         "An auditor compares the key with the one noted at enrolment, and brings root.json along."
     );
     Ok(())
+}
+
+/// Writes what recordd sends below `folder`; how many files these are.
+fn write_log(connection: &Connection, folder: &Path, request: &Request) -> Result<u64, Failure> {
+    connection.write(request).map_err(|error| Failure::of(&error))?;
+    let mut files = 0u64;
+    loop {
+        let reply: Option<Reply<Answer>> =
+            connection.read().map_err(|error| Failure::of(&error))?;
+        match reply.ok_or_else(|| Failure::conversation("recordd"))?? {
+            Answer::File { path, base64 } => {
+                write_file(folder, &path, &base64)?;
+                files += 1;
+            }
+            Answer::Done => return Ok(files),
+            Answer::Appended { .. }
+            | Answer::Head { .. }
+            | Answer::Cosigning { .. }
+            | Answer::Cosigned { .. }
+            | Answer::Entries(_) => {
+                return Err(Failure::conversation("recordd"));
+            }
+        }
+    }
 }
 
 /// The log's verifier key: what an auditor notes at enrolment and brings along ever after.
