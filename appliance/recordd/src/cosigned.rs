@@ -31,6 +31,10 @@ const KEPT_MAX: usize = 64;
 /// The largest checkpoint, in bytes.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
 
+/// Pieces of evidence that are kept on the word of keys alone that the log gave up: whoever found one can make
+/// any number, and must not fill the place of what the log's own key says.
+const UNVOUCHED_MAX: usize = 64;
+
 /// Mode of every file; the folder above them admits the daemon alone.
 const MODE: u32 = 0o644;
 
@@ -257,6 +261,27 @@ impl Log {
         Ok((evidence, shown))
     }
 
+    /// Whether a checkpoint that the log does not contain convicts it. A key that was given up may be
+    /// anybody's: where there are witnesses, one of them must have seen what it signed.
+    fn counts(&self, evidence: &Evidence) -> bool {
+        let kept = &self.cosigned.rolled_back;
+        if kept.contains_key(&evidence.checkpoint) || self.is_vouched_for(evidence) {
+            return true;
+        }
+        let unvouched = kept.values().filter(|one| !self.is_vouched_for(one)).count();
+        self.cosigned.witnesses.is_empty() && unvouched < UNVOUCHED_MAX
+    }
+
+    /// Whether the log's key of now signed it, or a known witness.
+    fn is_vouched_for(&self, evidence: &Evidence) -> bool {
+        let own = Checkpoint::open(&evidence.note, self.keys.now()).is_ok();
+        let cosigned = |note: &Note<'_>| {
+            let by = |witness: &WitnessKey| witness.cosigned(note).is_ok_and(|at| at.is_some());
+            self.cosigned.witnesses.iter().any(by)
+        };
+        own || Note::parse(&evidence.note).is_ok_and(|note| cosigned(&note))
+    }
+
     /// A checkpoint that a key of this log signed, the present one or one before it.
     fn own(&self, note: &str) -> Result<Checkpoint, RecordError> {
         self.keys.open(note)
@@ -295,6 +320,9 @@ impl Log {
         let shown = self.own(&note).map_err(Error::Entry)?;
         if !self.contains(&shown) {
             let (evidence, _) = self.evidence_of(&note).map_err(Error::Entry)?;
+            if !self.counts(&evidence) {
+                return Err(Error::Entry(RecordError::NoteSignature));
+            }
             self.cosigned.accuse(evidence, self.signed.size, &self.files)?;
             return Err(Error::RolledBack { size: shown.size, held: self.signed.size });
         }

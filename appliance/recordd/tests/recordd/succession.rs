@@ -479,6 +479,46 @@ fn a_checkpoint_by_a_former_key_counts_for_what_it_was() {
     assert!(!rolled_back.is_empty());
 }
 
+/// Whoever found a key that the log gave up makes any number of checkpoints with it.
+#[test]
+fn a_key_that_was_given_up_convicts_nobody_by_itself() {
+    let key_of_witness = format!("witnesses = [\"{}\"]", crate::witness::witness(20));
+    let made_up = |seed: u8, size: u64| {
+        let root = Digest::of(b"made up");
+        Checkpoint { origin: ORIGIN.to_owned(), size, root }.sign(&key(seed)).unwrap()
+    };
+    let told = Err("record.rolled-back".to_owned());
+    for witnesses in [key_of_witness.as_str(), ""] {
+        let root = Root::with(witnesses);
+        root.give_key(FIRST);
+        let running = root.start();
+        running.append(Event::AnchorEnrolment, "anchor");
+        running.append(Event::KeyChange, "key/1");
+        running.kill();
+        let (running, waiting) = replaced(&root, SECOND);
+        appended(running.ask(&succeed(&waiting.words())));
+        let kept = || match running.ask(&Request::Head).unwrap() {
+            Answer::Head { rolled_back, .. } => rolled_back.len(),
+            other => panic!("no head: {other:?}"),
+        };
+        let most = if witnesses.is_empty() { 64 } else { 0 };
+        for number in 0..70 {
+            // Of the time when the key was the log's, and of later.
+            let size = if number == 0 { 1 } else { 1_000_000 + number };
+            let said = accept(&running, &made_up(FIRST, size), "");
+            let refused = Err("record.note.signature".to_owned());
+            assert_eq!(said, if number < most { told.clone() } else { refused }, "{number}");
+        }
+        assert_eq!(kept() as u64, most);
+        // The log's own key does, and so does what a witness saw.
+        assert_eq!(accept(&running, &made_up(SECOND, 2_000_000), ""), told);
+        let seen = made_up(FIRST, 3_000_000);
+        let said = accept(&running, &seen, &crate::witness::line(20, &seen));
+        assert_eq!(said == told, !witnesses.is_empty());
+        assert_eq!(kept() as u64, most + 1 + u64::from(!witnesses.is_empty()));
+    }
+}
+
 /// The disk is put back to before the succession, and the machine keeps its key: what that key signed says so
 /// while the log waits, and is evidence once the key has taken over again.
 #[test]
