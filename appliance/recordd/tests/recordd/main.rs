@@ -16,6 +16,7 @@ mod promotions;
 mod roots;
 mod rounds;
 mod succession;
+mod succession_evidence;
 mod successions;
 mod support;
 mod verifiers;
