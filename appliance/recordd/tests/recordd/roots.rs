@@ -163,6 +163,12 @@ impl Maker {
                 let last = envelope.signatures.len() - 1;
                 envelope.signatures[last].sig[7] ^= 1;
             }
+            3 => {
+                // One more, by a key that may be of a kind that nobody here knows.
+                let mut more = envelope.signatures[0].clone();
+                more.keyid = self.approvers.last().unwrap().clone();
+                envelope.signatures.push(more);
+            }
             _ => {}
         }
         envelope.to_json()
