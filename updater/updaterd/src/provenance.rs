@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cloister_attest::{AnyKey, dsse::Envelope, json};
+use cloister_attest::{AnyKey, json};
 use cloister_bundle::{Manifest, Release};
 use cloister_domain::{ByteCount, Digest};
 use cloister_verify::{TrustState, target_path};
@@ -45,8 +45,7 @@ pub(crate) fn provenance(
             signers: of_metadata(&value, &keys(&root, &authority), &people),
         });
     }
-    let targets = parsed("targets.json").map(|(_, targets)| targets).unwrap_or_default();
-    chain.extend(of_manifest(&targets, &people, envelope, manifest));
+    chain.push(of_manifest(trust, envelope, manifest));
     let vector = &trust.stored().vector;
     Provenance {
         chain,
@@ -116,35 +115,22 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
-/// The manifest, for the first of the publisher's roles under which somebody signed it.
-fn of_manifest(
-    targets: &Value,
-    people: &BTreeMap<String, String>,
-    text: &[u8],
-    manifest: &Manifest,
-) -> Option<Link> {
+/// The manifest, under the role whose word lets it in now; what nobody vouches for any more has no signers.
+fn of_manifest(trust: &TrustState, text: &[u8], manifest: &Manifest) -> Link {
     let release = manifest.release();
-    let envelope = Envelope::parse(text).ok()?;
-    let delegations = targets.pointer("/signed/delegations").cloned().unwrap_or_default();
-    let roles = delegations.get("roles").and_then(Value::as_array).into_iter().flatten();
-    let mut best = Link {
+    let vouchers = trust.vouchers(text);
+    let path = || target_path(&release.name, &release.version);
+    let keys = vouchers.iter().flat_map(|vouchers| &vouchers.keys);
+    let signers =
+        keys.map(|(id, person)| Signer { key: id.clone(), person: Some(person.to_string()) });
+    Link {
         text: "manifest".to_owned(),
         version: release.release_counter,
         sha256: Digest::of(text),
-        role: target_path(&release.name, &release.version),
-        needed: 0,
-        signers: Vec::new(),
-    };
-    for role in roles {
-        let keys = keys(&delegations, role);
-        let good = keys.iter().filter(|(_, key)| envelope.is_signed_by(key));
-        let signers: Vec<Signer> = good.map(|(id, key)| signer(id, key, people)).collect();
-        if signers.len() > best.signers.len() {
-            let name = role.get("name").and_then(Value::as_str).unwrap_or_default();
-            (best.role, best.needed, best.signers) = (name.to_owned(), threshold(role), signers);
-        }
+        signers: signers.collect(),
+        needed: vouchers.as_ref().map_or(0, |vouchers| vouchers.needed),
+        role: vouchers.map_or_else(path, |vouchers| vouchers.role),
     }
-    Some(best)
 }
 
 #[cfg(test)]

@@ -28,6 +28,6 @@ pub mod tuf;
 
 pub use approval::auditors_view;
 pub use error::{RoleName, VerifyError};
-pub use release::target_path;
+pub use release::{Vouchers, target_path};
 pub use state::{Accepted, Stored, TrustState, Vector, Verified, check_draft, enrol};
 pub use time::{Instant, InstantError};

@@ -2,7 +2,7 @@
 
 use cloister_attest::dsse::Envelope;
 use cloister_bundle::{BundleError, Manifest};
-use cloister_domain::Digest;
+use cloister_domain::{Digest, Principal};
 
 use crate::{Accepted, RoleName, TrustState, Verified, VerifyError, tuf::Targets};
 
@@ -10,6 +10,17 @@ use crate::{Accepted, RoleName, TrustState, Verified, VerifyError, tuf::Targets}
 #[must_use]
 pub fn target_path(name: &str, version: &str) -> String {
     format!("{name}/{version}.json")
+}
+
+/// Under whose word a release counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouchers {
+    /// The publisher's role.
+    pub role: String,
+    /// How many persons of it must sign.
+    pub needed: u64,
+    /// Its keys that signed and are not revoked, by their ids in the metadata, with who holds them.
+    pub keys: Vec<(String, Principal)>,
 }
 
 impl TrustState {
@@ -45,6 +56,23 @@ impl TrustState {
         Ok(Verified::new(manifest, signers, already_promoted))
     }
 
+    /// Under whose word a release counts: the first role that covers its name and for which enough persons
+    /// signed with keys that are not revoked. `None` where there is none, or the envelope is no manifest's.
+    #[must_use]
+    pub fn vouchers(&self, envelope_text: &[u8]) -> Option<Vouchers> {
+        let envelope = Envelope::parse(envelope_text).ok()?;
+        let manifest = Manifest::of(&envelope).ok()?;
+        let release = manifest.release();
+        let path = target_path(&release.name, &release.version);
+        let revoked = self.revoked().keys();
+        let publishers = self.set().targets()?.delegations(&path);
+        publishers.into_iter().find_map(|publisher| {
+            let authority = publisher.authority.without(&revoked);
+            let (keys, needed) = authority.good_keys(&envelope);
+            Some(Vouchers { role: publisher.name().to_owned(), needed, keys })
+        })
+    }
+
     /// The persons who signed `envelope` for one of the roles that cover `path`. Of several such
     /// roles each is enough; the refusal is the first one's.
     fn publishers(
@@ -52,7 +80,7 @@ impl TrustState {
         targets: &Targets,
         path: &str,
         envelope: &Envelope,
-    ) -> Result<std::collections::BTreeSet<cloister_domain::Principal>, VerifyError> {
+    ) -> Result<std::collections::BTreeSet<Principal>, VerifyError> {
         let revoked = self.revoked().keys();
         let mut refusal = None;
         for publisher in targets.delegations(path) {

@@ -346,6 +346,18 @@ impl Authority {
         Self { threshold: 1, ..self.clone() }
     }
 
+    /// The keys of this role whose signatures on `envelope` are good, by their ids, with who holds them; and how
+    /// many persons must sign.
+    pub(crate) fn good_keys(&self, envelope: &Envelope) -> (Vec<(String, Principal)>, u64) {
+        let message = envelope.pae();
+        let signed = |holder: &Holder| {
+            let good = |sig: &[u8]| holder.key.verifies(&message, sig);
+            envelope.signatures.iter().any(|signature| good(&signature.sig))
+        };
+        let good = self.holders.iter().filter(|(_, holder)| signed(holder));
+        (good.map(|(id, holder)| (id.clone(), holder.person.clone())).collect(), self.threshold)
+    }
+
     /// The same role without the keys in `revoked`.
     pub(crate) fn without(&self, revoked: &BTreeSet<Digest>) -> Self {
         let mut rest = self.clone();

@@ -41,6 +41,11 @@ fn roles_are_asked_in_their_order_until_one_that_terminates() {
         ]);
         let meta = delegating(roles, vec![(1, first.clone()), (2, second.clone())]);
         let state = enrolled(&root(1)).unwrap().refresh(&meta.bytes()).unwrap();
+        // Each is vouched for by the role that lets it in.
+        for (text, role) in [(&first, "first"), (&second, "second")] {
+            let of = state.vouchers(text).map(|vouchers| vouchers.role);
+            assert_eq!(of, state.judge(text).is_ok().then(|| role.to_owned()));
+        }
         [state.judge(&first).is_ok(), state.judge(&second).is_ok()]
     };
     assert_eq!(judged(false), [true, true]);

@@ -89,6 +89,10 @@ fn a_revoked_key_counts_no_more_and_an_exchanged_one_leaves_its_releases() {
         // Another person's signature beside it still counts.
         let counts = seeds.contains(&NEW);
         assert_eq!(after.may_activate(&both).is_ok(), counts, "{seeds:?}");
+        // And is the only one that vouches.
+        let keys = after.vouchers(&both).map(|vouchers| vouchers.keys);
+        let ids = keys.map(|keys| keys.into_iter().map(|(id, _person)| id).collect::<Vec<_>>());
+        assert_eq!(ids, counts.then(|| vec![id(NEW)]), "{seeds:?}");
     }
     // Nor where the list leaves nobody who may sign that name.
     for roles in [json!([]), json!({"name": "others", "paths": ["other/*"]})] {
