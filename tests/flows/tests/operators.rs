@@ -1,6 +1,11 @@
 //! Who may ask a daemon what an operator asks may ask nothing more: the kernel says who is there.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use cloister_flows::Scene;
@@ -18,13 +23,15 @@ peer.shutdown(socket.SHUT_WR)
 said = peer.makefile('rb').read()
 sys.stdout.buffer.write(said[4:4 + struct.unpack('<I', said[:4])[0]])";
 
-const NOBODY: &str = "65534";
+const NOBODY: u32 = 65_534;
 
 fn ask_as_nobody(socket: &Path, request: &Value) -> Result<Value> {
-    let output = Command::new("setpriv")
-        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "python3", "-c", ASK])
+    let output = Command::new("python3")
+        .args(["-c", ASK])
         .arg(socket)
         .arg(request.to_string())
+        .uid(NOBODY)
+        .gid(NOBODY)
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).context("an answer")
