@@ -68,6 +68,7 @@ impl TrustState {
         let publishers = self.set().targets()?.delegations(&path);
         publishers.into_iter().find_map(|publisher| {
             let authority = publisher.authority.without(&revoked);
+            authority.signers(&envelope, RoleName::Publisher).ok()?;
             let (keys, needed) = authority.good_keys(&envelope);
             Some(Vouchers { role: publisher.name().to_owned(), needed, keys })
         })
