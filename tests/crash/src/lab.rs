@@ -1,8 +1,7 @@
 //! Many crashes, one line each: which they are follows from a seed, and several run beside each other.
 
 use std::{
-    collections::BTreeMap,
-    io::Write,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -23,9 +22,10 @@ use crate::{
     harm::HARMS,
     model::{Model, Rule},
     play::{Known, Manner, Played, Told, play, survey},
-    scene::SCENES,
+    scene::{SCENES, Scene},
     simulate::{Crash, Script, is_unsynced, without_flush},
     tracer::{Act, Call, Session, Strike},
+    wish::{Kinds, Wish},
 };
 
 /// Crashes that run beside each other: the daemons wait for each other most of the time.
@@ -34,72 +34,6 @@ const WORKERS: usize = 3;
 const ROOM_BYTES: u64 = 1 << 30;
 /// A second strike falls within so many calls of the first.
 const SECOND_WITHIN: usize = 80;
-
-/// So many strikes may miss in any case; of more, one in ten of those that hit.
-const MISSED_MIN: u64 = 10;
-
-/// What is done, and how often.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Wish {
-    /// Everything that is left to chance follows from it.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// How many of each kind: kills, failing calls, power cuts, crashes of a model file system; a fifth as many
-    /// are killed again in recovery. For each of them 2500 different states are judged in memory.
-    #[arg(long, default_value_t = 40)]
-    pub points: usize,
-    /// Instead of chance: every call of every act, each killed at, and each failing in every way.
-    #[arg(long)]
-    pub every: bool,
-    /// Of every call only each SHARES-th, from this one on.
-    #[arg(long, default_value_t = 0)]
-    pub share: usize,
-    /// See `--share`.
-    #[arg(long, default_value_t = 1)]
-    pub shares: usize,
-    /// Of every call only those of this act.
-    #[arg(long)]
-    pub act: Option<String>,
-    /// Of every call only the one with this number.
-    #[arg(long)]
-    pub call: Option<u64>,
-    /// Keep the state of what went wrong in this folder, and the daemons' journals.
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
-}
-
-/// The kinds of crashes that are wanted.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each kind is wanted or not")]
-pub struct Kinds {
-    /// Kills at a call.
-    pub kills: bool,
-    /// Kills at a call, and again in recovery.
-    pub pairs: bool,
-    /// Calls that come back with errors.
-    pub faults: bool,
-    /// Power cuts.
-    pub cuts: bool,
-    /// Crashes of the model file systems.
-    pub model: bool,
-    /// States of the model file systems, judged before anybody recovers.
-    pub states: bool,
-}
-
-impl Kinds {
-    /// All of them.
-    pub const ALL: Self =
-        Self { kills: true, pairs: true, faults: true, cuts: true, model: true, states: true };
-    /// None of them.
-    pub const NONE: Self = Self {
-        kills: false,
-        pairs: false,
-        faults: false,
-        cuts: false,
-        model: false,
-        states: false,
-    };
-}
 
 /// One crash.
 #[derive(Clone, Debug)]
@@ -122,6 +56,8 @@ pub struct Line {
     pub text: String,
     /// What happened, to be counted; none where it must not have happened.
     pub counts: Option<Vec<String>>,
+    /// The first call that was struck, as [`Lab::seen`] names it.
+    pub struck: Option<String>,
 }
 
 /// A facility, its acts' calls, recordings and scripts, and room to crash in.
@@ -136,16 +72,27 @@ pub struct Lab {
     /// Workers so far; each has a place of its own.
     workers: AtomicUsize,
     /// Where what went wrong is kept.
-    keep: Option<PathBuf>,
+    pub(crate) keep: Option<PathBuf>,
     _scratch: tempfile::TempDir,
 }
 
 impl Lab {
-    /// Makes what `kinds` need.
+    /// Makes what `kinds` need, of every act.
     ///
     /// # Errors
     /// Without root, or when an undisturbed act does not end well.
     pub fn open(kinds: Kinds) -> Result<Self> {
+        Self::of(kinds, None)
+    }
+
+    /// The same, of one act alone where it is named.
+    ///
+    /// # Errors
+    /// As [`Lab::open`], and when no act has that name.
+    pub fn of(kinds: Kinds, act: Option<&str>) -> Result<Self> {
+        let scenes: Vec<Scene> =
+            SCENES.into_iter().filter(|scene| act.is_none_or(|act| act == scene.name)).collect();
+        ensure!(!scenes.is_empty(), "no act is called {act:?}");
         ensure!(geteuid().is_root(), "daemons are traced and disks mounted; this needs root");
         let scratch = scratch()?;
         let home = scratch.path().to_owned();
@@ -162,7 +109,7 @@ impl Lab {
             keep: None,
             _scratch: scratch,
         };
-        lab.surveyed = survey(&mut appliance, &lab.fixture, &SCENES)?;
+        lab.surveyed = survey(&mut appliance, &lab.fixture, &scenes)?;
         for known in &lab.surveyed {
             let what = || format!("{}, undisturbed", known.scene.name);
             if kinds.cuts {
@@ -236,13 +183,11 @@ impl Lab {
     }
 
     /// Every call that is wished: killed at, and failing in each way.
-    fn every(&self, wish: &Wish, kinds: Kinds) -> Vec<Job> {
+    pub(crate) fn every(&self, wish: &Wish, kinds: Kinds) -> Vec<Job> {
         let mut jobs = Vec::new();
         for (scene, known) in self.surveyed.iter().enumerate() {
-            if wish.act.as_deref().is_some_and(|act| act != known.scene.name) {
-                continue;
-            }
-            let calls = (0u64..).zip(&known.calls);
+            let share = |at: &u64| (*at % wish.shares.max(1) as u64) == wish.share as u64;
+            let calls = (0u64..).zip(&known.calls).filter(|(at, _)| share(at));
             for (after, call) in calls.filter(|(at, _)| wish.call.is_none_or(|call| call == *at)) {
                 for act in [Act::Kill, Act::KillAll] {
                     let strikes = vec![Strike { after, act }];
@@ -254,7 +199,20 @@ impl Lab {
                 jobs.extend(ways.map(|act| failing(scene, after, call.kind, act)));
             }
         }
-        jobs.into_iter().skip(wish.share).step_by(wish.shares.max(1)).map(Job).collect()
+        jobs.into_iter().map(Job).collect()
+    }
+
+    /// Every call of every act that a kill or an error may strike, by act, call and path.
+    pub(crate) fn seen(&self, kinds: Kinds) -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        for known in &self.surveyed {
+            for call in &known.calls {
+                let site = |kind| site(kind, &known.scene, &call.words);
+                seen.extend(kinds.kills.then(|| site("kill")));
+                seen.extend((kinds.faults && !ways(call).is_empty()).then(|| site("fault")));
+            }
+        }
+        seen
     }
 
     /// `points` power cuts.
@@ -379,6 +337,26 @@ fn failing(scene: usize, after: u64, kind: Kind, act: Act) -> Task {
     Task::Struck(scene, vec![Strike { after, act }], manner)
 }
 
+/// A call by its act, name and path, without what no two runs have in common: the place of the state folder,
+/// digests and numbers.
+fn site(kind: &str, scene: &Scene, words: &str) -> String {
+    let at = words.rfind("/state/").map_or(0, |at| at + "/state".len());
+    let daemon = words[..at].split('/').next().unwrap_or_default();
+    let hides = |run: &str| {
+        let digits = run.bytes().all(|byte| byte.is_ascii_digit());
+        run.len() >= if digits { 3 } else { 16 }
+    };
+    let mut site = format!("{kind} {}: {daemon}", scene.name);
+    for part in words[at..].split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
+        let (run, end) =
+            part.split_at(part.trim_end_matches(|end: char| !end.is_ascii_hexdigit()).len());
+        let is_fan = run.len() == 2 && end == "/" && site.ends_with('/');
+        site.push_str(if is_fan || hides(run) { "#" } else { run });
+        site.push_str(end);
+    }
+    site
+}
+
 /// A kill of one daemon or of all.
 fn deadly(dice: &mut Dice) -> Act {
     if dice.below(2) == 0 { Act::Kill } else { Act::KillAll }
@@ -397,13 +375,15 @@ fn scratch() -> Result<tempfile::TempDir> {
 struct Worker {
     appliance: Appliance,
     bench: Bench,
+    /// The first call that was struck in the last act.
+    site: Option<String>,
 }
 
 impl Worker {
     fn lay_out(place: &Path) -> Result<Self> {
         let state = place.join("state");
         let appliance = Appliance::lay_out(place, &state)?;
-        Ok(Self { appliance, bench: Bench::lay_out(&place.join("bench"))? })
+        Ok(Self { appliance, bench: Bench::lay_out(&place.join("bench"))?, site: None })
     }
 
     /// Keeps what lies in this place for whoever wants to know what went wrong.
@@ -437,10 +417,11 @@ impl Worker {
                 (what, spared("model", judged))
             }
         };
-        match judged {
-            Ok((told, counts)) => Line { text: format!("{what}: {told}"), counts: Some(counts) },
-            Err(wrong) => Line { text: format!("{what}: WRONG: {wrong:#}"), counts: None },
-        }
+        let (text, counts) = match judged {
+            Ok((told, counts)) => (format!("{what}: {told}"), Some(counts)),
+            Err(wrong) => (format!("{what}: WRONG: {wrong:#}"), None),
+        };
+        Line { text, counts, struck: self.site.take() }
     }
 
     /// Plays an act; if it was done although a flush had failed, also what is left of it without that flush.
@@ -482,6 +463,8 @@ impl Worker {
             .collect();
         let what = format!("{kind} {}, {}", scene.name, at.join(", "));
         let judged = played.map(|played| {
+            let first = played.struck.first();
+            self.site = first.map(|words| site(kind, scene, words));
             let state = self.appliance.state().display().to_string();
             let hit = played.struck.join(", ").replace(&state, "");
             let told = match &played.told {
@@ -526,65 +509,20 @@ fn spared(kind: &str, judged: Result<Spared>) -> Result<(String, Vec<String>)> {
     })
 }
 
-/// Runs what is wished; writes a line for each crash. Whether all of them ended old or new.
-///
-/// # Errors
-/// When there is no room to crash in, or `out` is gone.
-pub fn run(
-    wish: &Wish,
-    kinds: Kinds,
-    out: &mut dyn Write,
-) -> Result<(bool, BTreeMap<String, u64>)> {
-    let mut lab = Lab::open(kinds)?;
-    lab.keep.clone_from(&wish.keep);
-    let mut dice = Dice::new(wish.seed);
-    let mut jobs = Vec::new();
-    let mut add = |wanted: bool, make: &dyn Fn(&mut Dice) -> Vec<Job>| {
-        if wanted {
-            jobs.extend(make(&mut dice));
-        }
-    };
-    if wish.every {
-        add(true, &|_dice| lab.every(wish, kinds));
-    } else {
-        add(kinds.kills, &|dice| lab.kills(dice, wish.points));
-        add(kinds.faults, &|dice| lab.faults(dice, wish.points));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_alike_in_every_run() {
+        let named = |words: &str| site("kill", &SCENES[0], words);
+        let digest = "0123456789abcdef0123456789abcdef";
+        let words = format!("updaterd openat /dev/shm/a/b1/state/shelf/objects/01/{digest}");
+        assert_eq!(named(&words), "kill enrol: updaterd openat /shelf/objects/#/#");
+        assert_eq!(named("recordd sendto socket:[48151]"), "kill enrol: recordd sendto socket:[#]");
+        assert_eq!(
+            named("updaterd fsync /x/state/quarantine/2/ad"),
+            "kill enrol: updaterd fsync /quarantine/2/ad"
+        );
     }
-    add(kinds.pairs, &|dice| lab.pairs(dice, wish.points.div_ceil(5)));
-    add(kinds.cuts, &|dice| lab.cuts(dice, wish.points));
-    add(kinds.model, &|dice| lab.crashes(dice, wish.points));
-    let (mut good, mut counts) = (true, BTreeMap::new());
-    lab.run(&jobs, |at, line| {
-        writeln!(out, "{at} {}", line.text)?;
-        for what in line.counts.iter().flatten() {
-            *counts.entry(what.clone()).or_default() += 1;
-        }
-        good &= line.counts.is_some();
-        Ok(())
-    })?;
-    if kinds.states {
-        let found = lab.states(wish)?;
-        for line in &found.lines {
-            writeln!(out, "{line}")?;
-        }
-        counts.extend(found.counts);
-        good &= found.good;
-    }
-    for (what, often) in &counts {
-        writeln!(out, "{what}: {often}")?;
-    }
-    // Where most strikes miss, their number says nothing.
-    let often = |what: &str| counts.get(what).copied().unwrap_or(0);
-    for kind in ["kill", "fault", "pair"] {
-        let (hit, missed) = (often(&format!("{kind} depth 1")), often(&format!("{kind} missed")));
-        good &= missed <= MISSED_MIN || missed * 10 <= hit;
-    }
-    writeln!(
-        out,
-        "{} crashes, seed {}: {}",
-        jobs.len(),
-        wish.seed,
-        if good { "old or new" } else { "WRONG" }
-    )?;
-    Ok((good, counts))
 }

@@ -30,10 +30,12 @@ mod states;
 mod tracer;
 mod tree;
 mod wal;
+mod wish;
 
-pub use lab::{Job, Kinds, Lab, Line, Wish, run};
+pub use lab::{Job, Lab, Line};
 pub use spoil::Spoilt;
 pub use states::Found;
+pub use wish::{Kinds, Wish, run};
 
 /// What this machine lacks for crashes of these kinds to be tried: the first of a tracer's registers, root,
 /// and, for power cuts, devices.

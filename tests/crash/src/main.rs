@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use cloister_crash::{Kinds, Wish, run};
 
 /// Kills the updater's daemons at system calls, makes calls fail, and cuts the power, one line each; and judges
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         model: wanted("model"),
         states: wanted("states"),
     };
+    if let Err(wrong) = arguments.wish.check(kinds) {
+        Arguments::command().error(ErrorKind::ValueValidation, wrong).exit();
+    }
     let crashed = if arguments.counts {
         counted(&arguments.wish, kinds)
     } else {

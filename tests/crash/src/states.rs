@@ -17,12 +17,13 @@ use crate::{
     cuts::Spares,
     fixture::Fixture,
     judge::{Judge, Measure},
-    lab::{Lab, Wish},
+    lab::Lab,
     memory::Memory,
     model::{Model, Rule},
     simulate::Script,
     spoil::{Spoilt, judge_spoilt},
     tracer::Happening,
+    wish::Wish,
 };
 
 /// Rounds after which no further states are looked for.

@@ -76,6 +76,8 @@ pub(crate) struct Call {
     pub(crate) name: &'static str,
     /// What it did.
     pub(crate) deed: Deed,
+    /// Which daemon made it, and about what, in words.
+    pub(crate) words: String,
 }
 
 /// What happened in a run, in order.
@@ -426,8 +428,7 @@ impl Tracer {
         if let Some(Strike { act, .. }) = strike {
             self.count = 0;
             entered.struck = true;
-            let what = format!("{} {} {}", unit.name(), entered.row.name, entered.told());
-            self.shared.say(Happening::Struck(what));
+            self.shared.say(Happening::Struck(entered.words(unit)));
             match act {
                 Act::Kill => return self.kill(unit),
                 Act::KillAll => return self.kill_everything(),
@@ -460,7 +461,7 @@ impl Tracer {
             registers.rdi = entered.first;
             ptrace::setregs(pid, registers).context("failing a call")?;
         }
-        let call = entered.done(registers.rax.cast_signed());
+        let call = entered.done(thread.unit, registers.rax.cast_signed());
         self.shared.say(Happening::Call(call));
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     while progress.done < progress.rounds {
         let rounds = AT_A_TIME.min(progress.rounds - progress.done);
         // Far from the seed that every test run plays.
-        let seed = progress.seed * 1_000_000 + progress.done;
+        let seed = progress.seed.wrapping_mul(1_000_000).wrapping_add(progress.done);
         let output = Command::new("cargo")
             .current_dir(checkout())
             .args(["test", "--offline", "-p", "cloister-updaterd", "--test", "supply", "--"])

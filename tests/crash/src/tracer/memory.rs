@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cloister_stage::Unit;
 use nix::{
     errno::Errno,
     libc::{self, user_regs_struct},
@@ -70,13 +71,14 @@ impl Entered {
         }
     }
 
-    /// What it is about, in a line.
-    pub(super) fn told(&self) -> String {
-        match &self.deed {
+    /// Which daemon makes it, and what it is about, in a line.
+    pub(super) fn words(&self, unit: Unit) -> String {
+        let about = match &self.deed {
             Deed::Rename(from, to) => format!("{} -> {}", from.display(), to.display()),
             Deed::Symlink(target, name) => format!("{} -> {}", name.display(), target.display()),
             _ => self.about.display().to_string(),
-        }
+        };
+        format!("{} {} {about}", unit.name(), self.row.name)
     }
 
     /// Makes the call write half of what it was to write.
@@ -93,8 +95,8 @@ impl Entered {
     }
 
     /// The call with its result.
-    pub(super) fn done(self, result: i64) -> Call {
-        let kind = self.kind();
+    pub(super) fn done(self, unit: Unit, result: i64) -> Call {
+        let (kind, words) = (self.kind(), self.words(unit));
         let mut deed = self.deed;
         if let Deed::Write(_, at, bytes) = &mut deed {
             let count = usize::try_from(result).unwrap_or(0);
@@ -111,7 +113,7 @@ impl Entered {
             _ if result < 0 => Deed::Other,
             deed => deed,
         };
-        Call { kind, name: self.row.name, deed }
+        Call { kind, name: self.row.name, deed, words }
     }
 }
 
