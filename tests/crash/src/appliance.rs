@@ -224,6 +224,18 @@ impl Appliance {
         Ok(Outcome { exit, said })
     }
 
+    /// How many entries recordd answers for.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn log_size(&self) -> Result<usize> {
+        let reply: Reply<Answer> = ask(&Unit::Recordd.socket(&self.config), &Request::Head)?;
+        match reply? {
+            Answer::Head { size, .. } => Ok(usize::try_from(size)?),
+            other => bail!("recordd answered with something else: {other:?}"),
+        }
+    }
+
     /// The log's verifier key, as recordd tells it.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! The system calls that change what is stored or tell another process: which there are, what one is
 //! about, and which errors it may come back with.
 
-use std::path::{Path, PathBuf};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+};
 
 use nix::{errno::Errno, libc};
 
@@ -206,4 +209,53 @@ pub(crate) const OPENS: [&str; 3] = ["socket", "connect", "accept4"];
 /// Whether the descriptor's name, as the kernel gives it, is a socket.
 pub(crate) fn is_socket(name: &Path) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("socket:"))
+}
+
+/// A call in words without what no two runs have in common: the place of the state folder, digests, numbers.
+pub(crate) fn site(words: &str) -> String {
+    const STATE: &str = "/state";
+    let ends = |at: &usize| {
+        let behind = words.as_bytes().get(at + STATE.len());
+        behind.is_none_or(|byte| matches!(byte, b'/' | b' '))
+    };
+    let state = words.match_indices(STATE).map(|(at, _)| at).filter(ends).last();
+    let at = state.map_or(0, |at| at + STATE.len());
+    let hides = |run: &str| {
+        let is_number = run.bytes().all(|byte| byte.is_ascii_digit());
+        run.len() >= if is_number { 3 } else { 16 }
+    };
+    // The daemon and the call's name.
+    let mut site = words[..at].split('/').next().unwrap_or_default().to_owned();
+    for part in words[at..].split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
+        let run = part.trim_end_matches(|end: char| !end.is_ascii_hexdigit());
+        let end = &part[run.len()..];
+        let is_fan = run.len() == 2 && end == "/" && site.ends_with('/');
+        site.push_str(if is_fan || hides(run) { "#" } else { run });
+        site.push_str(end);
+    }
+    site
+}
+
+/// A number for a [`site`].
+pub(crate) fn number_of(site: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    site.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_alike_in_every_run() {
+        let digest = "0123456789abcdef0123456789abcdef";
+        let named = |words: &str| site(&words.replace("DIGEST", digest));
+        let words = "updaterd openat /dev/shm/a/state/b1/state/shelf/objects/01/DIGEST";
+        assert_eq!(named(words), "updaterd openat /shelf/objects/#/#");
+        assert_eq!(named("recordd sendto socket:[48151]"), "recordd sendto socket:[#]");
+        let words = "updaterd fsync /x/state/quarantine/2/ad";
+        assert_eq!(named(words), "updaterd fsync /quarantine/2/ad");
+        assert_eq!(named("updaterd fsync /x/survey/state"), "updaterd fsync ");
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     bytes::BLOCK,
     device::{Device, Logged, Mounted, image_of},
     fixture::Fixture,
-    play::{Known, Told, ask, come_back, died, settle, told},
+    play::{Held, Known, Told, ask, come_back, died, durable, settle, told},
     scene::{Outcome, Scene},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Recording {
     key: String,
     /// What the operator's command said.
     said: facility::Outcome,
+    /// The log's entries, by their digests, that were durable by then.
+    held: Vec<String>,
 }
 
 /// What the power spares of writes that no flush covered.
@@ -126,13 +128,14 @@ impl Recording {
         let said = ask(&appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
+        let held = durable(&appliance, &key, true)?;
         device.mark();
-        settle(&appliance, fixture, known, &key, Some(&said))?;
+        settle(&appliance, fixture, known, &key, Held { said: Some(&said), log: &held })?;
         appliance.end()?;
         let log = device.log();
         drop(appliance);
         drop(device);
-        Ok(Self { known: known.clone(), image, log, key, said })
+        Ok(Self { known: known.clone(), image, log, key, said, held })
     }
 
     /// Writes, flushes and marks of the act.
@@ -285,7 +288,8 @@ impl Bench {
 
     fn recover(&mut self, fixture: &Fixture, of: &Recording, told: bool) -> Result<Outcome> {
         come_back(&mut self.appliance, fixture, of.scene())?;
-        let done = told.then_some(&of.said);
-        settle(&self.appliance, fixture, &of.known, &of.key, done)
+        let held = Held { said: Some(&of.said), log: &of.held };
+        let held = if told { held } else { Held::default() };
+        settle(&self.appliance, fixture, &of.known, &of.key, held)
     }
 }

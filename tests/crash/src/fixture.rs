@@ -2,6 +2,7 @@
 //! the real daemons, each act by the operator's command.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ use cloister_stage::{
 
 use crate::{
     appliance::{Appliance, Run, copy},
-    log::read_log,
+    log::{Signer, digests, read_log},
     tree::OnDisk,
 };
 
@@ -92,6 +93,8 @@ pub(crate) struct Fixture {
     stick: PathBuf,
     /// How often trust was changed when the second release was active.
     updates: usize,
+    /// The log of each state, by the digests of its entries.
+    logs: BTreeMap<Base, Vec<String>>,
 }
 
 impl Fixture {
@@ -118,9 +121,17 @@ impl Fixture {
         let words = ["revoke", "--trust", &trust, "--key", &key, "--alone", &text(&stick)?];
         facility.mint(&[&words[..], &["--below", "cloister-other=3"]].concat())?;
         let (root, generations, damaged) = (String::new(), Vec::new(), String::new());
-        let updates = 0;
-        let mut fixture =
-            Self { home, facility, root, volumes, generations, damaged, stick, updates };
+        let mut fixture = Self {
+            home,
+            facility,
+            root,
+            volumes,
+            generations,
+            damaged,
+            stick,
+            updates: 0,
+            logs: BTreeMap::new(),
+        };
         fixture.play()?;
         Ok(fixture)
     }
@@ -128,6 +139,11 @@ impl Fixture {
     /// The folder with the state of `base`.
     pub(crate) fn base(&self, base: Base) -> PathBuf {
         self.home.join("bases").join(base.name())
+    }
+
+    /// The log in the state of `base`, by the digests of its entries.
+    pub(crate) fn log(&self, base: Base) -> &[String] {
+        self.logs.get(&base).map_or(&[], Vec::as_slice)
     }
 
     /// The file that is enrolled.
@@ -235,11 +251,19 @@ impl Fixture {
     }
 
     /// Ends the daemons when they rest, keeps their state, and starts them again.
-    fn keep(&self, base: Base, appliance: &mut Appliance) -> Result<()> {
-        if base != Base::Bare {
+    fn keep(&mut self, base: Base, appliance: &mut Appliance) -> Result<()> {
+        let key = if base == Base::Bare {
+            None
+        } else {
             appliance.quiet()?;
-        }
+            Some(appliance.log_key()?)
+        };
         appliance.end()?;
+        if let Some(key) = key {
+            let log = digests(&OnDisk, &appliance.config().paths.record(), &Signer::parse(&key)?)?;
+            ensure!(!log.is_empty(), "the log of {} is empty", base.name());
+            self.logs.insert(base, log);
+        }
         let folder = self.base(base);
         fs::create_dir_all(&folder)?;
         copy(appliance.state(), &folder)?;
@@ -269,8 +293,9 @@ impl Fixture {
     }
 
     /// The state of the second release without its database.
-    fn lose(&self) -> Result<()> {
+    fn lose(&mut self) -> Result<()> {
         let folder = self.base(Base::Lost);
+        self.logs.insert(Base::Lost, self.log(Base::Second).to_vec());
         fs::create_dir_all(&folder)?;
         copy(&self.base(Base::Second), &folder)?;
         for name in ["supply.db", "supply.db-wal", "supply.db-shm"] {
@@ -286,6 +311,7 @@ impl Fixture {
     /// which are one file.
     fn damage(&mut self) -> Result<()> {
         let folder = self.base(Base::Damaged);
+        self.logs.insert(Base::Damaged, self.log(Base::Second).to_vec());
         fs::create_dir_all(&folder)?;
         copy(&self.base(Base::Second), &folder)?;
         let tree = folder.join("shelf/generations").join(self.generation(2)).join("tree");

@@ -5,9 +5,13 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    log::round_end,
     tracer::Harm,
     tree::{names, read},
 };
+
+/// Where a round of the journal may begin.
+const BLOCK: usize = 4096;
 
 /// A release that is torn, a pointer that is gone, and a database that forgot what it had taken.
 pub(crate) const HARMS: [Harm; 3] = [tear, lose_pointer, forget];
@@ -31,4 +35,15 @@ fn forget(shelf: &Path) -> Result<()> {
     let state = shelf.parent().context("a shelf without a state folder")?;
     fs::remove_file(state.join("supply.db"))?;
     Ok(fs::remove_file(state.join("supply.db-wal"))?)
+}
+
+/// Takes the last round of the log's journal away.
+pub(crate) fn forget_record(shelf: &Path) -> Result<()> {
+    let journal = shelf.parent().context("a shelf without a state folder")?.join("record/journal");
+    let mut bytes = read(&journal)?;
+    let rounds = (0..bytes.len()).step_by(BLOCK);
+    let ends = rounds.filter_map(|at| Some((round_end(&bytes[at..])?, at)));
+    let (_end, last) = ends.max().context("no round in the journal")?;
+    bytes[last..last + BLOCK].fill(0);
+    Ok(fs::write(journal, bytes)?)
 }

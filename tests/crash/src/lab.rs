@@ -1,7 +1,7 @@
 //! Many crashes, one line each: which they are follows from a seed, and several run beside each other.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -16,10 +16,10 @@ use nix::{sys::statvfs::statvfs, unistd::geteuid};
 
 use crate::{
     appliance::{Appliance, copy},
-    calls::{Kind, OPENS, errors},
+    calls::{Kind, OPENS, errors, number_of, site},
     cuts::{Bench, Cut, Recording, Spared, Spares},
     fixture::Fixture,
-    harm::HARMS,
+    harm::{HARMS, forget_record},
     model::{Model, Rule},
     play::{Known, Manner, Played, Told, play, survey},
     scene::{SCENES, Scene},
@@ -129,12 +129,13 @@ impl Lab {
     pub fn kills(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
         let kill = |dice: &mut Dice| {
             let (scene, after, _call) = self.call(dice);
-            Task::Struck(scene, vec![Strike { after, act: deadly(dice) }], Manner::default())
+            Task::Struck(scene, vec![Strike::after(after, deadly(dice))], Manner::default())
         };
         (0..points).map(|_| Job(kill(dice))).collect()
     }
 
-    /// One kill for each harm, of acts during which something is served: each must be noticed.
+    /// One kill for each harm, of acts during which something is served, and a record that is lost behind an act
+    /// that is done: each must be noticed.
     #[must_use]
     pub fn harms(&self, dice: &mut Dice) -> Vec<Job> {
         let serving: Vec<usize> = self
@@ -147,10 +148,15 @@ impl Lab {
         let harmed = |harm| {
             let scene = serving[dice.below(serving.len())];
             let after = dice.below(self.surveyed[scene].calls.len() / 2) as u64;
-            let strikes = vec![Strike { after, act: Act::KillAll }];
+            let strikes = vec![Strike::after(after, Act::KillAll)];
             Job(Task::Struck(scene, strikes, Manner { harm: Some(harm), ..Manner::default() }))
         };
-        HARMS.into_iter().map(harmed).collect()
+        let mut jobs: Vec<Job> = HARMS.into_iter().map(harmed).collect();
+        // No row names what a scrub recorded last.
+        let scrub = self.surveyed.iter().position(|known| known.scene.name == "scrub");
+        let manner = Manner { restart: true, harm: Some(forget_record), ..Manner::default() };
+        jobs.extend(scrub.map(|scene| Job(Task::Struck(scene, Vec::new(), manner))));
+        jobs
     }
 
     /// `points` pairs of kills, the second in what follows the first.
@@ -158,9 +164,9 @@ impl Lab {
     pub fn pairs(&self, dice: &mut Dice, points: usize) -> Vec<Job> {
         let pair = |dice: &mut Dice| {
             let (scene, after, _call) = self.call(dice);
-            let first = Strike { after, act: deadly(dice) };
+            let first = Strike::after(after, deadly(dice));
             let after = dice.below(SECOND_WITHIN) as u64;
-            let strikes = vec![first, Strike { after, act: deadly(dice) }];
+            let strikes = vec![first, Strike::after(after, deadly(dice))];
             Task::Struck(scene, strikes, Manner::default())
         };
         (0..points).map(|_| Job(pair(dice))).collect()
@@ -177,7 +183,7 @@ impl Lab {
                     break (scene, after, call, ways);
                 }
             };
-            failing(scene, after, call.kind, ways[dice.below(ways.len())])
+            failing(scene, call.kind, Strike::after(after, ways[dice.below(ways.len())]))
         };
         (0..points).map(|_| Job(fault(dice))).collect()
     }
@@ -187,16 +193,18 @@ impl Lab {
         let mut jobs = Vec::new();
         for (scene, known) in self.surveyed.iter().enumerate() {
             let share = |at: &u64| (*at % wish.shares.max(1) as u64) == wish.share as u64;
-            let calls = (0u64..).zip(&known.calls).filter(|(at, _)| share(at));
-            for (after, call) in calls.filter(|(at, _)| wish.call.is_none_or(|call| call == *at)) {
+            let calls = (0u64..).zip(places(known)).filter(|(at, _)| share(at));
+            let wished = |at: &u64| wish.call.is_none_or(|call| call == *at);
+            for (_at, (call, strike)) in calls.filter(|(at, _)| wished(at)) {
                 for act in [Act::Kill, Act::KillAll] {
-                    let strikes = vec![Strike { after, act }];
+                    let strikes = vec![Strike { act, ..strike }];
                     jobs.extend(
                         kinds.kills.then(|| Task::Struck(scene, strikes, Manner::default())),
                     );
                 }
                 let ways = ways(call).into_iter().filter(|_way| kinds.faults);
-                jobs.extend(ways.map(|act| failing(scene, after, call.kind, act)));
+                let strikes = ways.map(|act| Strike { act, ..strike });
+                jobs.extend(strikes.map(|strike| failing(scene, call.kind, strike)));
             }
         }
         jobs.into_iter().map(Job).collect()
@@ -207,7 +215,7 @@ impl Lab {
         let mut seen = BTreeSet::new();
         for known in &self.surveyed {
             for call in &known.calls {
-                let site = |kind| site(kind, &known.scene, &call.words);
+                let site = |kind| format!("{kind} {}: {}", known.scene.name, site(&call.words));
                 seen.extend(kinds.kills.then(|| site("kill")));
                 seen.extend((kinds.faults && !ways(call).is_empty()).then(|| site("fault")));
             }
@@ -314,6 +322,19 @@ impl Lab {
     }
 }
 
+/// Each call of an act, and a strike at it: at the call of that name and path that so many others of the same
+/// came before, wherever the threads put it.
+fn places(known: &Known) -> Vec<(&Call, Strike)> {
+    let (mut before, mut places) = (BTreeMap::<u64, u64>::new(), Vec::new());
+    for call in &known.calls {
+        let number = number_of(&site(&call.words));
+        let count = before.entry(number).or_default();
+        places.push((call, Strike { after: *count, act: Act::Kill, site: Some(number) }));
+        *count += 1;
+    }
+    places
+}
+
 /// How a call is made to fail.
 fn ways(call: &Call) -> Vec<Act> {
     let kind = call.kind;
@@ -330,31 +351,11 @@ fn ways(call: &Call) -> Vec<Act> {
     ways
 }
 
-fn failing(scene: usize, after: u64, kind: Kind, act: Act) -> Task {
+fn failing(scene: usize, kind: Kind, strike: Strike) -> Task {
     // What a failed act left half done is removed at the next start, if not before. What a failed flush
     // would have kept is looked for without it.
     let manner = Manner { restart: true, bytes: kind == Kind::Sync, ..Manner::default() };
-    Task::Struck(scene, vec![Strike { after, act }], manner)
-}
-
-/// A call by its act, name and path, without what no two runs have in common: the place of the state folder,
-/// digests and numbers.
-fn site(kind: &str, scene: &Scene, words: &str) -> String {
-    let at = words.rfind("/state/").map_or(0, |at| at + "/state".len());
-    let daemon = words[..at].split('/').next().unwrap_or_default();
-    let hides = |run: &str| {
-        let digits = run.bytes().all(|byte| byte.is_ascii_digit());
-        run.len() >= if digits { 3 } else { 16 }
-    };
-    let mut site = format!("{kind} {}: {daemon}", scene.name);
-    for part in words[at..].split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
-        let (run, end) =
-            part.split_at(part.trim_end_matches(|end: char| !end.is_ascii_hexdigit()).len());
-        let is_fan = run.len() == 2 && end == "/" && site.ends_with('/');
-        site.push_str(if is_fan || hides(run) { "#" } else { run });
-        site.push_str(end);
-    }
-    site
+    Task::Struck(scene, vec![strike], manner)
 }
 
 /// A kill of one daemon or of all.
@@ -451,20 +452,22 @@ impl Worker {
     ) -> (String, Result<(String, Vec<String>)>) {
         let scene = &known.scene;
         let played = self.play(lab, known, strikes, manner);
-        let deadly = |strike: &Strike| matches!(strike.act, Act::Kill | Act::KillAll);
         let kind = match strikes {
-            [strike] if deadly(strike) => "kill",
+            [strike] if !strike.is_failing() => "kill",
             [_] => "fault",
             _ => "pair",
         };
         let at: Vec<String> = strikes
             .iter()
-            .map(|strike| format!("{:?} after {}", strike.act, strike.after))
+            .map(|strike| {
+                let which = if strike.site.is_some() { " of its like" } else { "" };
+                format!("{:?} after {}{which}", strike.act, strike.after)
+            })
             .collect();
         let what = format!("{kind} {}, {}", scene.name, at.join(", "));
         let judged = played.map(|played| {
             let first = played.struck.first();
-            self.site = first.map(|words| site(kind, scene, words));
+            self.site = first.map(|words| format!("{kind} {}: {}", scene.name, site(words)));
             let state = self.appliance.state().display().to_string();
             let hit = played.struck.join(", ").replace(&state, "");
             let told = match &played.told {
@@ -507,22 +510,4 @@ fn spared(kind: &str, judged: Result<Spared>) -> Result<(String, Vec<String>)> {
         let (spares, told) = (spares.word(), if told { ", was told" } else { "" });
         (format!("{open} open, {spares} spared, {lost} lost or torn{told}, {outcome}"), counts)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_is_named_alike_in_every_run() {
-        let named = |words: &str| site("kill", &SCENES[0], words);
-        let digest = "0123456789abcdef0123456789abcdef";
-        let words = format!("updaterd openat /dev/shm/a/b1/state/shelf/objects/01/{digest}");
-        assert_eq!(named(&words), "kill enrol: updaterd openat /shelf/objects/#/#");
-        assert_eq!(named("recordd sendto socket:[48151]"), "kill enrol: recordd sendto socket:[#]");
-        assert_eq!(
-            named("updaterd fsync /x/state/quarantine/2/ad"),
-            "kill enrol: updaterd fsync /quarantine/2/ad"
-        );
-    }
 }

@@ -74,6 +74,38 @@ pub(crate) fn read_log(tree: &dyn Tree, folder: &Path, key: &str) -> Result<Vec<
     entries(&texts, &signer)
 }
 
+/// SHA-256 of each entry of the log in `folder`, which may grow meanwhile: what of it counts, whatever lies
+/// beside it.
+///
+/// # Errors
+/// When anything of that does not fit, as it may for a moment while the log grows.
+pub(crate) fn digests(tree: &dyn Tree, folder: &Path, signer: &Signer) -> Result<Vec<String>> {
+    // A log has its journal before its first checkpoint, and that before anything else.
+    let texts = if tree.is_there(&folder.join("checkpoint")) {
+        settled(tree, folder, signer)?
+    } else if tree.is_there(&folder.join("journal")) {
+        Texts::new()
+    } else {
+        return Ok(Vec::new());
+    };
+    Ok(journal(tree, folder, texts)?.iter().map(|text| sha256(text)).collect())
+}
+
+/// Checks that `log` begins with the entries that are known to be in it, by their digests.
+///
+/// # Errors
+/// Names the first that is lost, or is another one now.
+pub(crate) fn begins_with(log: &[Entry], held: &[String]) -> Result<()> {
+    for (place, digest) in held.iter().enumerate() {
+        let entry = log.get(place);
+        let entry = entry.with_context(|| format!("record {place} was durable and is lost"))?;
+        let is = entry.digest == *digest;
+        let (event, act) = (&entry.event, &entry.act);
+        ensure!(is, "record {place} was durable and is lost; {event} {act} took its place");
+    }
+    Ok(())
+}
+
 /// The entries under the checkpoint of the log in `folder`, held against its root and its tiles.
 ///
 /// # Errors
@@ -339,5 +371,34 @@ fn merkle(leaves: &[Hash]) -> Hash {
             let (left, right) = more.split_at(split);
             hash(&[&[1], &merkle(left), &merkle(right)])
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_gone_or_made_anew_is_missed() {
+        let entry = |digest: &str| Entry {
+            event: "pin".to_owned(),
+            act: digest.to_owned(),
+            facts: Value::Null,
+            subjects: BTreeMap::new(),
+            digest: digest.to_owned(),
+        };
+        let log = ["a", "b", "c"].map(entry);
+        let begins = |held: &[&str]| {
+            let held: Vec<String> = held.iter().map(|digest| (*digest).to_owned()).collect();
+            begins_with(&log, &held).map_err(|wrong| wrong.to_string())
+        };
+        begins(&[]).unwrap();
+        begins(&["a", "b", "c"]).unwrap();
+        assert!(
+            begins(&["a", "b", "c", "d"]).unwrap_err().contains("record 3 was durable and is lost")
+        );
+        assert!(
+            begins(&["a", "x"]).unwrap_err().contains("record 1 was durable and is lost; pin b")
+        );
     }
 }

@@ -10,11 +10,15 @@ use crate::{
     appliance::{Appliance, NO_ANSWER, Run},
     disk::{Facts, facts},
     fixture::Fixture,
+    log::{Signer, begins_with, digests},
     scene::{Outcome, Scene},
     sight::Expected,
     tracer::{Act, Call, Happening, Harm, Strike, Watch},
     tree::OnDisk,
 };
+
+/// How often the log is looked at while it grows, until it can be read.
+const READS_MAX: u32 = 500;
 
 /// How long daemons that were killed may take to come to rest.
 const REST: Duration = Duration::from_secs(8);
@@ -60,6 +64,17 @@ pub(crate) struct Played {
     pub(crate) happenings: Vec<Happening>,
     /// The log's key.
     pub(crate) key: String,
+    /// The log's entries, by their digests, that were durable when the operator was answered.
+    pub(crate) log: Vec<String>,
+}
+
+/// What must be there from now on, whatever happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held<'a> {
+    /// What the operator's command said, if that was that the act is done.
+    pub(crate) said: Option<&'a facility::Outcome>,
+    /// The log's entries that were durable, by their digests.
+    pub(crate) log: &'a [String],
 }
 
 /// How an act is played.
@@ -90,7 +105,7 @@ pub(crate) fn play(
     let watch = Watch {
         look: Some(scene.look(fixture)),
         shelf: appliance.config().paths.shelf(),
-        harm: manner.harm,
+        harm: manner.harm.filter(|_harm| !manner.restart),
     };
     let run = Run { bytes: manner.bytes, recorded: manner.bytes, watch, ..Run::default() };
     appliance.start(strikes, run)?;
@@ -99,6 +114,9 @@ pub(crate) fn play(
     session.arm();
     let said = ask(appliance, fixture, scene)?;
     let told = told(scene, &said)?;
+    let is_failing = strikes.iter().any(Strike::is_failing);
+    let log = durable(appliance, &key, is_failing)?;
+    let session = appliance.session()?;
     if told == Told::Done {
         session.mark();
     }
@@ -115,10 +133,13 @@ pub(crate) fn play(
     if manner.restart {
         happenings = appliance.end()?;
         died(&happenings, strikes)?;
+        if let Some(harm) = manner.harm {
+            harm(&appliance.config().paths.shelf())?;
+        }
         come_back(appliance, fixture, scene)?;
     }
-    let done = (told == Told::Done).then_some(&said);
-    let first = settle(appliance, fixture, known, &key, done)?;
+    let held = Held { said: (told == Told::Done).then_some(&said), log: &log };
+    let first = settle(appliance, fixture, known, &key, held)?;
     let struck = if manner.restart { struck } else { appliance.session()?.struck() };
     let last = appliance.end()?;
     let strikes = if manner.restart { &[] } else { strikes };
@@ -126,7 +147,7 @@ pub(crate) fn play(
     if !manner.restart {
         happenings = last;
     }
-    Ok(Played { struck, told, outcome: first, said, happenings, key })
+    Ok(Played { struck, told, outcome: first, said, happenings, key, log })
 }
 
 /// Starts the daemons anew, unwatched, on a disk on which nothing runs, which is looked at first.
@@ -140,8 +161,31 @@ pub(crate) fn come_back(appliance: &mut Appliance, fixture: &Fixture, scene: &Sc
     appliance.wait_for_sockets()
 }
 
-/// Waits until everything is at rest and judges it; `done` is what the operator was told if that was that
-/// the act is done. What has not happened is asked for again until it has. What it came to at first.
+/// The log's entries that are durable now, by their digests, read off the disk while daemons run. One whose
+/// flush failed may lie there and be taken back, so where calls fail only those count that recordd answers for.
+///
+/// # Errors
+/// When what lies there never fits.
+pub(crate) fn durable(appliance: &Appliance, key: &str, asked: bool) -> Result<Vec<String>> {
+    // Of what it does not answer for nobody was told.
+    let size = if asked { appliance.log_size().unwrap_or(0) } else { usize::MAX };
+    let (folder, signer) = (appliance.config().paths.record(), Signer::parse(key)?);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        match digests(&OnDisk, &folder, &signer) {
+            Ok(mut log) => {
+                log.truncate(size);
+                return Ok(log);
+            }
+            Err(wrong) if looks >= READS_MAX => return Err(wrong.context("the log, when answered")),
+            Err(_grows) => std::thread::park_timeout(PAUSE),
+        }
+    }
+}
+
+/// Waits until everything is at rest and judges it; `held` is what was known when the operator was answered.
+/// What has not happened is asked for again until it has. What it came to at first.
 ///
 /// # Errors
 /// When it is neither old nor new, or something that was acknowledged is missing.
@@ -150,15 +194,17 @@ pub(crate) fn settle(
     fixture: &Fixture,
     known: &Known,
     key: &str,
-    done: Option<&facility::Outcome>,
+    held: Held<'_>,
 ) -> Result<Outcome> {
     let scene = &known.scene;
-    let told = if done.is_some() { Told::Done } else { Told::Refused(String::new()) };
-    let (facts, first) = rest(appliance, fixture, known, key, &told)?;
-    if let Some(said) = done {
+    let told = if held.said.is_some() { Told::Done } else { Told::Refused(String::new()) };
+    let (facts, first) = rest(appliance, fixture, known, key, (&told, held.log))?;
+    if let Some(said) = held.said {
         ensure!(first == Outcome::New, "what was acknowledged is lost: the act is not done");
         acknowledged(fixture, scene, said, &facts)?;
     }
+    let digests = |facts: &Facts| facts.log.iter().map(|entry| entry.digest.clone()).collect();
+    let mut log: Vec<String> = digests(&facts);
     let (mut outcome, mut again) = (first, 0);
     while outcome == Outcome::Old {
         again += 1;
@@ -167,8 +213,8 @@ pub(crate) fn settle(
         }
         let said = ask(appliance, fixture, scene)?;
         let told = self::told(scene, &said)?;
-        let (facts, now) = rest(appliance, fixture, known, key, &told)?;
-        outcome = now;
+        let (facts, now) = rest(appliance, fixture, known, key, (&told, &log))?;
+        (outcome, log) = (now, digests(&facts));
         if told == Told::Done {
             ensure!(outcome == Outcome::New, "asked again the answer is that it is done");
             acknowledged(fixture, scene, &said, &facts)?;
@@ -201,20 +247,20 @@ pub(crate) fn told(scene: &Scene, said: &facility::Outcome) -> Result<Told> {
 }
 
 /// Waits until the disk holds what is whole, and the same twice in a row; the new state, where the operator
-/// was told that the act is done. What no moment may show ends the waiting.
+/// was told that the act is done, and the log with what it held. What no moment may show ends the waiting.
 fn rest(
     appliance: &Appliance,
     fixture: &Fixture,
     known: &Known,
     key: &str,
-    told: &Told,
+    (told, log): (&Told, &[String]),
 ) -> Result<(Facts, Outcome)> {
     let (begun, look) = (Instant::now(), known.scene.look(fixture));
     let paths = &appliance.config().paths;
     let mut last: Option<Outcome> = None;
     loop {
         look.at_pointer(&OnDisk, &paths.shelf())?;
-        let seen = judge(appliance, fixture, known, key);
+        let seen = judge(appliance, fixture, known, key, log);
         let over = appliance.session()?.is_over();
         match seen {
             // What is done may still be on its way.
@@ -242,14 +288,17 @@ fn rest(
 /// What lies on the disk now.
 ///
 /// # Errors
-/// When it is neither old nor new, or not whole.
+/// When it is neither old nor new, or not whole, or the log lacks something that it held.
 fn judge(
     appliance: &Appliance,
     fixture: &Fixture,
     known: &Known,
     key: &str,
+    log: &[String],
 ) -> Result<(Facts, Outcome)> {
     let facts = facts(&appliance.config().paths, key, &known.scene.allowed(fixture))?;
+    begins_with(&facts.log, fixture.log(known.scene.base))?;
+    begins_with(&facts.log, log)?;
     let outcome = known.scene.outcome(fixture, &known.expected, &facts)?;
     Ok((facts, outcome))
 }
@@ -310,8 +359,7 @@ fn named(answer: &Value, name: &str, found: &mut Vec<u64>) {
 /// # Errors
 /// When one did, or something was.
 pub(crate) fn died(happenings: &[Happening], strikes: &[Strike]) -> Result<()> {
-    let failing = |strike: &Strike| !matches!(strike.act, Act::Kill | Act::KillAll);
-    let may_end = strikes.iter().any(failing);
+    let may_end = strikes.iter().any(Strike::is_failing);
     for happening in happenings {
         match happening {
             Happening::Ended(unit, how) if !may_end || how.starts_with("SIG") => {

@@ -11,7 +11,7 @@ use crate::{
     cuts::{Spared, Spares},
     fixture::Fixture,
     model::{Model, Rule},
-    play::{Known, Played, Told, ask, come_back, died, settle, told},
+    play::{Held, Known, Played, Told, ask, come_back, died, durable, settle, told},
     scene::Scene,
     tracer::Happening,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) key: String,
     /// What the operator's command said.
     pub(crate) said: facility::Outcome,
+    /// The log's entries, by their digests, that were durable by then.
+    held: Vec<String>,
 }
 
 /// A moment of a crash in a script.
@@ -64,10 +66,11 @@ impl Script {
         let said = ask(appliance, fixture, scene)?;
         let told = told(scene, &said)?;
         ensure!(told == Told::Done, "{} is refused: {told:?}", scene.name);
+        let held = durable(appliance, &key, true)?;
         appliance.session()?.mark();
-        settle(appliance, fixture, known, &key, Some(&said))?;
+        settle(appliance, fixture, known, &key, Held { said: Some(&said), log: &held })?;
         let happenings = appliance.end()?;
-        let script = Self { known: known.clone(), before, happenings, key, said };
+        let script = Self { known: known.clone(), before, happenings, key, said, held };
         script.model(script.happenings.len(), Rule::Loose).0.compare()?;
         Ok(script)
     }
@@ -118,10 +121,11 @@ impl Script {
         empty(appliance.state())?;
         after.lay_out(appliance.state())?;
         come_back(appliance, fixture, self.scene())?;
-        let done = told.then_some(&self.said);
+        let held = Held { said: Some(&self.said), log: &self.held };
+        let held = if told { held } else { Held::default() };
         // The log's key is made at the first start; until anything is recorded it may be lost.
         let key = if told { self.key.clone() } else { appliance.log_key()? };
-        let outcome = settle(appliance, fixture, &self.known, &key, done)?;
+        let outcome = settle(appliance, fixture, &self.known, &key, held)?;
         died(&appliance.end()?, &[])?;
         Ok(Spared { open, lost, spares, outcome, told })
     }
@@ -172,7 +176,8 @@ pub(crate) fn without_flush(
         empty(appliance.state())?;
         after.lay_out(appliance.state())?;
         come_back(appliance, fixture, &known.scene)?;
-        settle(appliance, fixture, known, &played.key, Some(&played.said))?;
+        let held = Held { said: Some(&played.said), log: &played.log };
+        settle(appliance, fixture, known, &played.key, held)?;
         died(&appliance.end()?, &[])?;
     }
     Ok(())

@@ -33,7 +33,7 @@ use nix::{
 };
 
 use crate::{
-    calls::{Deed, Kind},
+    calls::{Deed, Kind, number_of, site},
     scene::Look,
     tree::OnDisk,
 };
@@ -65,6 +65,20 @@ pub(crate) struct Strike {
     pub(crate) after: u64,
     /// What happens then.
     pub(crate) act: Act,
+    /// Which calls alone are counted and struck, by the number of their [`site`].
+    pub(crate) site: Option<u64>,
+}
+
+impl Strike {
+    /// At the call behind so many, whichever they are.
+    pub(crate) const fn after(after: u64, act: Act) -> Self {
+        Self { after, act, site: None }
+    }
+
+    /// Whether the call goes on and fails.
+    pub(crate) const fn is_failing(&self) -> bool {
+        !matches!(self.act, Act::Kill | Act::KillAll)
+    }
 }
 
 /// A call that counted.
@@ -410,9 +424,14 @@ impl Tracer {
         let Ok(mut registers) = ptrace::getregs(pid) else { return Ok(()) };
         let entered = Entered::of(pid, &registers, &self.order.state, self.order.bytes);
         let Some(mut entered) = entered else { return Ok(()) };
+        let counts = self.strikes.front().is_none_or(|strike| {
+            let words =
+                || entered.words(self.threads.get(&pid).map_or(Unit::Updaterd, |one| one.unit));
+            strike.site.is_none_or(|wanted| wanted == number_of(&site(&words())))
+        });
         let strike = match (self.strikes.front(), self.failing) {
             (Some(strike), _)
-                if armed && strike.after <= self.count && entered.takes(strike.act) =>
+                if armed && counts && strike.after <= self.count && entered.takes(strike.act) =>
             {
                 self.strikes.pop_front()
             }
@@ -422,7 +441,7 @@ impl Tracer {
             }
             _ => None,
         };
-        self.count += u64::from(armed);
+        self.count += u64::from(armed && counts);
         let thread = self.threads.get_mut(&pid).context("a thread that was never seen")?;
         let unit = thread.unit;
         if let Some(Strike { act, .. }) = strike {

@@ -76,7 +76,9 @@ fn harm_that_is_done_while_daemons_are_dead_is_noticed() {
     let jobs = lab.harms(&mut Dice::new(SEED));
     let (wrong, _counts) = judged(lab, &jobs);
     assert_eq!(wrong.len(), jobs.len(), "{wrong:?}");
-    assert!(wrong.iter().any(|line| line.contains("torn")), "{wrong:?}");
+    for sign in ["torn", "was durable and is lost"] {
+        assert!(wrong.iter().any(|line| line.contains(sign)), "{sign}: {wrong:?}");
+    }
 }
 
 #[test]
