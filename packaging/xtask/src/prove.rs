@@ -10,6 +10,7 @@ mod mutants;
 mod mutations;
 mod pairs;
 mod sanitizers;
+mod sources;
 mod tuf;
 mod verifiers;
 

@@ -22,17 +22,21 @@ use cloister_wire::{
     record::{Answer, Request},
 };
 
-use super::Progress;
+use super::{Progress, sources::Sources};
 use crate::serve::said;
 
 /// A daemon that dies sooner counts as broken for its supervisor, which gives up after some of them.
 const LIFE: Duration = Duration::from_millis(2200);
 /// How long a killed appliance may take until it answers and nothing is open.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// Where the daemons are made, and what plays with them.
+const FOLDERS: [&str; 6] =
+    ["Cargo.toml", "appliance", "kernels", "packaging", "services", "updater"];
 /// Records that are read at a time.
 const PAGE: u32 = 64;
 
 pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    let sources = Sources::tell(progress, &FOLDERS)?;
     let scratch = tempfile::Builder::new().prefix("cloister-prove-").tempdir()?;
     let mut site = Site::found(scratch.path())?;
     writeln!(out, "kills fall in the first {} ms of a command", site.latest.as_millis())?;
@@ -45,6 +49,7 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
         progress.held(&what)?;
         writeln!(out, "round {round}: {}, back in {} ms", what.join(", "), recovery.as_millis())?;
     }
+    sources.check()?;
     writeln!(out, "slowest recovery: {} ms", slowest.as_millis())?;
     site.facility.stage.stop()
 }

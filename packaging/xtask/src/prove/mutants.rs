@@ -1,12 +1,11 @@
 //! All mutants of the crates that decide what comes in ([`crate::mutants`]), a share a round.
 
-use std::{collections::BTreeMap, io::Write, process::Command};
+use std::{collections::BTreeMap, io::Write};
 
 use anyhow::{Result, ensure};
-use cloister_domain::{Digest, Hasher};
-use cloister_stage::release::{checkout, read_file};
+use cloister_domain::Digest;
 
-use super::{Progress, said};
+use super::{Progress, sources::digest};
 use crate::mutants::{PACKAGES, Runner};
 
 /// Shares of each crate: an interruption costs a few minutes at most.
@@ -63,19 +62,5 @@ fn told(ends: &BTreeMap<&'static str, Vec<String>>) -> String {
 
 /// What the mutants are made of and judged by: the crates' files.
 fn sources() -> Result<Digest> {
-    let mut list = Command::new("git");
-    list.arg("-C")
-        .arg(checkout())
-        .args(["ls-files", "-z", "--", "Cargo.lock"])
-        .args(PACKAGES.map(|package| package.folder));
-    let mut hasher = Hasher::new();
-    for name in said(&mut list)?.split_terminator('\0') {
-        let file = checkout().join(name);
-        // A tracked file may have been deleted.
-        if file.is_file() {
-            hasher.update(name.as_bytes());
-            hasher.update(Digest::of(&read_file(&file)?).as_bytes());
-        }
-    }
-    Ok(hasher.finish())
+    digest(&PACKAGES.map(|package| package.folder))
 }

@@ -5,7 +5,10 @@ use std::{io::Write, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use cloister_stage::release::checkout;
 
-use super::Progress;
+use super::{Progress, sources::Sources};
+
+/// Where what the test runs is made.
+const FOLDERS: [&str; 4] = ["Cargo.toml", "appliance", "packaging/stage", "updater"];
 
 /// The test that plays them, in the suite `supply` of cloister-updaterd.
 const TEST: &str = "pairs::two_operations_at_once_come_to_what_one_after_the_other_comes_to";
@@ -18,7 +21,9 @@ const AT_A_TIME: u64 = 10;
 
 /// Each round plays every pair at a distance that follows from the seed, the round and the pair.
 pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
+    let sources = Sources::tell(progress, &FOLDERS)?;
     while progress.done < progress.rounds {
+        sources.check()?;
         let rounds = AT_A_TIME.min(progress.rounds - progress.done);
         // Far from the seed that every test run plays.
         let seed = progress.seed.wrapping_mul(1_000_000).wrapping_add(progress.done);
