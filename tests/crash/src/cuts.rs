@@ -290,6 +290,6 @@ impl Bench {
         come_back(&mut self.appliance, fixture, of.scene())?;
         let held = Held { said: Some(&of.said), log: &of.held };
         let held = if told { held } else { Held::default() };
-        settle(&self.appliance, fixture, &of.known, &of.key, held)
+        Ok(settle(&self.appliance, fixture, &of.known, &of.key, held)?.first)
     }
 }

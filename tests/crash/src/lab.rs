@@ -352,9 +352,10 @@ fn ways(call: &Call) -> Vec<Act> {
 }
 
 fn failing(scene: usize, kind: Kind, strike: Strike) -> Task {
-    // What a failed act left half done is removed at the next start, if not before. What a failed flush
+    // Where the disk takes writes again, daemons that met an error go on without a restart. What a failed flush
     // would have kept is looked for without it.
-    let manner = Manner { restart: true, bytes: kind == Kind::Sync, ..Manner::default() };
+    let lives = matches!(strike.act, Act::Fail(_) | Act::Short);
+    let manner = Manner { lives, restart: true, bytes: kind == Kind::Sync, ..Manner::default() };
     Task::Struck(scene, vec![strike], manner)
 }
 
@@ -435,7 +436,7 @@ impl Worker {
     ) -> Result<Played> {
         let base = lab.fixture.base(known.scene.base);
         let played = play(&mut self.appliance, &lab.fixture, known, strikes, manner)?;
-        if manner.bytes && played.told == Told::Done && is_unsynced(&played.happenings) {
+        if manner.bytes && played.done && is_unsynced(&played.happenings) {
             let before = Model::read_as(&base, self.appliance.state(), Rule::Loose)?;
             without_flush(&mut self.appliance, &lab.fixture, known, &before, &played)
                 .context("without the flush that failed")?;
@@ -481,7 +482,7 @@ impl Worker {
                 _ => vec![format!("{kind} {outcome}")],
             };
             counts.extend((1..=played.struck.len()).map(|depth| format!("{kind} depth {depth}")));
-            if played.told == Told::Done && is_unsynced(&played.happenings) {
+            if played.done && is_unsynced(&played.happenings) {
                 counts.push(format!("{kind} done without a flush"));
             }
             (format!("[{hit}] {told}, {outcome}"), counts)

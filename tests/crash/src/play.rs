@@ -56,9 +56,11 @@ pub(crate) struct Played {
     pub(crate) struck: Vec<String>,
     /// What the operator was told.
     pub(crate) told: Told,
+    /// Whether the operator was told that it is done before the restart, if not at first then when asking again.
+    pub(crate) done: bool,
     /// What it had come to when everything was at rest.
     pub(crate) outcome: Outcome,
-    /// What the operator's command said.
+    /// What the operator's command said, when it was asked last.
     pub(crate) said: facility::Outcome,
     /// Everything that happened, up to the restart if there was one.
     pub(crate) happenings: Vec<Happening>,
@@ -77,12 +79,23 @@ pub(crate) struct Held<'a> {
     pub(crate) log: &'a [String],
 }
 
+/// What an act came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    /// At first.
+    pub(crate) first: Outcome,
+    /// What the operator's command said when it was asked again and told that it is done.
+    pub(crate) said: Option<facility::Outcome>,
+}
+
 /// How an act is played.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner {
     /// Keep the bytes that are written.
     pub(crate) bytes: bool,
-    /// Start the daemons again, without strikes, before anything is judged.
+    /// Judge what the daemons come to that met the strikes, before they are started again.
+    pub(crate) lives: bool,
+    /// Start the daemons again, without strikes, before the last judgement.
     pub(crate) restart: bool,
     /// What is done to the disk when a strike has killed the updater, which a judge must notice.
     pub(crate) harm: Option<Harm>,
@@ -112,10 +125,10 @@ pub(crate) fn play(
     let key = appliance.log_key()?;
     let session = appliance.session()?;
     session.arm();
-    let said = ask(appliance, fixture, scene)?;
+    let mut said = ask(appliance, fixture, scene)?;
     let told = told(scene, &said)?;
     let is_failing = strikes.iter().any(Strike::is_failing);
-    let log = durable(appliance, &key, is_failing)?;
+    let mut log = durable(appliance, &key, is_failing)?;
     let session = appliance.session()?;
     if told == Told::Done {
         session.mark();
@@ -128,8 +141,18 @@ pub(crate) fn play(
         // What follows the answer is struck, too.
         appliance.quiet()?;
     }
-    let session = appliance.session()?;
-    let (struck, mut happenings) = (session.struck(), Vec::new());
+    let (struck, mut happenings) = (appliance.session()?.struck(), Vec::new());
+    let (mut done, mut outcome) = (told == Told::Done, None);
+    if manner.lives {
+        let held = Held { said: done.then_some(&said), log: &log };
+        let settled = settle(appliance, fixture, known, &key, held).context("without a restart")?;
+        outcome = Some(settled.first);
+        log = durable(appliance, &key, true)?;
+        if let Some(again) = settled.said {
+            appliance.session()?.mark();
+            (done, said) = (true, again);
+        }
+    }
     if manner.restart {
         happenings = appliance.end()?;
         died(&happenings, strikes)?;
@@ -138,8 +161,9 @@ pub(crate) fn play(
         }
         come_back(appliance, fixture, scene)?;
     }
-    let held = Held { said: (told == Told::Done).then_some(&said), log: &log };
-    let first = settle(appliance, fixture, known, &key, held)?;
+    let held = Held { said: done.then_some(&said), log: &log };
+    let settled = settle(appliance, fixture, known, &key, held)?;
+    let outcome = outcome.unwrap_or(settled.first);
     let struck = if manner.restart { struck } else { appliance.session()?.struck() };
     let last = appliance.end()?;
     let strikes = if manner.restart { &[] } else { strikes };
@@ -147,7 +171,7 @@ pub(crate) fn play(
     if !manner.restart {
         happenings = last;
     }
-    Ok(Played { struck, told, outcome: first, said, happenings, key, log })
+    Ok(Played { struck, told, done, outcome, said, happenings, key, log })
 }
 
 /// Starts the daemons anew, unwatched, on a disk on which nothing runs, which is looked at first.
@@ -195,7 +219,7 @@ pub(crate) fn settle(
     known: &Known,
     key: &str,
     held: Held<'_>,
-) -> Result<Outcome> {
+) -> Result<Settled> {
     let scene = &known.scene;
     let told = if held.said.is_some() { Told::Done } else { Told::Refused(String::new()) };
     let (facts, first) = rest(appliance, fixture, known, key, (&told, held.log))?;
@@ -203,9 +227,8 @@ pub(crate) fn settle(
         ensure!(first == Outcome::New, "what was acknowledged is lost: the act is not done");
         acknowledged(fixture, scene, said, &facts)?;
     }
-    let digests = |facts: &Facts| facts.log.iter().map(|entry| entry.digest.clone()).collect();
-    let mut log: Vec<String> = digests(&facts);
-    let (mut outcome, mut again) = (first, 0);
+    let mut log = durable(appliance, key, true)?;
+    let (mut outcome, mut again, mut last) = (first, 0, None);
     while outcome == Outcome::Old {
         again += 1;
         for words in scene.again(fixture)? {
@@ -214,17 +237,18 @@ pub(crate) fn settle(
         let said = ask(appliance, fixture, scene)?;
         let told = self::told(scene, &said)?;
         let (facts, now) = rest(appliance, fixture, known, key, (&told, &log))?;
-        (outcome, log) = (now, digests(&facts));
+        (outcome, log) = (now, durable(appliance, key, true)?);
         if told == Told::Done {
             ensure!(outcome == Outcome::New, "asked again the answer is that it is done");
             acknowledged(fixture, scene, &said, &facts)?;
+            last = Some(said);
         }
         ensure!(
             again < AGAIN_MAX || outcome == Outcome::New,
             "asked again it does not happen: {told:?}"
         );
     }
-    Ok(first)
+    Ok(Settled { first, said: last })
 }
 
 /// Asks for the act as its operator would.

@@ -125,7 +125,7 @@ impl Script {
         let held = if told { held } else { Held::default() };
         // The log's key is made at the first start; until anything is recorded it may be lost.
         let key = if told { self.key.clone() } else { appliance.log_key()? };
-        let outcome = settle(appliance, fixture, &self.known, &key, held)?;
+        let outcome = settle(appliance, fixture, &self.known, &key, held)?.first;
         died(&appliance.end()?, &[])?;
         Ok(Spared { open, lost, spares, outcome, told })
     }
