@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, Row, types::Value as Cell};
 use crate::{
     disk::manifest,
     log::Entry,
+    rows::{forgotten, told_again},
     tree::{hex, sha256},
 };
 
@@ -39,6 +40,10 @@ pub(crate) struct Books {
     pub(crate) counters: BTreeMap<String, (String, String)>,
     /// The versions that are trusted; empty before an enrolment.
     pub(crate) vector: String,
+    /// Who brought what: an import, and an operator.
+    pub(crate) importers: BTreeSet<(i64, String)>,
+    /// The number that each series gave last.
+    pub(crate) series: BTreeMap<String, u64>,
 }
 
 /// An import.
@@ -84,6 +89,7 @@ pub(crate) fn read_books(path: &Path, log: &[Entry], lost: bool) -> Result<Books
     // One that was lost knows nothing until it is made again.
     if !(lost && books == Books::default()) {
         backwards(&books, log)?;
+        forgotten(&books, log)?;
     }
     Ok(books)
 }
@@ -124,6 +130,7 @@ pub(crate) fn read_copy(path: &Path, log: &[Entry]) -> Result<Read> {
     ledger.activations(&mut books)?;
     ledger.trials(&mut books)?;
     ledger.trust(&mut books)?;
+    told_again(&database, log, &mut books)?;
     Ok(Read { books, last: ledger.last.get(), rows: all(&database)? })
 }
 
@@ -442,7 +449,10 @@ fn said(log: &[Entry]) -> Said {
 }
 
 /// Every row as texts.
-fn rows(database: &Connection, query: &str) -> Result<Vec<Vec<String>>> {
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn rows(database: &Connection, query: &str) -> Result<Vec<Vec<String>>> {
     let mut statement = database.prepare(query)?;
     let columns = statement.column_count();
     let text = |row: &Row<'_>, at: usize| {
@@ -459,7 +469,11 @@ fn rows(database: &Connection, query: &str) -> Result<Vec<Vec<String>>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn unhex(digits: &str) -> Result<Vec<u8>> {
+/// The bytes of hexadecimal digits.
+///
+/// # Errors
+/// When there are others.
+pub(crate) fn unhex(digits: &str) -> Result<Vec<u8>> {
     let pair = |at: usize| digits.get(at..at + 2).context("an odd number of digits");
     let bytes = (0..digits.len()).step_by(2);
     bytes.map(|at| Ok(u8::from_str_radix(pair(at)?, 16)?)).collect()

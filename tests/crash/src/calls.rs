@@ -219,16 +219,16 @@ pub(crate) fn site(words: &str) -> String {
         behind.is_none_or(|byte| matches!(byte, b'/' | b' '))
     };
     let state = words.match_indices(STATE).map(|(at, _)| at).filter(ends).last();
-    let at = state.map_or(0, |at| at + STATE.len());
+    let (before, about) = words.split_at(state.map_or(0, |at| at + STATE.len()));
     let hides = |run: &str| {
         let is_number = run.bytes().all(|byte| byte.is_ascii_digit());
         run.len() >= if is_number { 3 } else { 16 }
     };
     // The daemon and the call's name.
-    let mut site = words[..at].split('/').next().unwrap_or_default().to_owned();
-    for part in words[at..].split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
+    let mut site = before.split('/').next().unwrap_or_default().to_owned();
+    for part in about.split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
         let run = part.trim_end_matches(|end: char| !end.is_ascii_hexdigit());
-        let end = &part[run.len()..];
+        let end = part.trim_start_matches(|run: char| run.is_ascii_hexdigit());
         let is_fan = run.len() == 2 && end == "/" && site.ends_with('/');
         site.push_str(if is_fan || hides(run) { "#" } else { run });
         site.push_str(end);

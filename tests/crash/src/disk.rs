@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     books::{Books, read_books},
     log::{Entry, acts, read_log},
+    rows::trusted_beside,
     tree::{OnDisk, Tree, sha256},
 };
 
@@ -106,6 +107,7 @@ pub(crate) fn facts(paths: &Paths, log_key: &str, allowed: &Allowed) -> Result<F
     acts(&log).context("the log")?;
     let shelf = read_shelf(&paths.shelf(), allowed).context("the shelf")?;
     let books = read_books(&paths.supply_database(), &log, allowed.lost).context("the database")?;
+    trusted_beside(&paths.trust(), &books).context("what is trusted, beside the database")?;
     let facts = Facts { shelf, log, books };
     quarantine(&paths.quarantine(), &facts.books).context("quarantine")?;
     promoted(&facts).context("what is served and what is recorded")?;

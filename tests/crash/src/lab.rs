@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cloister_stage::Dice;
-use nix::{sys::statvfs::statvfs, unistd::geteuid};
+use nix::{errno::Errno, sys::statvfs::statvfs, unistd::geteuid};
 
 use crate::{
     appliance::{Appliance, copy},
@@ -135,7 +135,7 @@ impl Lab {
     }
 
     /// One kill for each harm, of acts during which something is served, and a record that is lost behind an act
-    /// that is done: each must be noticed.
+    /// that is done, and a disk that never takes writes again: each must be noticed.
     #[must_use]
     pub fn harms(&self, dice: &mut Dice) -> Vec<Job> {
         let serving: Vec<usize> = self
@@ -156,6 +156,11 @@ impl Lab {
         let scrub = self.surveyed.iter().position(|known| known.scene.name == "scrub");
         let manner = Manner { restart: true, harm: Some(forget_record), ..Manner::default() };
         jobs.extend(scrub.map(|scene| Job(Task::Struck(scene, Vec::new(), manner))));
+        // Daemons whose disk refuses every write do not come to rest by themselves.
+        let pin = self.surveyed.iter().position(|known| known.scene.name == "pin");
+        let strikes = vec![Strike::after(0, Act::FailFrom(Errno::EIO))];
+        let manner = Manner { lives: true, restart: true, ..Manner::default() };
+        jobs.extend(pin.map(|scene| Job(Task::Struck(scene, strikes, manner))));
         jobs
     }
 

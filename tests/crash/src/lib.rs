@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod model;
 mod play;
+mod rows;
 mod scene;
 mod sight;
 mod simulate;

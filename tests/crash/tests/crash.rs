@@ -76,7 +76,7 @@ fn harm_that_is_done_while_daemons_are_dead_is_noticed() {
     let jobs = lab.harms(&mut Dice::new(SEED));
     let (wrong, _counts) = judged(lab, &jobs);
     assert_eq!(wrong.len(), jobs.len(), "{wrong:?}");
-    for sign in ["torn", "was durable and is lost"] {
+    for sign in ["torn", "was durable and is lost", "without a restart"] {
         assert!(wrong.iter().any(|line| line.contains(sign)), "{sign}: {wrong:?}");
     }
 }
