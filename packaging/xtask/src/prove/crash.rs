@@ -88,10 +88,11 @@ mod tests {
     fn a_call_that_no_share_struck_is_named() {
         let counts =
             ["kill depth 1", "seen: kill enrol: a", "seen: kill enrol: b", "struck: kill enrol: b"];
-        let mut counts = counts.map(|what| (what.to_owned(), 3)).into();
+        let mut counts = BTreeMap::from(counts.map(|what| (what.to_owned(), 3)));
         assert_eq!(every_call(&mut counts), ["kill enrol: a"]);
         let expected =
             [("different calls", 2), ("different calls not struck", 1), ("kill depth 1", 3)];
-        assert_eq!(counts, expected.map(|(what, often)| (what.to_owned(), often)).into());
+        let expected = expected.map(|(what, often)| (what.to_owned(), often));
+        assert_eq!(counts, BTreeMap::from(expected));
     }
 }
