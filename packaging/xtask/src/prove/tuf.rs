@@ -15,7 +15,7 @@ const SEEDS: u64 = 50;
 pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     while progress.done < progress.rounds {
         // Far from the seeds that every test run plays.
-        let first = (progress.seed * 1_000_000) + progress.done * SEEDS;
+        let first = progress.seed.wrapping_mul(1_000_000).wrapping_add(progress.done * SEEDS);
         let output = Command::new(outside::python()?)
             .arg(checkout().join("tests/clients/tuf_oracle.py"))
             .arg(programs()?.join("cloister-tuf-client"))

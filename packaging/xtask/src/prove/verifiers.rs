@@ -24,7 +24,7 @@ pub(super) fn run(progress: &mut Progress, out: &mut dyn Write) -> Result<()> {
     while progress.done < progress.rounds {
         let rounds = AT_A_TIME.min(progress.rounds - progress.done);
         // Far from the seeds that every test run plays.
-        let seed = progress.seed * 1_000_000 + progress.done * LOGS;
+        let seed = progress.seed.wrapping_mul(1_000_000).wrapping_add(progress.done * LOGS);
         let said = play(CHANGED, seed, rounds * LOGS)?;
         let good = said.lines().find_map(|line| line.strip_prefix("good logs: ")?.parse().ok());
         let good: u64 = good.context("the test does not say how many logs were good")?;
