@@ -56,7 +56,7 @@ pub struct Line {
     pub text: String,
     /// What happened, to be counted; none where it must not have happened.
     pub counts: Option<Vec<String>>,
-    /// The first call that was struck, as [`Lab::seen`] names it.
+    /// The first call that was struck, as `Lab::seen` names it.
     pub struck: Option<String>,
 }
 

@@ -101,7 +101,7 @@ struct Moment {
 }
 
 impl Lab {
-    /// Judges states of the model file systems before anybody recovers: [`STATES`] that differ for each point.
+    /// Judges states of the model file systems before anybody recovers: `STATES` that differ for each point.
     ///
     /// # Errors
     /// When there is no room for that, or an act's undisturbed run cannot be read.
