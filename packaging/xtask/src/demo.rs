@@ -335,7 +335,7 @@ fn switch(demo: &Demo, key: &Path, story: &mut Story<'_>) -> Result<()> {
     tell_switch(facility.cloister(&["rollback"])?.done()?, story)?;
     let said = demo.client(key, &["ask", QUESTION])?;
     story.tell(&format!("rolled back: {}", said["answer"]))?;
-    tell_switch(facility.cloister(&["rollback"])?.done()?, story)?;
+    tell_switch(facility.cloister(&["activate", &number])?.done()?, story)?;
     drop(child.stdin.take());
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "a request failed during the switches");
