@@ -130,10 +130,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_approval_returns_from_its_envelope() {
-        let key = SigningKey::from_seed(&Secret::new(vec![7; 32])).expect("32 bytes");
-        let approval = Approval {
+    fn approval() -> Approval {
+        Approval {
             package: Digest::of(b"package"),
             bundle: GenerationId(Digest::of(b"bundle")),
             policy: Digest::of(b"policy"),
@@ -142,7 +140,13 @@ mod tests {
             decision: Decision::Approve,
             person: "ada".parse().expect("a name"),
             comment: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_approval_returns_from_its_envelope() {
+        let key = SigningKey::from_seed(&Secret::new(vec![7; 32])).expect("32 bytes");
+        let approval = approval();
         let envelope = approval.sign(&key).expect("a short comment");
         assert_eq!(Approval::of(&envelope), Ok(approval.clone()));
         assert_eq!(envelope.good_keys(&[key.public()]).len(), 1);
@@ -155,16 +159,7 @@ mod tests {
 
     #[test]
     fn an_approval_has_one_form() {
-        let approval = Approval {
-            package: Digest::of(b"package"),
-            bundle: GenerationId(Digest::of(b"bundle")),
-            policy: Digest::of(b"policy"),
-            evidence: Digest::of(b"evidence"),
-            log: LogHead { origin: "enclave/one".to_owned(), size: 7 },
-            decision: Decision::Approve,
-            person: "ada".parse().expect("a name"),
-            comment: String::new(),
-        };
+        let approval = approval();
         let payload = approval.unsigned().expect("no comment").payload;
         let good = serde_json::from_slice::<serde_json::Value>(&payload).expect("our own text");
         let changed = |change: &dyn Fn(&mut serde_json::Value)| {
