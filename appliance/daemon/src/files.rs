@@ -113,7 +113,9 @@ pub fn copy_atomic(path: &Path, from: &mut impl io::Read, mode: u32) -> Result<(
         fs::rename(&beside, path)?;
         sync_folder(folder)
     };
-    write().map_err(FileError::system("write"))
+    write()
+        .inspect_err(|_failed| fs::remove_file(&beside).unwrap_or_default())
+        .map_err(FileError::system("write"))
 }
 
 /// A file on the file system of `folder` that has no name and is gone when it is closed.

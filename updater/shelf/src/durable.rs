@@ -41,31 +41,52 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
 }
 
-/// Points `folder/name` at `target`: a link is prepared beside it and takes its place by one
-/// rename(2). Before that call the old link stands, after it the new one.
+/// Points `folder/name` at `target`.
+///
+/// # Errors
+/// As [`put`].
 pub(crate) fn switch_link(folder: &Path, name: &str, target: &Path) -> io::Result<()> {
-    let prepared = folder.join(format!(".{name}.new"));
-    remove_if_there(&prepared)?;
-    symlink(target, &prepared)?;
-    fs::rename(&prepared, folder.join(name))?;
-    sync_folder(folder)
+    put(folder, name, |prepared| symlink(target, prepared))
 }
 
-/// Gives `folder/name` the content `bytes`, readable by everybody on the appliance, by one rename(2).
+/// Gives `folder/name` the content `bytes`, readable by everybody on the appliance.
+///
+/// # Errors
+/// As [`put`].
 pub(crate) fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put(folder, name, |prepared| {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(prepared)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(0o444))?;
+        file.sync_all()
+    })
+}
+
+/// Lets what `prepare` makes take the place of `folder/name` by one rename(2): before that call the old one
+/// stands, after it the new one.
+///
+/// # Errors
+/// The disk's; nothing is left beside the name, as far as the disk lets it be removed.
+fn put(folder: &Path, name: &str, prepare: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let prepared = folder.join(format!(".{name}.new"));
     remove_if_there(&prepared)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&prepared)?;
-    file.write_all(bytes)?;
-    file.set_permissions(Permissions::from_mode(0o444))?;
-    file.sync_all()?;
-    fs::rename(&prepared, folder.join(name))?;
+    prepare(&prepared)
+        .and_then(|()| fs::rename(&prepared, folder.join(name)))
+        .inspect_err(|_failed| remove_if_there(&prepared).unwrap_or_default())?;
     sync_folder(folder)
 }
 
 /// Removes a file or a link; one that is not there is as good as removed.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder and what is in it; one that is not there is as good as removed.
+pub(crate) fn remove_all_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -12,7 +12,7 @@ use cloister_domain::{ByteCount, Digest, GenerationId, Slot};
 
 use crate::{
     MANIFEST_BYTES_MAX, Object, Shelf, ShelfError,
-    durable::{make_folder, sync_folder},
+    durable::{make_folder, remove_all_if_there, sync_folder},
 };
 
 /// A complete generation on the shelf. Having one proves that its name was found or given there.
@@ -90,12 +90,29 @@ impl Shelf {
             return Ok(there);
         }
         let aside = self.generations_folder().join(format!(".new-{id}"));
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(failed())?;
-        }
+        self.build(&aside, manifest, files, evidence)
+            .and_then(|()| {
+                let named = fs::rename(&aside, self.directory(id));
+                named.map_err(ShelfError::io("name a generation"))
+            })
+            .inspect_err(|_failed| remove_all_if_there(&aside).unwrap_or_default())?;
+        sync_folder(&self.generations_folder()).map_err(failed())?;
+        self.shelved(id)?.ok_or(ShelfError::Absent { generation: id })
+    }
+
+    /// Builds at `aside`, where one that was cut off may lie, what a generation's folder holds.
+    fn build(
+        &self,
+        aside: &Path,
+        manifest: &[u8],
+        files: &[(&str, Object)],
+        evidence: &[Object],
+    ) -> Result<(), ShelfError> {
+        let failed = || ShelfError::io("build a generation");
+        remove_all_if_there(aside).map_err(failed())?;
         let tree = aside.join("tree");
         make_folder(&tree).map_err(failed())?;
-        let mut folders = BTreeSet::from([aside.clone(), tree.clone()]);
+        let mut folders = BTreeSet::from([aside.to_path_buf(), tree.clone()]);
         for (path, object) in files {
             let target = tree.join(inside(path)?);
             let folder = target.parent().expect("a path inside the tree has a folder");
@@ -118,12 +135,7 @@ impl Shelf {
         }
         write_manifest(&aside.join("manifest.json"), manifest).map_err(failed())?;
         // Deepest first, so that a folder's name is flushed after what it holds.
-        for folder in folders.iter().rev() {
-            sync_folder(folder).map_err(failed())?;
-        }
-        fs::rename(&aside, self.directory(id)).map_err(ShelfError::io("name a generation"))?;
-        sync_folder(&self.generations_folder()).map_err(failed())?;
-        self.shelved(id)?.ok_or(ShelfError::Absent { generation: id })
+        folders.iter().rev().try_for_each(|folder| sync_folder(folder)).map_err(failed())
     }
 
     /// The generation `id`, if it is on the shelf.

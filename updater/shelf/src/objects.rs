@@ -136,23 +136,33 @@ impl Shelf {
         bytes: ByteCount,
         target: &Path,
     ) -> Result<(), ShelfError> {
-        let failed = || ShelfError::io("copy a finished file");
         let aside = self.root.join("objects").join(format!(".{expected}"));
-        remove_if_there(&aside).map_err(failed())?;
-        let mut copy = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(OBJECT_MODE)
-            .open(&aside)
-            .map_err(failed())?;
-        let found = pass(&mut source, bytes, |piece| copy.write_all(piece)).map_err(failed())?;
-        if found != expected {
-            remove_if_there(&aside).map_err(failed())?;
-            return Err(ShelfError::Content { expected });
-        }
-        seal(&copy).map_err(failed())?;
-        fs::rename(&aside, target).map_err(ShelfError::io("name an object"))
+        copy_aside(&mut source, expected, bytes, &aside)
+            .and_then(|()| fs::rename(&aside, target).map_err(ShelfError::io("name an object")))
+            .inspect_err(|_failed| remove_if_there(&aside).unwrap_or_default())
     }
+}
+
+/// Copies `source` to `aside`, where a copy that was cut off may lie.
+fn copy_aside(
+    source: &mut File,
+    expected: Digest,
+    bytes: ByteCount,
+    aside: &Path,
+) -> Result<(), ShelfError> {
+    let failed = || ShelfError::io("copy a finished file");
+    remove_if_there(aside).map_err(failed())?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(OBJECT_MODE)
+        .open(aside)
+        .map_err(failed())?;
+    let found = pass(source, bytes, |piece| copy.write_all(piece)).map_err(failed())?;
+    if found != expected {
+        return Err(ShelfError::Content { expected });
+    }
+    seal(&copy).map_err(failed())
 }
 
 /// Links the inode behind `source`, not whatever its path names by now.

@@ -6,7 +6,7 @@ use cloister_domain::{ByteCount, Digest, GenerationId};
 
 use crate::{
     Object, Shelf, ShelfError, Shelved,
-    durable::{make_folder, sync_folder},
+    durable::{make_folder, remove_all_if_there, sync_folder},
     objects::{forget, pass},
 };
 
@@ -176,13 +176,6 @@ impl Shelf {
             }
         }
         Ok(())
-    }
-}
-
-fn remove_all_if_there(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,8 @@
-//! A writer that is killed at any of its system calls leaves the old state or the new one.
+//! A writer that is killed at any of its system calls leaves the old state or the new one; so does one whose
+//! call fails, and it leaves nothing half built.
 //!
-//! The test runs itself under strace, which kills the child at the n-th call of one kind; after
-//! each kill the shelf is opened, checked, and the work is done again to its end.
+//! The test runs itself under strace, which kills the child at the n-th call of one kind, or lets that call
+//! fail; then the shelf is opened, checked, and the work is done again to its end.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "a test reads the small files that it wrote")]
 
@@ -78,13 +79,13 @@ fn writer() {
     }
 }
 
-/// Runs the child, killed at call number `at` of kind `call`; whether it was killed.
-fn killed(place: &Path, call: &str, at: u32) -> bool {
+/// Runs the child, struck by `how` at call number `at` of kind `call`; whether it was.
+fn struck(place: &Path, call: &str, at: u32, how: &str) -> bool {
     let status = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e"])
         .arg(format!("trace={call}"))
         .arg("-e")
-        .arg(format!("inject={call}:signal=KILL:when={at}"))
+        .arg(format!("inject={call}:{how}:when={at}"))
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "writer", "--test-threads=1"])
         .env(PLACE, place)
@@ -93,6 +94,36 @@ fn killed(place: &Path, call: &str, at: u32) -> bool {
         .status()
         .unwrap();
     !status.success()
+}
+
+/// What on the shelf has no name yet, or no more; what a removal left is the next sweep's.
+fn unfinished(place: &Path) -> Vec<String> {
+    let root = place.join("shelf");
+    let folders = ["", "objects", "generations", "slots"].map(|folder| root.join(folder));
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.starts_with('.') && name != ".lock" && !name.starts_with(".old-"))
+        .collect()
+}
+
+#[test]
+fn a_writer_whose_call_fails_leaves_nothing_half_built() {
+    for call in CALLS.into_iter().chain(["write"]) {
+        for at in 1.. {
+            assert!(at < 100, "{call} never ends well");
+            let place = tempfile::tempdir().unwrap();
+            fill_quarantine(place.path());
+            bring_in(place.path(), "one");
+            fill_quarantine(place.path());
+            let failed = struck(place.path(), call, at, "error=ENOSPC");
+            assert_eq!(unfinished(place.path()), Vec::<String>::new(), "{call} {at}");
+            check(place.path());
+            if !failed {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
@@ -111,7 +142,7 @@ fn a_writer_killed_at_any_call_leaves_the_old_state_or_the_new() {
             fill_quarantine(place.path());
             bring_in(place.path(), "one");
             fill_quarantine(place.path());
-            let died = killed(place.path(), call, at);
+            let died = struck(place.path(), call, at, "signal=KILL");
             let state = check(place.path());
             assert!(state == "one" || state == "two", "{call} {at}: {state}");
             if !died {
