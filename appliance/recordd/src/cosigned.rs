@@ -14,7 +14,7 @@ use std::{
     str::FromStr,
 };
 
-use cloister_daemon::files::{FileError, read_limited, write_atomic};
+use cloister_daemon::files::{FileError, read_limited, sync_folder, write_atomic};
 use cloister_domain::Digest;
 use cloister_record::{AddCheckpoint, Checkpoint, Note, RecordError, WitnessKey, with_signatures};
 use cloister_wire::record::{Answer, EVIDENCE_MAX, Evidence};
@@ -150,11 +150,13 @@ impl Cosigned {
         }
         let kept = self.rolled_back.entry(checkpoint).or_insert(evidence);
         let path = self.evidence.join(checkpoint.to_string());
-        if path.exists() {
-            return Ok(());
-        }
         files.write_with_reserve(|| {
             files.make_lasting(&self.evidence)?;
+            if path.exists() {
+                // Whoever gave it its name may have been cut off behind that.
+                let failed = |source| FileError::System { act: "flush the folder of", source };
+                return sync_folder(&self.evidence).map_err(failed);
+            }
             write_atomic(&path, kept.note.as_bytes(), MODE)
         })
     }
@@ -249,7 +251,9 @@ impl Log {
         let shown = self.own(note)?;
         let parsed = Note::parse(note)?;
         let by = |key| Checkpoint::open(note, key).ok().and(parsed.signed_by_alone(key));
-        let own = self.keys.all().find_map(|(_, key)| by(key));
+        // The key of now convicts by itself, so its line is the one that is kept.
+        let keys: Vec<_> = self.keys.all().map(|(_, key)| key).collect();
+        let own = keys.into_iter().rev().find_map(by);
         let own = own.ok_or(RecordError::NoteSignature)?;
         // A witness's line that does not fit convicts nobody, and acquits nobody either.
         let gathered = self.cosigned.gather(&own, &[note]);

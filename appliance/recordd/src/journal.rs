@@ -138,8 +138,8 @@ impl Journal {
     /// Makes a round durable that begins at position `first`.
     ///
     /// # Errors
-    /// [`Error::Disk`]; the round may be there all the same, and the journal is [`Journal::renew`]ed before
-    /// it takes another.
+    /// [`Error::Disk`]; the round may be there all the same after a power cut, and the journal is
+    /// [`Journal::renew`]ed before it takes another.
     pub(crate) fn append<E: AsRef<[u8]>>(
         &mut self,
         first: u64,
@@ -158,6 +158,10 @@ impl Journal {
         let written = self.file.write_all_at(&bytes, self.end).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
             self.failed = true;
+            // What was refused is not there any more for whoever reads the file while this machine runs; a
+            // disk that does not take this either, or a power cut, may keep it.
+            let taken_back = self.file.write_all_at(&[0; HEAD], self.end);
+            taken_back.and_then(|()| self.file.sync_data()).unwrap_or_default();
             return Err(Error::Disk(FileError::System { act: "write", source }));
         }
         self.end += blocks(bytes.len()) as u64;

@@ -300,6 +300,22 @@ fn a_round_that_cannot_be_made_durable_is_not_served() {
     assert_eq!(running.append(Event::MediaSeen, "act/2"), 2);
 }
 
+/// Refused is refused: it does not come back with the next start.
+#[test]
+fn a_round_whose_flush_failed_is_not_there_when_the_daemon_starts_again() {
+    let root = Root::new();
+    let running = root.start();
+    running.append(Event::AnchorEnrolment, "act/0");
+    let log = root.folder.path().join("trace");
+    let tracer = running.tracer("fdatasync", "error=EIO:when=1", &log);
+    assert_eq!(running.refusal(&Request::Append(entry(Event::MediaSeen, "act/1"))), "record.disk");
+    drop(tracer);
+    running.kill();
+    let running = root.start();
+    assert_eq!(running.head().0, 1);
+    assert_eq!(running.append(Event::MediaSeen, "act/2"), 1);
+}
+
 /// An outcome that the log cannot take leaves no summary behind, however often it is asked for.
 #[test]
 fn a_refused_outcome_leaves_the_log_as_it_was() {

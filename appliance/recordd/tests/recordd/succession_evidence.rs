@@ -134,10 +134,13 @@ fn a_key_that_was_given_up_convicts_nobody_by_itself() {
         assert_eq!(kept() as u64, most);
         // The log's own key does, and so does what a witness saw.
         assert_eq!(accept(&running, &made_up(SECOND, 2_000_000), ""), told);
+        let (by_former, by_own) = (made_up(FIRST, 2_500_000), made_up(SECOND, 2_500_000));
+        let line = by_own.lines().last().unwrap();
+        assert_eq!(accept(&running, &format!("{by_former}{line}\n"), ""), told, "by both");
         let seen = made_up(FIRST, 3_000_000);
         let said = accept(&running, &seen, &crate::witness::line(20, &seen));
         assert_eq!(said == told, !witnesses.is_empty());
-        assert_eq!(kept() as u64, most + 1 + u64::from(!witnesses.is_empty()));
+        assert_eq!(kept() as u64, most + 2 + u64::from(!witnesses.is_empty()));
     }
 }
 

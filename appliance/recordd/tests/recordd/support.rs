@@ -356,10 +356,17 @@ impl Running {
     }
 
     /// Has the daemon killed at call number `at` of kind `call` of any of its threads.
-    pub(crate) fn killer(&self, call: &str, at: u32) -> Killer {
+    pub(crate) fn killer(&self, call: &str, at: u32) -> Tracer {
+        self.tracer(call, &format!("signal=KILL:when={at}"), Path::new("/dev/null"))
+    }
+
+    /// Writes each call of kind `call` to `log` from now on, with the path that it is about, and does `how` to
+    /// those of them that it names.
+    pub(crate) fn tracer(&self, call: &str, how: &str, log: &Path) -> Tracer {
         let mut child = Command::new("strace")
-            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
-            .arg(format!("inject={call}:signal=KILL:when={at}"))
+            .args(["-f", "-y", "-o"])
+            .arg(log)
+            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{how}")])
             .args(["-p", &self.child.id().to_string()])
             .stderr(Stdio::piped())
             .spawn()
@@ -368,7 +375,7 @@ impl Running {
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
         assert!(line.contains("attached"), "{line}");
-        Killer { child, _stderr: stderr }
+        Tracer { child, _stderr: stderr }
     }
 
     /// Lets the daemon write no file beyond so many bytes; a write that would is refused.
@@ -386,13 +393,13 @@ impl Running {
     }
 }
 
-/// A tracer that kills.
-pub(crate) struct Killer {
+/// A tracer that strikes.
+pub(crate) struct Tracer {
     child: Child,
     _stderr: BufReader<ChildStderr>,
 }
 
-impl Drop for Killer {
+impl Drop for Tracer {
     fn drop(&mut self) {
         if self.child.kill().is_ok() {
             self.child.wait().unwrap();

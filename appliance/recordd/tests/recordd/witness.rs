@@ -339,6 +339,22 @@ fn evidence_that_the_disk_refuses_counts_all_the_same() {
     assert_eq!(rolled_back(&root.start()), convicted);
 }
 
+/// Handed in again it is not called kept before its name lasts.
+#[test]
+fn evidence_whose_name_was_not_flushed_is_flushed_by_whoever_hands_it_in_again() {
+    let root = root();
+    let (running, checkpoint) = restored(&root);
+    let log = root.folder.path().join("trace");
+    // The folder above, the file, and then its name.
+    let tracer = running.tracer("fsync", "error=EIO:when=3", &log);
+    assert_eq!(accept(&running, &checkpoint, ""), Err("record.disk".to_owned()));
+    assert_eq!(accept(&running, &checkpoint, ""), Err("record.rolled-back".to_owned()));
+    drop(tracer);
+    let log = fs::read_to_string(&log).unwrap();
+    let names: Vec<_> = log.lines().filter(|line| line.contains("/record/rolled-back>")).collect();
+    assert!(names.len() == 2 && names[0].contains("EIO") && names[1].contains("= 0"), "{log}");
+}
+
 #[test]
 fn evidence_that_was_changed_on_the_disk_is_damage_and_no_other_log() {
     let root = root();
