@@ -182,8 +182,9 @@ impl Shelf {
         for slot in Slot::ALL {
             marked.extend(self.slot(slot)?.map(|held| held.id()));
         }
+        // What cannot be removed keeps its objects, and holds up nothing else.
+        let cleared = self.clear_taken_down();
         let mut swept = Swept::default();
-        self.clear_taken_down()?;
         for generation in self.list()? {
             if marked.contains(&generation.id) {
                 continue;
@@ -192,7 +193,7 @@ impl Shelf {
             swept.generations.push(generation.id);
         }
         self.sweep_objects(pinned, &mut swept)?;
-        Ok(swept)
+        cleared.map(|()| swept)
     }
 
     /// An object's link count is the number of trees that name it, plus its own name.

@@ -85,6 +85,13 @@ fn what_is_left_of_a_removal_hinders_none_and_keeps_nothing() {
     let swept = shelf.sweep(&BTreeSet::new(), &BTreeSet::new()).unwrap();
     assert!(!left.exists());
     assert_eq!(swept.objects, 1, "nothing names it any more");
+    // What cannot be removed, here because it is no folder, holds up nothing else.
+    let object = adopt(&shelf, place.path(), b"kept");
+    shelf.shelve(id, b"1", &[("a", object)], &[]).unwrap();
+    fs::write(root.join("generations/.old-file"), "").unwrap();
+    assert!(shelf.sweep(&BTreeSet::new(), &BTreeSet::new()).is_err());
+    assert_eq!(shelf.list().unwrap().len(), 0);
+    assert_eq!(shelf.object(object.digest(), object.bytes()).unwrap(), None);
 }
 
 #[test]
