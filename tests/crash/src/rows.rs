@@ -53,11 +53,15 @@ pub(crate) fn told_again(database: &Connection, log: &[Entry], books: &mut Books
 
 /// Whom the log names as who brought each import.
 fn importers(log: &[Entry]) -> Vec<(i64, String)> {
-    let named = log.iter().filter_map(|entry| {
-        let import = entry.act.strip_prefix("import/")?.split('/').next()?.parse().ok()?;
-        Some((import, entry.facts["operator"].as_str()?.to_owned()))
-    });
-    named.collect()
+    let mut named = Vec::new();
+    for entry in log {
+        let about = entry.act.strip_prefix("import/").and_then(|act| act.split('/').next());
+        let Some(import) = about.and_then(|number| number.parse().ok()) else { continue };
+        let persons = entry.facts["persons"].as_array().into_iter().flatten();
+        let names = persons.chain([&entry.facts["operator"]]).filter_map(Value::as_str);
+        named.extend(names.map(|name| (import, name.to_owned())));
+    }
+    named
 }
 
 /// Whom the log names as having brought an import, the database knows; and no number in the log will be given

@@ -20,8 +20,8 @@ pub struct NewImport<'a> {
     pub summary: &'a Summary,
     /// The signed manifest, byte for byte.
     pub manifest: &'a [u8],
-    /// Who operates the import.
-    pub operator: &'a str,
+    /// Who operates the import: a user of the machine, and the persons behind that name.
+    pub operators: &'a BTreeSet<String>,
     /// The record of the medium.
     pub record: RecordIndex,
 }
@@ -82,16 +82,23 @@ impl State {
             )
             .map_err(&failed)?;
         note(&change, new.import, ImportState::Receiving, new.record)?;
-        imported_by(&change, new.import, new.operator)?;
+        imported_by(&change, new.import, new.operators)?;
         change.commit().map_err(&failed)
     }
 
-    /// Keeps who operated the import of a volume; once for each operator.
+    /// Keeps who operated the import of a volume, each name once.
     ///
     /// # Errors
     /// [`StateError::Database`].
-    pub fn imported_by(&mut self, import: ImportId, operator: &str) -> Result<(), StateError> {
-        imported_by(&self.connection, import, operator)
+    pub fn imported_by(
+        &mut self,
+        import: ImportId,
+        operators: &BTreeSet<String>,
+    ) -> Result<(), StateError> {
+        let failed = StateError::sqlite("store the operators");
+        let change = self.connection.transaction().map_err(&failed)?;
+        imported_by(&change, import, operators)?;
+        change.commit().map_err(&failed)
     }
 
     /// Who operated the import of any of its volumes, by name.
@@ -456,14 +463,16 @@ impl Raw {
 fn imported_by(
     connection: &Connection,
     import: ImportId,
-    operator: &str,
+    operators: &BTreeSet<String>,
 ) -> Result<(), StateError> {
-    connection
-        .execute(
-            "INSERT INTO importers (import, operator) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            params![signed(import.0)?, operator],
-        )
-        .map_err(StateError::sqlite("store an operator"))?;
+    for operator in operators {
+        connection
+            .execute(
+                "INSERT INTO importers (import, operator) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![signed(import.0)?, operator],
+            )
+            .map_err(StateError::sqlite("store an operator"))?;
+    }
     Ok(())
 }
 

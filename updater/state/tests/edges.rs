@@ -1,5 +1,7 @@
 //! Numbers at the end of what the database holds (SQLite integers have a sign).
 
+use std::collections::BTreeSet;
+
 use cloister_domain::{Coded as _, Digest, GenerationId, ImportId, RecordIndex};
 use cloister_state::{NewImport, Series, State};
 use cloister_wire::{intake::Summary, supply::ImportState};
@@ -28,12 +30,13 @@ fn summary(counter: u64) -> Summary {
 fn numbers_beyond_2_to_the_31_32_and_53_return_and_those_without_a_place_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let mut state = State::open(&place.path().join("supply.db")).unwrap();
+    let operators = BTreeSet::from([String::from("root")]);
     for number in [1 << 31, 1 << 32, (1 << 53) + 1, LAST] {
         let import = ImportId(state.next(Series::Import).unwrap());
         let summary = summary(number);
         let record = RecordIndex(number);
         let new =
-            NewImport { import, summary: &summary, manifest: b"{}", operator: "root", record };
+            NewImport { import, summary: &summary, manifest: b"{}", operators: &operators, record };
         state.receive(&new).unwrap();
         state.advance(import, ImportState::Received, record).unwrap();
         assert_eq!(state.import(import).unwrap().summary, Some(summary));
@@ -42,7 +45,7 @@ fn numbers_beyond_2_to_the_31_32_and_53_return_and_those_without_a_place_are_ref
         let import = ImportId(state.next(Series::Import).unwrap());
         let (summary, record) = (summary(1), RecordIndex(number));
         let new =
-            NewImport { import, summary: &summary, manifest: b"{}", operator: "root", record };
+            NewImport { import, summary: &summary, manifest: b"{}", operators: &operators, record };
         assert_eq!(state.receive(&new).unwrap_err().code(), "state.range");
         let new = NewImport { import: ImportId(number), record: RecordIndex(1), ..new };
         assert_eq!(state.receive(&new).unwrap_err().code(), "state.range");

@@ -1,7 +1,7 @@
 //! What the database promises to the updater.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use cloister_domain::{ByteCount, Class, Coded, Digest, GenerationId, ImportId, RecordIndex};
 use cloister_state::{
@@ -24,6 +24,10 @@ fn open(place: &Path) -> State {
     State::open(&place.join("supply.db")).unwrap()
 }
 
+fn root() -> BTreeSet<String> {
+    [String::from("root")].into()
+}
+
 fn summary(name: &str, counter: u64) -> Summary {
     Summary {
         generation: GenerationId(Digest::of(format!("{name} {counter}").as_bytes())),
@@ -44,7 +48,7 @@ fn summary(name: &str, counter: u64) -> Summary {
 fn import_in(state: &mut State, goal: ImportState, summary: &Summary) -> ImportId {
     let import = ImportId(state.next(Series::Import).unwrap());
     let new =
-        NewImport { import, summary, manifest: b"{}", operator: "root", record: RecordIndex(1) };
+        NewImport { import, summary, manifest: b"{}", operators: &root(), record: RecordIndex(1) };
     state.receive(&new).unwrap();
     if goal == ImportState::Refused {
         state.advance(import, goal, RecordIndex(2)).unwrap();
@@ -223,8 +227,8 @@ fn operators_and_policies_are_kept() {
     let mut state = open(place.path());
     let import = import_in(&mut state, ImportState::Receiving, &summary("m", 1));
     assert_eq!(state.operators(import).unwrap(), ["root"], "who began it");
-    for operator in ["op2", "op1", "op2"] {
-        state.imported_by(import, operator).unwrap();
+    for operators in [["op2", "op1"], ["op2", "root"]] {
+        state.imported_by(import, &operators.map(str::to_owned).into()).unwrap();
     }
     assert_eq!(state.operators(import).unwrap(), ["op1", "op2", "root"]);
     assert_eq!(state.policy().unwrap(), None);

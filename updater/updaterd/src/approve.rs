@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use cloister_attest::{
-    approval::Approval,
-    dsse::Envelope,
-    statement::{Statement, predicate_type},
-};
+use cloister_attest::{approval::Approval, dsse::Envelope};
 use cloister_domain::{Class, Digest, ImportId, RecordIndex};
 use cloister_promotion::{Act, Change, Refusal, Verdict, step};
 use cloister_state::{self as state, Judgement, Series};
@@ -99,7 +95,8 @@ fn decide(
     Ok(import)
 }
 
-/// Takes in what persons decided and only the log holds. What came before an evaluation is void.
+/// Takes in what persons decided and only the log holds. An approval of before the last judgement is void; the
+/// rules say so.
 ///
 /// The caller holds the right to act.
 pub(crate) fn take_in(core: &Core) -> Result<(), ActError> {
@@ -134,7 +131,13 @@ struct Deposited {
     record: RecordIndex,
 }
 
-/// The newest decision of each person about each package since the last evaluation.
+impl Deposited {
+    fn is_rejection(&self) -> bool {
+        books::decision(&self.approval).verdict == Verdict::Reject
+    }
+}
+
+/// The newest decision of each person about each package. No later word takes a rejection back.
 fn newest(core: &Core) -> Result<Vec<Deposited>, ActError> {
     let mut newest = BTreeMap::new();
     core.recordd.each(RecordIndex(0), |record, text| {
@@ -143,19 +146,14 @@ fn newest(core: &Core) -> Result<Vec<Deposited>, ActError> {
         };
         if let Ok(approval) = Approval::of(&envelope) {
             let about = (approval.package, approval.person.clone());
-            newest.insert(about, Deposited { approval, text: text.to_owned(), record });
-        } else if Statement::of(&envelope).is_ok_and(|entry| is_evaluation(&entry)) {
-            newest.clear();
+            let is_final = newest.get(&about).is_some_and(Deposited::is_rejection);
+            if !is_final {
+                newest.insert(about, Deposited { approval, text: text.to_owned(), record });
+            }
         }
         ControlFlow::Continue(())
     })?;
     Ok(newest.into_values().collect())
-}
-
-fn is_evaluation(entry: &Statement) -> bool {
-    ["evaluation", "evaluation-asked"]
-        .iter()
-        .any(|event| entry.predicate_type == predicate_type(event))
 }
 
 /// Has a release judged again that waits for approvals, or has them; what was decided is void.

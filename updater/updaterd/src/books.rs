@@ -82,8 +82,11 @@ fn candidate(core: &Core, held: &Import, generation: GenerationId) -> Result<Can
     let nothing = Digest::of(b"");
     // What is not on the shelf is not served whatever its policy says.
     let judged_by = package.map_or(nothing, |package| package.policy);
-    let policy = match core.shelf.shelved(generation)? {
-        Some(shelved) => policy(core, &crate::evaluate::read_exam(&shelved)?),
+    let policy = match core.shelf.shelved(generation)?.map(|it| crate::evaluate::read_exam(&it)) {
+        Some(Ok(exam)) => policy(core, &exam),
+        // A set that was taken once and is taken no more: judged again it is refused.
+        Some(Err(ActError::Exam(_))) => nothing,
+        Some(Err(error)) => return Err(error),
         None => judged_by,
     };
     Ok(Candidate {
@@ -113,6 +116,13 @@ pub(crate) fn persons(core: &Core, users: &[String]) -> BTreeSet<Principal> {
         persons.extend(user.parse::<Principal>().ok());
     }
     persons
+}
+
+/// A user of this machine who operates an import, and the persons behind that name: what the configuration
+/// says of it later makes nobody an approver of what he brought in.
+pub(crate) fn operated_by(core: &Core, user: &str) -> BTreeSet<String> {
+    let persons = persons(core, &[user.to_owned()]);
+    persons.iter().map(ToString::to_string).chain([user.to_owned()]).collect()
 }
 
 /// A verified approval as the rules count it.
@@ -255,13 +265,15 @@ pub(crate) fn record_policy(core: &Core) -> Result<(), ActError> {
         return Ok(());
     }
     let size = core.recordd.size()?;
-    let record = core.recordd.append(&Core::entry(
-        Event::PolicyChange,
-        format!("policy/{size}/{digest}"),
-        &[("policy", digest)],
-        policy,
-    ))?;
-    Ok(core.state().keep_policy(digest, record)?)
+    core.unsure_until(|| {
+        let record = core.recordd.append(&Core::entry(
+            Event::PolicyChange,
+            format!("policy/{size}/{digest}"),
+            &[("policy", digest)],
+            policy,
+        ))?;
+        Ok(core.state().keep_policy(digest, record)?)
+    })
 }
 
 pub(crate) fn digest(value: &Value) -> Digest {

@@ -34,6 +34,7 @@ use crate::{
 pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     let Some(history) = history_if_unsure(core)? else { return Ok(()) };
     trust(core, &history)?;
+    policy(core, &history)?;
     intent(core, &history)?;
     // Before any decision: what was promoted is not open to one.
     switch::take_outcome(core)?;
@@ -124,6 +125,15 @@ fn trust(core: &Core, history: &History) -> Result<(), ActError> {
     Ok(())
 }
 
+/// The policy that was recorded last is known: going back to the one before is a change as well.
+fn policy(core: &Core, history: &History) -> Result<(), ActError> {
+    let Some((digest, record)) = history.policies.last() else { return Ok(()) };
+    if core.state().policy()? == Some(*digest) {
+        return Ok(());
+    }
+    Ok(core.state().keep_policy(*digest, *record)?)
+}
+
 /// An intent that only the log holds switched nothing; the caller gives it its one outcome.
 fn intent(core: &Core, history: &History) -> Result<(), ActError> {
     let Some((_, open)) = history.activations.last_key_value() else { return Ok(()) };
@@ -176,8 +186,8 @@ fn operators(core: &Core, history: &History) -> Result<(), ActError> {
             continue;
         }
         let known = core.state().operators(*import)?;
-        for operator in told.operators.iter().filter(|operator| !known.contains(operator)) {
-            core.state().imported_by(*import, operator)?;
+        if told.operators.iter().any(|operator| !known.contains(operator)) {
+            core.state().imported_by(*import, &told.operators)?;
         }
     }
     Ok(())

@@ -57,6 +57,8 @@ pub(crate) struct Core {
     /// Whether an act may have been cut off between two of its writes; see [`crate::unfinished`].
     pub(crate) unfinished: AtomicBool,
     pub(crate) holders: Holders,
+    /// Whether the active release is measured beside a candidate, and answers nobody else meanwhile.
+    pub(crate) examined: AtomicBool,
     /// Wakes the worker; one waiting word is as good as many.
     wake: mpsc::SyncSender<()>,
 }
@@ -106,6 +108,7 @@ impl Core {
             older: AtomicBool::new(false),
             unfinished: AtomicBool::new(true),
             holders: Holders::default(),
+            examined: AtomicBool::new(false),
             wake,
             config,
         })
@@ -164,12 +167,23 @@ impl Core {
         &self,
         act: impl FnOnce() -> Result<T, ActError>,
     ) -> Result<T, ActError> {
+        let done = self.unsure_until(act);
+        if done.as_ref().is_err_and(|error| !is_refusal(error)) {
+            self.wake();
+        }
+        done
+    }
+
+    /// As [`Core::in_two_writes`], of the worker, who tries again by itself.
+    pub(crate) fn unsure_until<T>(
+        &self,
+        act: impl FnOnce() -> Result<T, ActError>,
+    ) -> Result<T, ActError> {
         let before = self.unsure.swap(true, Ordering::SeqCst);
         let done = act();
-        match &done {
-            Err(error) if !is_refusal(error) => self.wake(),
-            // A refusal wrote nothing.
-            _ => self.unsure.store(before, Ordering::SeqCst),
+        // A refusal wrote nothing.
+        if done.as_ref().err().is_none_or(is_refusal) {
+            self.unsure.store(before, Ordering::SeqCst);
         }
         done
     }

@@ -123,16 +123,14 @@ pub(crate) enum ActError {
         "import {import} is being received or taken to the shelf; try again when that has ended"
     )]
     Receiving { import: ImportId },
-    /// An import that is not waiting for volumes is not given up.
+    /// An import that waits neither for volumes nor for a verdict is not given up.
     #[error(
-        "import {import} is {state}; only one that waits for volumes is discarded, and what awaits \
-         approval is rejected (`cloister approve {import} --reject`)"
+        "import {import} is {state}; only one that waits for volumes or for a verdict is discarded, and \
+         what awaits approval is rejected (`cloister approve {import} --reject`)"
     )]
     NotWaiting { import: ImportId, state: ImportState },
     /// The word of the record of an import that was given up.
-    #[error(
-        "an operator discarded it while it waited for volumes; import the release again to have it"
-    )]
+    #[error("an operator discarded it while it waited; import the release again to have it")]
     Discarded,
     /// An import was given up, and the log could not be told.
     #[error(

@@ -1,6 +1,8 @@
 //! Judging a candidate: loaded in the idle slot, asked what its evaluation set asks, beside the
 //! active generation. The verdict itself is [`crate::verdict`]'s.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cloister_bundle::Manifest;
 use cloister_domain::{Class, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount};
 use cloister_shelf::Shelved;
@@ -15,6 +17,7 @@ use serde_json::json;
 
 use crate::{
     books,
+    catch_up::catch_up,
     core::Core,
     error::ActError,
     exam::{Exam, ExamError, Golden, ReadError},
@@ -41,10 +44,10 @@ pub(crate) const WORSE: &str = "evaluation.worse";
 pub(crate) enum Left {
     /// It has a verdict.
     Judged,
-    /// Another generation took the slot meanwhile; at once again.
-    Displaced,
-    /// Something that is needed does not answer; later again.
+    /// Something that is needed does not answer, or another generation took the slot; soon again.
     Waiting(ActError),
+    /// The active release broke off, maybe because of the candidate's questions; each time later again.
+    Beside(ActError),
     /// The engine broke off, maybe because of the candidate; again, a few times.
     Struck(ActError),
 }
@@ -64,7 +67,12 @@ pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> 
     let absent = cloister_shelf::ShelfError::Absent { generation };
     let candidate = core.shelf.shelved(generation)?.ok_or(absent)?;
     let manifest = crate::intake::manifest(&envelope)?;
-    match examine(core, &candidate) {
+    // Asked first: without it nothing that follows comes to an end.
+    let active = match comparable(core, generation) {
+        Ok(active) => active,
+        Err(error) => return Ok(Left::Waiting(ActError::Beside(Box::new(error)))),
+    };
+    match examine(core, &candidate, active) {
         Ok((exam, measured, active, slot)) => {
             let beside = active.as_ref().map(|(_, measured)| measured);
             let mut figures = verdict::judge(&measured, beside, &exam.policy, &core.minimums());
@@ -88,7 +96,7 @@ fn sort(
     use cloister_daemon::FrameError;
     match error {
         ActError::Told(problem) if problem.code == "engine.generation.mismatch" => {
-            Ok(Left::Displaced)
+            Ok(Left::Waiting(ActError::Told(problem)))
         }
         ActError::Told(problem) if matches!(problem.class, Class::Refused | Class::Corrupt) => {
             refuse(core, import, generation, &problem)?;
@@ -105,6 +113,7 @@ fn sort(
             Ok(Left::Waiting(ActError::Peer { daemon, cause: FrameError::Connect(cause) }))
         }
         error @ (ActError::Peer { .. } | ActError::Answer { .. }) => Ok(Left::Struck(error)),
+        error @ ActError::Beside(_) => Ok(Left::Beside(error)),
         error => Ok(Left::Waiting(error)),
     }
 }
@@ -120,15 +129,28 @@ pub(crate) fn refuse(
     if core.state().import(import)?.state != ImportState::Evaluating {
         return Ok(());
     }
+    give_up(core, import, generation, problem)
+}
+
+/// Ends an evaluation without a verdict. The caller holds the right to act.
+pub(crate) fn give_up(
+    core: &Core,
+    import: ImportId,
+    generation: GenerationId,
+    problem: &Problem,
+) -> Result<(), ActError> {
     slots::give_up(core, generation)?;
-    core.refuse_import(import, generation, problem)?;
-    Ok(())
+    core.refuse_import(import, generation, problem).map(drop)
 }
 
 /// The set, what was measured of the candidate and of the active generation, and the candidate's slot.
 type Examined = (Exam, Measured, Option<(GenerationId, Measured)>, Slot);
 
-fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
+fn examine(
+    core: &Core,
+    candidate: &Shelved,
+    active: Option<Shelved>,
+) -> Result<Examined, ActError> {
     let exam = read_exam(candidate)?;
     let (slot, load_microseconds) = {
         // Loading moves a slot, so no activation may be under way.
@@ -145,14 +167,14 @@ fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
     measured.set_given = exam.given;
     measured.load_microseconds = Some(load_microseconds);
 
-    let active = core.shelf.active()?.filter(|active| active.id() != candidate.id());
     let Some(active) = active else {
         measured.decode_millitokens_per_s = best_speed(&[&ours], &exam)?[0];
         measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
         return Ok((exam, measured, None, slot));
     };
     let theirs = Examinee::new(core.engine(slot.other()), active.id(), true);
-    let staged = core.corpusd.stage(active.shelved()).map_err(beside_it);
+    let _asked = Asked::of(core);
+    let staged = core.corpusd.stage(&active).map_err(beside_it);
     let mut beside = staged.and_then(|_staged| measure(core, &theirs, &exam))?;
     let speeds = best_speed(&[&ours, &theirs], &exam)?;
     (measured.decode_millitokens_per_s, beside.decode_millitokens_per_s) = (speeds[0], speeds[1]);
@@ -160,6 +182,40 @@ fn examine(core: &Core, candidate: &Shelved) -> Result<Examined, ActError> {
     let status = theirs.engine.status().map_err(beside_it)?;
     beside.peak_memory_bytes = Some(status.peak_memory.0);
     Ok((exam, measured, Some((active.id(), beside)), slot))
+}
+
+/// The active release, which a candidate is compared with, once an engine holds it. One that no engine can
+/// serve, because its files are damaged, is none: or nothing could take its place.
+fn comparable(core: &Core, candidate: GenerationId) -> Result<Option<Shelved>, ActError> {
+    let _act = core.act();
+    let active = core.shelf.active()?.filter(|active| active.id() != candidate);
+    let Some(active) = active.map(|active| active.shelved().clone()) else { return Ok(None) };
+    match slots::ensure(core, &active) {
+        Ok(_slot) => Ok(Some(active)),
+        Err(ActError::Told(problem))
+            if matches!(problem.class, Class::Refused | Class::Corrupt) =>
+        {
+            tracing::warn!(code = problem.code, "the active release cannot be loaded");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// While it is held, the active release answers an examination and nobody else's probe.
+struct Asked<'a>(&'a AtomicBool);
+
+impl<'a> Asked<'a> {
+    fn of(core: &'a Core) -> Self {
+        core.examined.store(true, Ordering::SeqCst);
+        Self(&core.examined)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 pub(crate) fn read_exam(candidate: &Shelved) -> Result<Exam, ActError> {
@@ -336,6 +392,7 @@ fn conclude(
     slot: Slot,
 ) -> Result<(), ActError> {
     let _act = core.act();
+    catch_up(core)?;
     if core.state().import(import)?.state != ImportState::Evaluating {
         return Ok(());
     }

@@ -126,8 +126,12 @@ pub(crate) fn offer<'a>(
 ) -> Result<(Seen, Option<Talk<'a>>), ActError> {
     // Whoever only looks changes nothing, and waits for nobody.
     let act = (offer.purpose == Purpose::Import).then(|| core.act());
-    let whole = if act.is_some() { consent::whole_log(core) } else { Ok(()) };
-    let head = match whole.and_then(|()| judge(core, offer, supposed)) {
+    // Trust comes with it: what persons said before is judged by the roots of then.
+    let ready = act.as_ref().map_or(Ok(()), |_act| {
+        catch_up::catch_up(core)?;
+        consent::whole_log(core)
+    });
+    let head = match ready.and_then(|()| judge(core, offer, supposed)) {
         Ok(head) => head,
         Err(error) if offer.purpose != Purpose::Import || !is_refusal(&error) => return Err(error),
         Err(error) => return Err(refuse_offer(core, offer, error)),
@@ -295,8 +299,8 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
         }),
     ))?;
     let manifest = &offer.manifest.0;
-    let operator = &operator(offer.operator);
-    let new = NewImport { import, summary, manifest, operator, record };
+    let operators = &books::operated_by(core, &operator(offer.operator));
+    let new = NewImport { import, summary, manifest, operators, record };
     core.state().receive(&new)?;
     Ok(import)
 }
@@ -305,8 +309,8 @@ fn begin(core: &Core, offer: &Offer, summary: &Summary) -> Result<ImportId, ActE
 /// operated an import never approves it, also after the database was lost.
 fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActError> {
     let _act = core.act();
-    let known = core.state().operators(import)?;
-    if known.iter().any(|one| one == operator) {
+    let (known, operators) = (core.state().operators(import)?, books::operated_by(core, operator));
+    if operators.iter().all(|one| known.contains(one)) {
         return Ok(());
     }
     let generation = core.state().import(import)?.generation;
@@ -324,7 +328,7 @@ fn import_by(core: &Core, import: ImportId, operator: &str) -> Result<(), ActErr
     );
     core.in_two_writes(|| {
         core.recordd.append(&entry)?;
-        Ok(core.state().imported_by(import, operator)?)
+        Ok(core.state().imported_by(import, &operators)?)
     })
 }
 

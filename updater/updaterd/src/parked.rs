@@ -16,8 +16,10 @@ use serde_json::json;
 
 use crate::{
     books,
+    catch_up::catch_up,
     core::Core,
     error::ActError,
+    evaluate,
     intake::{self, Session},
     preflight,
 };
@@ -76,15 +78,20 @@ pub(crate) fn refuse_overtaken(
     Some(quarantine.refuse(generation, &error.problem()))
 }
 
-/// Gives up an import that waits for volumes, by an operator's word. That word is kept first: a log that
-/// does not answer may have it all the same, and no later volume may go on with what it says is over.
+/// Gives up an import that waits for volumes, or for a verdict, by an operator's word. That word is kept first:
+/// a log that does not answer may have it all the same, and no later volume may go on with what it says is over.
 pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let _act = core.act();
     core.trust()?;
     core.make_room();
     let held = core.state().import(import)?;
-    let (ImportState::Receiving, Some(generation)) = (held.state, held.generation) else {
-        return Err(ActError::NotWaiting { import, state: held.state });
+    let generation = match (held.state, held.generation) {
+        (ImportState::Receiving, Some(generation)) => generation,
+        (ImportState::Evaluating, Some(generation)) => {
+            catch_up(core)?;
+            return evaluate::give_up(core, import, generation, &ActError::Discarded.problem());
+        }
+        (state, _) => return Err(ActError::NotWaiting { import, state }),
     };
     // Not under a connection that receives it.
     let quarantine = core.try_quarantine(import).ok_or(ActError::Receiving { import })?;

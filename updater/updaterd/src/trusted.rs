@@ -6,11 +6,13 @@ use cloister_domain::Digest;
 use cloister_verify::{TrustState, VerifyError};
 use cloister_wire::intake::Trusted;
 
-use crate::{core::Core, error::ActError, parked};
+use crate::{catch_up::catch_up, core::Core, error::ActError, parked};
 
 /// Judges `meta` by what is held and keeps what is newer. A refusal leaves a record.
 pub(crate) fn take(core: &Core, meta: &[u8]) -> Result<Trusted, ActError> {
     let _act = core.act();
+    // What persons said before is judged by the roots of then.
+    catch_up(core)?;
     let held = core.trust_of_turn()?;
     let newer = refreshed(&held, meta).map_err(|error| {
         core.record_refusal("trust-update", &[("metadata", Digest::of(meta))], error.into())

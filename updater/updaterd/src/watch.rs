@@ -1,7 +1,7 @@
 //! The watch over what began lately: an activation in its probation, and a trial. It has a thread of its
 //! own, since an evaluation takes hours and a release that fails does not wait for it.
 
-use std::{thread, time::Duration};
+use std::{sync::atomic::Ordering, thread, time::Duration};
 
 use cloister_daemon::clock::Stopwatch;
 use cloister_domain::GenerationId;
@@ -12,6 +12,10 @@ use crate::{core::Core, error::ActError, slots, switch, trial};
 /// How often is looked.
 const TICK: Duration = Duration::from_millis(500);
 
+/// After so many falls that changed nothing the time to the next one grows no more: six hours by default. Each
+/// leaves records, and approvals expire by their number.
+const FALLS_MAX: u32 = 10;
+
 /// An activation, and how it has gone since.
 #[derive(Debug)]
 struct Watched {
@@ -21,6 +25,8 @@ struct Watched {
     /// Since it gave a token.
     answered: Stopwatch,
     away: Away,
+    /// How often something else was to take over since it answered last.
+    falls: u32,
     /// Its probation is over, and older releases may be forbidden by it.
     stood: bool,
 }
@@ -33,17 +39,18 @@ impl Away {
     /// Notes whether an engine answers now that it holds the release; whether none has for too long.
     pub(crate) fn too_long(&mut self, core: &Core, generation: GenerationId) -> bool {
         let asked = Stopwatch::start();
-        self.note(core, asked, slots::is_held(core, generation))
+        self.note(core, asked, slots::is_held(core, generation), 0)
     }
 
-    /// Notes what came of a question that was asked at `asked`: silence counts from there.
-    fn note(&mut self, core: &Core, asked: Stopwatch, answers: bool) -> bool {
+    /// Notes what came of a question that was asked at `asked`: silence counts from there, and may last twice as
+    /// long after each of `falls`.
+    fn note(&mut self, core: &Core, asked: Stopwatch, answers: bool, falls: u32) -> bool {
         if answers {
             self.0 = None;
             return false;
         }
         let limit = Duration::from_secs(core.config.update.engine_away_s.into());
-        self.0.get_or_insert(asked).elapsed() >= limit
+        self.0.get_or_insert(asked).elapsed() >= limit * (1 << falls.min(FALLS_MAX))
     }
 
     /// Whether nothing answered when it was looked last.
@@ -55,7 +62,8 @@ impl Away {
 impl Watched {
     fn new(activation: u64, generation: GenerationId) -> Self {
         let (since, answered) = (Stopwatch::start(), Stopwatch::start());
-        Self { activation, generation, since, answered, away: Away::default(), stood: false }
+        let away = Away::default();
+        Self { activation, generation, since, answered, away, falls: 0, stood: false }
     }
 
     /// Notes whether its engine answers, and now and then, and at the end, whether it still gives a token: an
@@ -66,7 +74,8 @@ impl Watched {
         let is_due = is_over || self.away.is_begun() || self.answered.elapsed() >= now_and_then;
         let answers = match slots::holder(core, self.generation) {
             None => false,
-            Some(_) if !is_due => true,
+            // An engine takes one question after the other; who asks more finds out what it answers.
+            Some(_) if !is_due || core.examined.load(Ordering::SeqCst) => true,
             Some(slot) => match switch::probe(core, slot, self.generation) {
                 Ok(()) => {
                     self.answered = Stopwatch::start();
@@ -78,7 +87,10 @@ impl Watched {
                 }
             },
         };
-        self.away.note(core, asked, answers)
+        if answers {
+            self.falls = 0;
+        }
+        self.away.note(core, asked, answers, self.falls)
     }
 }
 
@@ -121,12 +133,14 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
     if core.stop.is_set() {
         return Ok(());
     }
-    if is_over && !watched.away.is_begun() {
+    let is_known = !core.examined.load(Ordering::SeqCst);
+    if is_over && is_known && !watched.away.is_begun() {
         switch::stand(core, activation)?;
         watched.stood = true;
     }
     if silent_for_long && kind == Kind::Activate {
         watched.away = Away::default();
+        watched.falls += 1;
         switch::fall(core, activation)?;
     }
     Ok(())

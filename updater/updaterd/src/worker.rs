@@ -20,6 +20,8 @@ const STRIKES_MAX: u32 = 3;
 /// First and longest pause while something does not answer.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest pause after an active release broke off.
+const BESIDE_MAX: Duration = Duration::from_hours(1);
 /// How often the daemon's wish to stop is noticed.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -28,6 +30,21 @@ const TICK: Duration = Duration::from_millis(500);
 struct Memory {
     restored: bool,
     strikes: BTreeMap<ImportId, u32>,
+    beside: BTreeMap<ImportId, Beside>,
+}
+
+/// How often the active release broke off while it was measured beside a candidate, and since when it was not.
+struct Beside {
+    times: u32,
+    since: Stopwatch,
+}
+
+impl Beside {
+    /// Each time it lasts three times as long until the active release, which people use, is asked again.
+    fn is_too_early(&self) -> bool {
+        let pause = PAUSE_MIN.saturating_mul(3u32.saturating_pow(self.times));
+        self.since.elapsed() < pause.min(BESIDE_MAX)
+    }
 }
 
 /// Works until the daemon is to stop.
@@ -36,7 +53,11 @@ pub(crate) fn work(core: &Core, woken: &mpsc::Receiver<()>) {
     let mut pause = PAUSE_MIN;
     while !core.stop.is_set() {
         match round(core, &mut memory) {
-            Ok(()) => pause = PAUSE_MIN,
+            Ok(()) if memory.beside.is_empty() => pause = PAUSE_MIN,
+            Ok(()) => {
+                wait(core, woken, Some(PAUSE_MAX));
+                continue;
+            }
             Err(error) => {
                 tracing::debug!(code = error.problem().code, "something does not answer yet");
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -86,6 +107,7 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
         }
     }
     let waiting = core.state().imports_in(ImportState::Evaluating)?;
+    memory.beside.retain(|import, _| waiting.iter().any(|held| held.import == *import));
     for import in waiting {
         held_up = held_up.and(evaluate(core, memory, import.import));
     }
@@ -94,13 +116,20 @@ fn round(core: &Core, memory: &mut Memory) -> Result<(), ActError> {
 }
 
 fn evaluate(core: &Core, memory: &mut Memory, import: ImportId) -> Result<(), ActError> {
+    if memory.beside.get(&import).is_some_and(Beside::is_too_early) {
+        return Ok(());
+    }
     match evaluate::evaluate(core, import)? {
         Left::Judged => {
             memory.strikes.remove(&import);
+            memory.beside.remove(&import);
             Ok(())
         }
-        Left::Displaced => {
-            core.wake();
+        Left::Beside(error) => {
+            tracing::warn!(code = error.problem().code, "the active release broke off");
+            let times = memory.beside.get(&import).map_or(0, |before| before.times + 1);
+            memory.beside.insert(import, Beside { times, since: Stopwatch::start() });
+            core.state().note_trouble(import, Some(&error.problem()))?;
             Ok(())
         }
         Left::Waiting(error) => {

@@ -331,6 +331,8 @@ impl History {
         let number = |name: &str| entry.facts.get(name).and_then(Value::as_u64);
         told.generation = told.generation.or(entry.statement.subject("bundle").map(GenerationId));
         told.operators.extend(text("operator"));
+        let persons = entry.facts.get("persons").and_then(Value::as_array).into_iter().flatten();
+        told.operators.extend(persons.filter_map(Value::as_str).map(str::to_owned));
         let record = entry.record;
         match (entry.event.as_str(), parts.next()) {
             ("media-seen", Some("seen")) => {

@@ -1,5 +1,7 @@
 //! Who decides about a release, about what, and for how long.
 
+use std::fs;
+
 use cloister_attest::approval::Decision;
 use cloister_domain::{Digest, ImportId};
 use cloister_wire::{
@@ -8,7 +10,7 @@ use cloister_wire::{
 };
 
 use crate::{
-    refused,
+    rebuild, refused,
     support::{
         World,
         bundle::{self, Bundle, EVE, FLO, STRANGER},
@@ -92,12 +94,44 @@ fn who_operated_the_import_does_not_approve_it_but_may_reject_it() {
     world.enrol();
     let bundle = Bundle::new(1, "0.5").imported_by(OPERATOR);
     let (import, package) = awaiting(&world, &bundle);
-    assert_eq!(world.review(import).imported_by, [OPERATOR.to_string()]);
+    assert_eq!(world.review(import).imported_by, [&OPERATOR.to_string(), "eve"]);
     assert_eq!(world.count("media-seen", "operator", &OPERATOR.to_string()), 2);
     refused(hand_in(&world, EVE, &package, &bundle, YES), "approval.importer");
     hand_in(&world, FLO, &package, &bundle, YES).unwrap();
     refused(world.activate(import), "approval.threshold");
     hand_in(&world, EVE, &package, &bundle, Decision::Reject).unwrap();
+    assert_eq!(world.review(import).state, ImportState::Refused);
+}
+
+#[test]
+fn who_was_behind_the_operator_of_an_import_does_not_approve_it_whatever_is_configured_later() {
+    let mut world = World::with(&format!("operators = [\"{OPERATOR}=eve\"]"));
+    world.enrol();
+    let bundle = Bundle::new(1, "0.5").imported_by(OPERATOR);
+    let (import, package) = awaiting(&world, &bundle);
+    world.config.update.operators.clear();
+    world.start_updaterd();
+    assert_eq!(world.review(import).state, ImportState::AwaitingApproval);
+    refused(hand_in(&world, EVE, &package, &bundle, YES), "approval.importer");
+    rebuild::same_after(&mut world, "the configuration names nobody");
+    refused(hand_in(&world, EVE, &package, &bundle, YES), "approval.importer");
+}
+
+#[test]
+fn a_release_whose_set_is_taken_no_more_can_be_rejected_still() {
+    let world = World::enrolled();
+    let bundle = Bundle::new(1, "0.5");
+    let (import, package) = awaiting(&world, &bundle);
+    let release =
+        world.config.paths.shelf().join("generations").join(bundle.generation().to_string());
+    let set = release.join("tree/evaluation/evaluation.json");
+    fs::remove_file(&set).unwrap();
+    fs::write(&set, "[]").unwrap();
+    for person in [EVE, FLO] {
+        hand_in(&world, person, &package, &bundle, YES).unwrap();
+    }
+    refused(world.activate(import), "approval.policy");
+    hand_in(&world, FLO, &package, &bundle, Decision::Reject).unwrap();
     assert_eq!(world.review(import).state, ImportState::Refused);
 }
 

@@ -1,8 +1,11 @@
 //! After the switch: a release that stops answering is returned from without anybody's word, and what
 //! stood its probation forbids what it is to forbid.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink, sync::atomic::Ordering};
+use std::{
+    collections::BTreeSet, fs, os::unix::fs::symlink, sync::atomic::Ordering, time::Duration,
+};
 
+use cloister_daemon::clock::Stopwatch;
 use cloister_domain::{GenerationId, RecordIndex, Slot};
 use cloister_state::{Kind, NewActivation, Series, State};
 use cloister_wire::{
@@ -189,6 +192,38 @@ fn what_hangs_in_its_probation_is_returned_from() {
     wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
     assert_eq!(world.slot_of(two.generation()), Some(slot), "it says that it holds it");
     assert_eq!(world.count("rollback", "reason", "probation"), 1);
+}
+
+/// An engine takes one question after the other, and an examination asks long ones.
+#[test]
+fn what_is_measured_beside_a_candidate_is_not_called_silent() {
+    let (world, _, two, import) = approved("probation_s = 600\nengine_away_s = 1\nprobe_s = 2");
+    world.activate(import).unwrap();
+    let engine = world.script(world.slot_of(two.generation()).unwrap());
+    engine.slow.store(true, Ordering::SeqCst);
+    let third = world.import(&Bundle::new(3, "0.5"), 3).unwrap();
+    wait_until(|| engine.scoring.load(Ordering::SeqCst)).expect("it is measured");
+    // For longer than silence is borne.
+    std::thread::park_timeout(Duration::from_secs(6));
+    assert_eq!(world.active(), Some(two.generation()));
+    engine.slow.store(false, Ordering::SeqCst);
+    world.until(third, ImportState::AwaitingApproval);
+}
+
+/// Each try leaves records, and approvals expire by their number.
+#[test]
+fn a_return_that_fails_is_tried_again_each_time_later() {
+    let (world, _, two, import) = approved("probation_s = 600\nengine_away_s = 1");
+    world.activate(import).unwrap();
+    let since = Stopwatch::start();
+    for slot in Slot::ALL {
+        world.script(slot).refuses.store(true, Ordering::SeqCst);
+        world.script(slot).forget();
+    }
+    wait_until(|| world.count("rollback", "reason", "probation") == 3).expect("it is tried again");
+    // One second, then two, then four.
+    assert!(since.elapsed() >= Duration::from_secs(7), "{:?}", since.elapsed());
+    assert_eq!(world.active(), Some(two.generation()), "no engine serves the one before either");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
     refused,
     support::{
         Running, World,
-        bundle::{Bundle, EVE},
+        bundle::{Bundle, EVE, FLO},
         engine::Script,
         wait_until,
     },
@@ -63,8 +63,11 @@ impl Lossy {
                 while let Ok(Some(request)) = connection.read::<Request>() {
                     let log = Connection::connect(&behind).unwrap();
                     let reply: Reply<Answer> = log.ask(&request).unwrap();
-                    let ours =
-                        matches!(&request, Request::Append(entry) if entry.act.contains(named));
+                    let ours = match &request {
+                        Request::Append(entry) => entry.act.contains(named),
+                        Request::Deposit { act, .. } => act.contains(named),
+                        _ => false,
+                    };
                     if ours && loses.load(Ordering::SeqCst) < TRIES {
                         when_lost();
                         loses.fetch_add(1, Ordering::SeqCst);
@@ -99,6 +102,27 @@ fn who_operated_an_import_does_not_approve_it_though_only_the_log_knows() {
     world.until(import, ImportState::AwaitingApproval);
     refused(world.decide(import, EVE, Decision::Approve), "approval.importer");
     assert!(world.review(import).imported_by.contains(&OPERATOR.to_string()));
+}
+
+#[test]
+fn a_veto_that_only_the_log_took_holds_though_the_next_root_forgets_who_gave_it() {
+    let world = World::enrolled();
+    let one = Bundle::new(1, "0.5");
+    world.promoted(&one, 1);
+    let import = world.import(&Bundle::new(2, "0.5"), 2).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    // The worker is busy with another one.
+    let engine = world.script(world.slot_of(one.generation()).unwrap());
+    engine.slow.store(true, Ordering::SeqCst);
+    world.import(&Bundle::new(3, "0.5"), 3).unwrap();
+    wait_until(|| engine.scoring.load(Ordering::SeqCst)).expect("it is measured");
+    let lossy = Lossy::new(&world, "/approval/flo/", || {});
+    assert!(world.decide(import, FLO, Decision::Reject).is_err());
+    lossy.until_lost();
+    world.import(&Bundle::new(4, "0.5").without_flo(), 4).unwrap();
+    let shown = world.review(import);
+    engine.slow.store(false, Ordering::SeqCst);
+    assert_eq!(shown.problem.unwrap().code, "approval.rejected");
 }
 
 /// The second release is refused for what its engine does, which `better` puts an end to.

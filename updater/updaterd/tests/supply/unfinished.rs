@@ -75,6 +75,37 @@ fn a_veto_counts_however_much_was_recorded_since() {
 }
 
 #[test]
+fn a_veto_counts_though_another_release_was_judged_since() {
+    let mut world = World::enrolled();
+    let import = world.import(&Bundle::new(1, "0.5"), 1).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    decided_in_the_log_alone(&world, import, FLO, Decision::Reject);
+    // No later word of the same person takes it back.
+    decided_in_the_log_alone(&world, import, FLO, Decision::Approve);
+    let next = world.import(&Bundle::new(2, "0.5"), 2).unwrap();
+    world.until(next, ImportState::AwaitingApproval);
+    world.start_updaterd();
+    let shown = world.until(import, ImportState::Refused);
+    assert_eq!(shown.problem.unwrap().code, "approval.rejected");
+}
+
+#[test]
+fn a_policy_that_only_the_log_took_is_changed_back_in_the_log() {
+    let mut world = World::enrolled();
+    let policies = |world: &World| {
+        let of = |(event, facts): (String, _)| (event == "policy-change").then_some(facts);
+        world.records().into_iter().filter_map(of).collect::<Vec<serde_json::Value>>()
+    };
+    wait_until(|| policies(&world).len() == 1).expect("it is recorded");
+    let mut other = policies(&world)[0].clone();
+    other["approvals_needed"] = 3.into();
+    world.append(Event::PolicyChange, "policy/other", &[("policy", Digest::of(b"other"))], &other);
+    world.start_updaterd();
+    wait_until(|| policies(&world).len() == 3).expect("what holds is recorded again");
+    assert_eq!(policies(&world)[2]["approvals_needed"], policies(&world)[0]["approvals_needed"]);
+}
+
+#[test]
 fn what_was_decided_before_an_evaluation_is_void_also_after_a_crash() {
     let mut world = World::enrolled();
     let import = world.import(&Bundle::new(1, "0.5"), 1).unwrap();

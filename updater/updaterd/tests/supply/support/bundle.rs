@@ -240,6 +240,11 @@ impl Bundle {
         Self { root: Some(root_of(2, &[6, 7, 8])), ..self }
     }
 
+    /// The same, on a stick whose root lets gus approve in the place of flo.
+    pub(crate) fn without_flo(self) -> Self {
+        Self { root: Some(root_of(2, &[6, 8])), ..self }
+    }
+
     /// The same, imported by another user.
     pub(crate) fn imported_by(self, operator: u32) -> Self {
         Self { operator, ..self }

@@ -34,6 +34,10 @@ pub(crate) struct Script {
     pub(crate) full: AtomicBool,
     /// Says nothing but what it holds.
     pub(crate) hangs: AtomicBool,
+    /// Takes its time for a score, and answers nobody meanwhile.
+    pub(crate) slow: AtomicBool,
+    /// Whether it was asked for a score while it was slow.
+    pub(crate) scoring: AtomicBool,
     /// Chats to which it said nothing.
     pub(crate) unanswered: AtomicUsize,
     /// Chats are answered by a problem of class busy with this code.
@@ -77,6 +81,10 @@ impl Script {
         let is = |fault: &AtomicBool| fault.load(Ordering::SeqCst);
         let chat = matches!(request, Request::Chat(_));
         let score = matches!(request, Request::Score { .. });
+        if is(&self.slow) {
+            self.scoring.fetch_or(score, Ordering::SeqCst);
+            return score || (chat && is(&self.scoring));
+        }
         (chat && is(&self.full)) || ((chat || score) && is(&self.hangs))
     }
 
