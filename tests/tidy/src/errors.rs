@@ -38,7 +38,13 @@ pub fn error_page(tree: &Tree) -> String {
         }
     }
     for (at, texts) in told(tree) {
-        rows.entry(at).or_insert_with(|| texts.join(" / "));
+        let row: &mut String = rows.entry(at).or_default();
+        for text in texts.into_iter().filter(|text| !row.contains(text.as_str())).collect::<Vec<_>>() {
+            if !row.is_empty() {
+                row.push_str(" / ");
+            }
+            row.push_str(&text);
+        }
     }
     let mut page = HEAD.to_owned();
     for ((code, krate), text) in rows {

@@ -35,7 +35,10 @@ pub enum ShelfError {
     #[error("a path inside the release leaves the release; the bundle is malformed")]
     Path,
     /// The generation is not on the shelf.
-    #[error("generation {generation} is not on the shelf; import its bundle")]
+    #[error(
+        "generation {generation} is not on the shelf; the newest release of its name comes back from its \
+         own bundle, an older one only as a new release"
+    )]
     Absent {
         /// The generation.
         generation: GenerationId,
