@@ -45,7 +45,7 @@ pub enum ShelfError {
     },
     /// A pointer of the shelf does not name a generation that is there.
     #[error(
-        "the pointer `{name}` of the shelf names nothing; restore the shelf from a backup or activate a retained generation"
+        "the pointer `{name}` of the shelf names nothing; put a backup of the state back, see the runbook `rebuild`"
     )]
     Pointer {
         /// The pointer: `active`, `slots/a` or `slots/b`.
