@@ -78,7 +78,7 @@ done
 expect "cloister without a name" config.unnamed "$(in_root cloister status 2>&1 | grep -o 'config\.unnamed')"
 expect "state before there is a name" "" "$(find "$root/var/lib/cloister" -type f)"
 sed -i 's|^origin = ""|origin = "hospital-north/appliance-1"|' "$root/etc/cloister/cloister.toml"
-in_root cloister-recordd 2> /dev/null &
+chroot "$root" cloister-recordd 2> /dev/null &
 recordd=$!
 for _ in $(seq 600); do
     if [ -s "$root/var/lib/cloister/record/checkpoint" ] || ! kill -0 $recordd 2> /dev/null; then break; fi

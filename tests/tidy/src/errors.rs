@@ -39,7 +39,9 @@ pub fn error_page(tree: &Tree) -> String {
     }
     for (at, texts) in told(tree) {
         let row: &mut String = rows.entry(at).or_default();
-        for text in texts.into_iter().filter(|text| !row.contains(text.as_str())).collect::<Vec<_>>() {
+        for text in
+            texts.into_iter().filter(|text| !row.contains(text.as_str())).collect::<Vec<_>>()
+        {
             if !row.is_empty() {
                 row.push_str(" / ");
             }
