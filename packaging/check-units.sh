@@ -11,6 +11,7 @@ trap 'rm -rf "$root"' EXIT
 mkdir -p "$root/usr/lib/systemd/system" "$root/usr/bin"
 cp -r "$units"/*.service "$units"/*.socket "$units"/*.service.d "$root/usr/lib/systemd/system/"
 install -m 755 /bin/true "$root/usr/bin/cloister"
+install -m 755 /bin/true "$root/usr/bin/grep"
 # The machine's own targets and slices, which ours name.
 cp -r /lib/systemd/system/*.target /lib/systemd/system/*.slice /lib/systemd/system/systemd-journald*@.* \
     "$root/usr/lib/systemd/system/"

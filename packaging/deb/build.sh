@@ -1,6 +1,6 @@
 #!/bin/bash
 # build.sh OUT BINARY_DIR: packs the daemons and tools in BINARY_DIR, with units, users, folders and the
-# default configuration, into OUT/cloister_VERSION_ARCH.deb. The same inputs give the same bytes:
+# default configuration and the documents, into OUT/cloister_VERSION_ARCH.deb. The same inputs give the same bytes:
 # times are SOURCE_DATE_EPOCH, owners are root, order is dpkg-deb's.
 set -euo pipefail
 if [ $# -ne 2 ]; then
@@ -43,7 +43,13 @@ put 644 "$units/cloister.sysusers.conf" usr/lib/sysusers.d/cloister.conf
 put 644 "$units/cloister.tmpfiles.conf" usr/lib/tmpfiles.d/cloister.conf
 put 644 "$units/cloister.udev.rules" usr/lib/udev/rules.d/60-cloister.rules
 put 644 "$units/cloister.toml" etc/cloister/cloister.toml
-put 644 "$top/docs/reference/config.md" usr/share/doc/cloister/config.md
+put 644 "$units/cloister-medium.rules" usr/share/polkit-1/rules.d/60-cloister-medium.rules
+# Folders as in the checkout, so that their links hold.
+for page in runbooks formats reference; do
+    for file in "$top/docs/$page"/*.md; do
+        put 644 "$file" "usr/share/doc/cloister/$page/$(basename "$file")"
+    done
+done
 put 644 "$here/copyright" usr/share/doc/cloister/copyright
 
 mkdir "$tree/DEBIAN"

@@ -79,8 +79,8 @@ pub(crate) fn scrub(config: &Config, json: bool, out: &mut dyn Write) -> Result<
         Class::Corrupt,
         "shelf.damaged",
         format!(
-            "{files} of the shelf did not hold what was written; `cloister status` shows what is left, \
-             and importing a bundle again repairs it"
+            "{files} of the shelf did not hold what was written; `cloister status` shows what is left, and \
+             the runbook `roll-back` says what comes back"
         ),
     )))
 }

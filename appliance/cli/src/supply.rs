@@ -114,8 +114,9 @@ fn warn_of_the_database(status: &Status, out: &mut dyn Write) -> Result<(), Fail
     if status.older {
         say!(
             out,
-            "THE STATE DATABASE IS AN OLDER COPY, and nothing is decided by it: stop cloister-updaterd, \
-             move supply.db and the files beside it away, start it, and run `cloister rebuild`"
+            "THE STATE DATABASE IS AN OLDER COPY, and nothing is decided by it: stop cloister-updaterd \
+             and its socket, move supply.db and the files beside it away, start both, and run `cloister rebuild` \
+             (runbook `rebuild`)"
         );
     }
     Ok(())

@@ -46,6 +46,12 @@ pub enum ConfigError {
         /// What it takes.
         wanted: String,
     },
+    /// The name that the package leaves open was not filled in.
+    #[error(
+        "record.origin is empty: name this appliance's log, such as hospital-north/appliance-1, before \
+         anything is started; see the runbook `set-up`"
+    )]
+    Unnamed,
 }
 
 /// What may have been meant by an unknown name.
@@ -97,6 +103,7 @@ impl Coded for ConfigError {
             Self::UnknownKey { .. } => "config.key.unknown",
             Self::NotASection { .. } => "config.section.kind",
             Self::Value { .. } => "config.value",
+            Self::Unnamed => "config.unnamed",
         }
     }
 }

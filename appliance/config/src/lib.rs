@@ -53,13 +53,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Syntax`] if it is not TOML, [`ConfigError::UnknownSection`] and
     /// [`ConfigError::UnknownKey`] for a name that is not known, [`ConfigError::Value`] for a
-    /// value of the wrong kind or outside its range.
+    /// value of the wrong kind or outside its range, [`ConfigError::Unnamed`] for the empty name that the
+    /// package's own text has.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut document: toml::Table =
             text.parse().map_err(|error| ConfigError::syntax(text, &error))?;
         let known = || SECTIONS.iter().map(|section| section.name);
         if let Some(name) = document.keys().find(|name| !known().any(|known| known == *name)) {
             return Err(ConfigError::unknown_section(name, known()));
+        }
+        let origin = document.get("record").and_then(|record| record.get("origin"));
+        if origin.is_some_and(|name| name.as_str() == Some("")) {
+            return Err(ConfigError::Unnamed);
         }
         let settings = serde_json::to_string(&document).expect("keys are texts");
         let text = format!("cloister {}\n{settings}", env!("CARGO_PKG_VERSION"));
@@ -169,6 +174,18 @@ mod tests {
             let message = refused(text);
             assert!(message.starts_with(wanted), "{message}");
         }
+    }
+
+    /// What the package lays down begins no log under a name that nobody gave it.
+    #[test]
+    fn the_packaged_text_is_refused_until_the_log_has_a_name() {
+        let packaged = include_str!("../../../packaging/units/cloister.toml");
+        let error = Config::parse(packaged).expect_err("no name yet");
+        assert_eq!(error.code(), "config.unnamed");
+        let named = packaged.replace("origin = \"\"", "origin = \"hospital-north/appliance-1\"");
+        let config = Config::parse(&named).expect("the rest of it is valid");
+        assert_eq!(config.record.origin, "hospital-north/appliance-1");
+        assert_eq!(config.peers.of(Role::Updaterd), [User::Name("cloister-intaked".to_owned())]);
     }
 
     #[test]

@@ -264,7 +264,10 @@ sections! {
     /// The log of signed records.
     Record in "record" {
         /// The log's name in its checkpoints (C2SP tlog-checkpoint, origin line). Name enclave and machine,
-        /// such as `hospital-north/appliance-1`, before the first start; a log never changes its name.
+        /// such as `hospital-north/appliance-1`, before the first start: no two appliances share one, since
+        /// what persons sign says by it which appliance is meant, and a log never changes it. The package's
+        /// own file leaves it empty, and nothing starts with an empty one. The default is for trying out: where
+        /// the daemons run as different users, no log is begun with it.
         origin: String = "\"enclave/appliance\"";
         /// File with the host key's seed (32 bytes), readable by recordd alone. Empty: the systemd
         /// credential `host-key` if there is one, else `record/host.key` in the state folder, made at

@@ -32,6 +32,12 @@ pub enum RecorddError {
     /// The key or the log's name is not that of the stored log.
     #[error("the stored checkpoint is not by this host key and under record.origin as configured")]
     OtherLog,
+    /// A log would begin under the name that is for trying out.
+    #[error(
+        "no log is begun as `enclave/appliance` where the daemons run as different users: give this \
+         appliance's log a name of its own in record.origin; see the runbook `set-up`"
+    )]
+    Unnamed,
     /// The machine has another host key than the log, whose own is lost.
     #[error(
         "the host key is another than the log's, so nothing is recorded and nothing may happen that \
@@ -102,6 +108,7 @@ impl Coded for RecorddError {
             Self::Listen(_) | Self::Serve(_) | Self::Read(_) | Self::Disk(_) => Class::Fault,
             Self::Damaged { .. } | Self::RolledBack { .. } => Class::Corrupt,
             Self::OtherLog
+            | Self::Unnamed
             | Self::KeyChanged
             | Self::KeyStands
             | Self::FormerKey
@@ -127,6 +134,7 @@ impl Coded for RecorddError {
             Self::Disk(_) => "record.disk",
             Self::Damaged { .. } => "record.damaged",
             Self::OtherLog => "record.other-log",
+            Self::Unnamed => "record.unnamed",
             Self::KeyChanged => "record.key.changed",
             Self::KeyStands => "record.key.stands",
             Self::FormerKey => "record.key.former",

@@ -29,6 +29,9 @@ const READ_MAX: u32 = 1024;
 /// Most bytes of entries in one answer to `Read`, well below a frame.
 const READ_BYTES_MAX: usize = 8 << 20;
 
+/// The default of `record.origin`, which any number of appliances may have.
+const FOR_TRYING_OUT: &str = "enclave/appliance";
+
 /// The log.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -69,11 +72,14 @@ impl Log {
     /// Opens the log of `config`, or begins it; completes entries that a crash cut short.
     pub(crate) fn open(config: &Config, peers_are_separate: bool) -> Result<Self, Error> {
         let files = Files::open(config.paths.record(), config.record.full_disk_bytes.0)?;
+        let origin = config.record.origin.clone();
+        let stored = files.checkpoint()?;
+        if stored.is_none() && peers_are_separate && origin == FOR_TRYING_OUT {
+            return Err(Error::Unnamed);
+        }
         let seed = credentials::host_key_seed(config).map_err(Error::Key)?;
         let key = SigningKey::from_seed(&seed).expect("a host key's seed has 32 bytes");
-        let origin = config.record.origin.clone();
         let own = VerifierKey::new(&origin, key.public()).map_err(Error::Entry)?;
-        let stored = files.checkpoint()?;
         if stored.is_none() && files.has_tiles() {
             // The checkpoint of the empty log is stored before any tile.
             return Err(Error::Damaged { what: "no checkpoint" });

@@ -149,7 +149,7 @@ const PROOFS: [Proof; 24] = [
     },
     Proof {
         name: "package",
-        shows: "the Debian package installs, upgrades, is removed and is purged in a clean root",
+        shows: "the Debian package installs in a clean root, begins no log before that has a name, upgrades, is removed and is purged",
         run: package,
     },
     Proof {

@@ -1,16 +1,17 @@
 //! The page of error codes, made from the sources.
 //!
 //! Each crate's errors implement `Coded`; the code of a variant stands in `fn code`, its text in the
-//! `#[error]` attribute. Both are read here as text, so the page needs no hand.
+//! `#[error]` attribute. Other codes stand where a problem is made or the journal is told of one, each with
+//! its text. All are read here as text, so the page needs no hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Source, Tree};
 
 const HEAD: &str = "# Error codes
 
 Every refusal carries one of these codes: in the journal's `code` field, in a record, in `--json`
-output and in the API's error envelope. The text is what a person reads; `{…}` stands for a figure.
+output and in the API's error envelope. The text is what a person reads; `{…}` stands for what only the moment knows.
 `cloister` and `cloister-mint` print one line, the text with the code in brackets at its end. Their exit
 status: 0 done, 1 the machine failed or is busy, 2 the command line is wrong, 4 an approval is missing
 or cannot count (`cloister`), 5 stored bytes are damaged or a verification failed, 7 refused.
@@ -36,11 +37,95 @@ pub fn error_page(tree: &Tree) -> String {
             rows.entry((code, krate)).or_insert_with(|| said.join(" / "));
         }
     }
+    for (at, texts) in told(tree) {
+        let row: &mut String = rows.entry(at).or_default();
+        for text in
+            texts.into_iter().filter(|text| !row.contains(text.as_str())).collect::<Vec<_>>()
+        {
+            if !row.is_empty() {
+                row.push_str(" / ");
+            }
+            row.push_str(&text);
+        }
+    }
     let mut page = HEAD.to_owned();
     for ((code, krate), text) in rows {
         page.push_str(&format!("| `{code}` | {krate} | {} |\n", text.replace('|', "\\|")));
     }
     page
+}
+
+/// What stands before a code outside the error types: two functions that make a problem, and the journal's
+/// field.
+const TELLING: [&str; 3] = ["Problem::new(", "refusal(", JOURNAL];
+const JOURNAL: &str = "code = ";
+
+/// The codes that no error type has, with where and what they say. What the journal is told counts where
+/// nobody else is told anything.
+fn told(tree: &Tree) -> BTreeMap<(String, String), Vec<String>> {
+    let mut told: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for telling in TELLING {
+        let before: BTreeSet<_> = told.keys().cloned().collect();
+        for source in tree.sources.iter().filter(|source| source.is_production_rust()) {
+            let krate = source.path.split("/src/").next().unwrap_or_default();
+            for (code, text) in said_in(source, telling) {
+                let at = (code, krate.to_owned());
+                if telling == JOURNAL && before.contains(&at) {
+                    continue;
+                }
+                let texts = told.entry(at).or_default();
+                if !texts.contains(&text) {
+                    texts.push(text);
+                }
+            }
+        }
+    }
+    told
+}
+
+/// The codes behind `telling` in a file, each with its text.
+fn said_in(source: &Source, telling: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = source
+        .production_lines()
+        .map(|(_, line)| line.trim())
+        .filter(|line| !line.starts_with("//"))
+        .collect();
+    let text = lines.join("\n");
+    // The class of a problem comes before its code.
+    let class = usize::from(telling.starts_with("Problem"));
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(telling) {
+        let (before, behind) = text.split_at(at + telling.len());
+        let mut arguments = behind.splitn(class + 2, ',').skip(class).map(str::trim_start);
+        let code = arguments.next().and_then(|code| literal_or_constant(code, &text));
+        if let (Some(code), Some(behind)) = (code, arguments.next()) {
+            found.push((code, said(before, behind, telling == JOURNAL)));
+        }
+    }
+    found
+}
+
+/// The text `behind` a code: a literal, in the journal behind other fields; or what the name there was
+/// bound to shortly before; or words that are known only when they are said.
+fn said(before: &str, behind: &str, other_fields: bool) -> String {
+    let at_once = ["\"", "format!(", "&format!("].iter().any(|begins| behind.starts_with(begins));
+    if at_once || other_fields {
+        return plain(behind);
+    }
+    let name: String = behind.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let function = before.rsplit_once("fn ").map_or("", |(_, function)| function);
+    let bound = function.split_once(&format!("let {name} ="));
+    bound.map_or_else(|| "{…}".to_owned(), |(_, value)| plain(value))
+}
+
+/// The code that an argument is: a literal, or a constant of the same file.
+fn literal_or_constant(argument: &str, text: &str) -> Option<String> {
+    let literal = |text: &str| Some(text.strip_prefix('"')?.split_once('"')?.0.to_owned());
+    let code = literal(argument).or_else(|| {
+        let defined = format!("const {argument}: &str = ");
+        text.split_once(&defined).and_then(|(_, value)| literal(value))
+    })?;
+    (is_code(&code) && code.contains('.')).then_some(code)
 }
 
 /// An error type and its variant; the variant is empty for a type that is a struct.

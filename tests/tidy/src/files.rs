@@ -24,12 +24,13 @@ impl Source {
         lines.into_iter().take(end).enumerate().map(|(index, line)| (index + 1, line))
     }
 
-    /// Whether this is a Rust file outside the folders of tests.
+    /// Whether this is a Rust file outside the folders and files of tests.
     #[must_use]
     pub fn is_production_rust(&self) -> bool {
         self.path.ends_with(".rs")
             && !self.path.starts_with("tests/")
             && !self.path.contains("/tests/")
+            && !self.path.ends_with("/tests.rs")
     }
 }
 

@@ -1,8 +1,9 @@
 //! The checkout keeps its own rules.
 
 use cloister_tidy::{
-    Finding, Tree, error_page, expose_sites, forbidden_words, layers, lengths, owners,
-    pure_dependencies, stale_edits, unit_files, unsafe_sites,
+    Finding, Tree, broken_links, codes_without_a_row, error_page, expose_sites, forbidden_words,
+    layers, lengths, missing_pages, owners, pure_dependencies, stale_edits, unit_files,
+    unknown_codes, unsafe_sites,
 };
 
 fn clean(findings: &[Finding]) {
@@ -72,6 +73,30 @@ fn every_error_code_has_one_text() {
         let whole = text.split(" / ").all(|part| !part.trim().is_empty());
         assert!(row.len() == 3 && whole, "{row:?}");
     }
+}
+
+#[test]
+fn every_code_that_can_be_given_is_on_the_page() {
+    let tree = Tree::read().unwrap();
+    clean(&codes_without_a_row(&tree, tree.text("docs/reference/errors.md").unwrap()));
+}
+
+#[test]
+fn documents_name_codes_and_settings_that_exist() {
+    let tree = Tree::read().unwrap();
+    let text = |path| tree.text(path).unwrap();
+    let (page, settings) = (text("docs/reference/errors.md"), text("docs/reference/config.md"));
+    clean(&unknown_codes(&tree, page, settings));
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    clean(&broken_links(&Tree::read().unwrap()));
+}
+
+#[test]
+fn pages_that_somebody_is_sent_to_exist_and_are_packed() {
+    clean(&missing_pages(&Tree::read().unwrap()));
 }
 
 #[test]

@@ -164,7 +164,10 @@ pub enum Refusal {
         generation: GenerationId,
     },
     /// It is not on the shelf.
-    #[error("generation {generation} is not on the shelf; import its bundle")]
+    #[error(
+        "generation {generation} is not on the shelf; the newest release of its name comes back from its \
+         own bundle, an older one only as a new release"
+    )]
     NotRetained {
         /// The generation.
         generation: GenerationId,

@@ -35,14 +35,17 @@ pub enum ShelfError {
     #[error("a path inside the release leaves the release; the bundle is malformed")]
     Path,
     /// The generation is not on the shelf.
-    #[error("generation {generation} is not on the shelf; import its bundle")]
+    #[error(
+        "generation {generation} is not on the shelf; the newest release of its name comes back from its \
+         own bundle, an older one only as a new release"
+    )]
     Absent {
         /// The generation.
         generation: GenerationId,
     },
     /// A pointer of the shelf does not name a generation that is there.
     #[error(
-        "the pointer `{name}` of the shelf names nothing; restore the shelf from a backup or activate a retained generation"
+        "the pointer `{name}` of the shelf names nothing; put a backup of the state back, see the runbook `rebuild`"
     )]
     Pointer {
         /// The pointer: `active`, `slots/a` or `slots/b`.

@@ -26,7 +26,10 @@ pub enum StateError {
         known: i32,
     },
     /// A stored row cannot be read back.
-    #[error("a row of `{table}` in the state database cannot be read; restore it from a backup")]
+    #[error(
+        "a row of `{table}` in the state database cannot be read; have the database made anew, see the \
+         runbook `rebuild`"
+    )]
     Row {
         /// The table.
         table: &'static str,

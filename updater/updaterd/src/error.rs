@@ -233,8 +233,8 @@ pub(crate) enum ActError {
     /// The database lacks what the log has.
     #[error(
         "the state database is an older copy: the log tells of acts that it does not know. Stop \
-         cloister-updaterd, move `supply.db` and the files beside it away, start it again, and run \
-         `cloister rebuild`"
+         cloister-updaterd and its socket, move `supply.db` and the files beside it away, start both \
+         again, and run `cloister rebuild`; see the runbook `rebuild`"
     )]
     OlderDatabase,
     /// There is a database.

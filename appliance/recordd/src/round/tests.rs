@@ -10,8 +10,12 @@ use serde_json::Map;
 use super::*;
 
 fn open(folder: &Path) -> Log {
-    let text = format!("[paths]\nstate = \"{}\"\n", folder.display());
-    Log::open(&Config::parse(&text).expect("valid"), true).expect("a log")
+    opened(folder, "[record]\norigin = \"enclave/one\"\n", true).expect("a log")
+}
+
+fn opened(folder: &Path, more: &str, peers_are_separate: bool) -> Result<Log, Error> {
+    let text = format!("[paths]\nstate = \"{}\"\n{more}", folder.display());
+    Log::open(&Config::parse(&text).expect("valid"), peers_are_separate)
 }
 
 fn wish(event: Event, act: &str) -> Wish {
@@ -31,6 +35,19 @@ fn round(log: &mut Log, wishes: &[(Event, &str)]) -> Vec<Result<u64, String>> {
 }
 
 const MEDIA: Event = Event::MediaSeen;
+
+/// What persons sign says by the log's name which appliance is meant, so no two may have one.
+#[test]
+fn no_log_is_begun_in_production_under_the_name_that_is_for_trying_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = opened(folder.path(), "", true).expect_err("it has no name of its own");
+    assert_eq!(refused.code(), "record.unnamed");
+    let record = folder.path().join("record");
+    assert!(!record.join("checkpoint").exists() && !record.join("host.key").exists());
+    // One that was begun stays what it is, wherever it is opened.
+    opened(folder.path(), "", false).expect("for trying out");
+    opened(folder.path(), "", true).expect("its name does not change");
+}
 
 #[test]
 fn the_wishes_of_a_round_are_judged_one_after_the_other() {

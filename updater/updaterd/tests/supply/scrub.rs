@@ -66,6 +66,8 @@ fn a_damaged_former_release_leaves_the_shelf() {
     refused(world.ask(&Request::Rollback { to: Some(one.generation()) }), "shelf.absent");
     refused(world.ask(&Request::Rollback { to: None }), "rollback.no-previous");
     assert_eq!(scrub(&world), [], "what was found is not found again");
+    // Only the newest of its name comes back from its own bundle.
+    assert_eq!(world.import(&one, 3).unwrap_err().code, "bundle.rollback");
 }
 
 #[test]
