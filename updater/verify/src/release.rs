@@ -110,19 +110,21 @@ impl TrustState {
     }
 
     /// The state after `manifest` was promoted: its counter is the least from now on, and so is its
-    /// floor. Both only rise; promoting an older retained release changes nothing.
+    /// floor. Both only rise, each by itself: an older release may forbid what a newer one does not.
     #[must_use]
     pub fn promoted(&self, manifest: &Manifest) -> Self {
         let mut next = self.clone();
         let release = manifest.release();
         let held = next.stored().vector.releases.get(&release.name);
         let floor = held.map_or(0, |held| held.floor).max(release.min_release_counter);
-        let newer = held.is_none_or(|held| held.counter < release.release_counter);
-        if newer {
-            let generation = manifest.generation();
-            let accepted = Accepted { counter: release.release_counter, generation, floor };
-            next.vector_mut().releases.insert(release.name.clone(), accepted);
-        }
+        let accepted = match held.filter(|held| held.counter >= release.release_counter) {
+            Some(newer) => Accepted { floor, ..newer.clone() },
+            None => {
+                let generation = manifest.generation();
+                Accepted { counter: release.release_counter, generation, floor }
+            }
+        };
+        next.vector_mut().releases.insert(release.name.clone(), accepted);
         next
     }
 

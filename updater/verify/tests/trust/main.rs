@@ -368,6 +368,21 @@ fn what_was_promoted_is_never_undercut() {
 }
 
 #[test]
+fn an_older_release_that_is_promoted_after_a_newer_one_forbids_what_it_forbids() {
+    let texts: Vec<(u64, Vec<u8>)> = (1..=3).map(|n| (n, release(n, PUBLISHER))).collect();
+    let state = with(texts.clone()).promoted(&manifest(3));
+    let mut raised = manifest(2).release().clone();
+    raised.min_release_counter = 2;
+    let state = state.promoted(&Manifest::new(raised).unwrap());
+    let below = Err(VerifyError::Rollback { offered: 1, held: 2 });
+    assert_eq!(state.may_activate(&texts[0].1), below);
+    assert_eq!(state.may_activate(&texts[2].1), Ok(()));
+    // What is newest stays so.
+    assert!(state.judge(&texts[2].1).unwrap().already_promoted());
+    assert_eq!(state.judge(&texts[1].1), Err(VerifyError::Rollback { offered: 2, held: 3 }));
+}
+
+#[test]
 fn the_state_returns_from_what_was_stored() {
     let state = with(vec![(1, release(1, PUBLISHER))]).promoted(&manifest(1));
     let vector = serde_json::to_string(&state.stored().vector).unwrap();
