@@ -68,16 +68,44 @@ impl Appliance {
     /// # Errors
     /// When a folder or a socket cannot be made.
     pub(crate) fn lay_out(root: &Path, state: &Path) -> Result<Self> {
+        Self::lay_out_as(root, state, CONFIG)
+    }
+
+    /// The same, of which the facility asks for something else.
+    ///
+    /// # Errors
+    /// As [`Appliance::lay_out`].
+    pub(crate) fn lay_out_as(root: &Path, state: &Path, asks: &str) -> Result<Self> {
         for folder in [root.join("run"), root.join("log"), state.to_owned()] {
             fs::create_dir_all(folder)?;
         }
-        let text =
-            format!("[paths]\nstate = {state:?}\nruntime = {:?}\n{CONFIG}", root.join("run"));
+        let text = format!("[paths]\nstate = {state:?}\nruntime = {:?}\n{asks}", root.join("run"));
         let config = Config::parse(&text)?;
         fs::write(root.join("config.toml"), text)?;
         let doubles = Doubles::start(&config)?;
         let (root, state) = (root.to_owned(), state.to_owned());
         Ok(Self { root, state, config, doubles, session: None })
+    }
+
+    /// From the next start on the facility asks for something else.
+    ///
+    /// # Errors
+    /// When that cannot be written, or is no configuration.
+    pub(crate) fn set_up(&mut self, asks: &str) -> Result<()> {
+        let (state, run) = (&self.state, self.root.join("run"));
+        let text = format!("[paths]\nstate = {state:?}\nruntime = {run:?}\n{asks}");
+        self.config = Config::parse(&text)?;
+        Ok(fs::write(self.root.join("config.toml"), text)?)
+    }
+
+    /// Its configuration's file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// What stands where the heavy parts would.
+    pub(crate) const fn doubles(&self) -> &Doubles {
+        &self.doubles
     }
 
     /// Its state folder.

@@ -6,8 +6,12 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -93,6 +97,13 @@ impl Doubles {
             engine.hold(named.and_then(|name| name.parse().ok()));
         }
     }
+
+    /// From now on the engines are so.
+    pub(crate) fn become_so(&self, mood: Mood) {
+        for engine in &self.engines {
+            engine.mood.store(mood as u8, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Drop for Doubles {
@@ -103,17 +114,38 @@ impl Drop for Doubles {
     }
 }
 
+/// How engines are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// They answer.
+    Well = 0,
+    /// They break every connection, as one does that died.
+    Gone = 1,
+    /// They say nothing.
+    Hanging = 2,
+}
+
+/// Between two looks of an engine that says nothing.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// An engine that answers every question with the same four words.
 #[derive(Debug, Default)]
-struct Engine(Mutex<Option<GenerationId>>);
+struct Engine {
+    holds: Mutex<Option<GenerationId>>,
+    mood: AtomicU8,
+}
 
 impl Engine {
     fn hold(&self, generation: Option<GenerationId>) {
-        *self.0.lock().expect("nobody panics while assigning") = generation;
+        *self.holds.lock().expect("nobody panics while assigning") = generation;
     }
 
     fn held(&self) -> Option<GenerationId> {
-        *self.0.lock().expect("nobody panics while reading")
+        *self.holds.lock().expect("nobody panics while reading")
+    }
+
+    fn is(&self, mood: Mood) -> bool {
+        self.mood.load(Ordering::SeqCst) == mood as u8
     }
 
     fn status(&self) -> Status {
@@ -132,6 +164,12 @@ impl Engine {
 
     fn converse(&self, connection: &Connection) {
         while let Ok(Some(request)) = connection.read::<Request>() {
+            while self.is(Mood::Hanging) && !connection.is_closed() {
+                std::thread::park_timeout(PAUSE);
+            }
+            if self.is(Mood::Gone) {
+                return;
+            }
             for event in self.answer(request) {
                 if connection.write(&event).is_err() {
                     return;

@@ -106,7 +106,7 @@ impl Fixture {
         let facility = Facility::found(&home.join("facility"), &Options::default())?;
         let mut volumes = Vec::new();
         for number in 1..=4u64 {
-            let tree = lay_out(&home.join("trees"), number)?;
+            let tree = lay_out(&home.join("trees"), number, 320_000)?;
             let version = format!("{number}.0.0");
             let more: &[&str] = match number {
                 2 => &["--volume-bytes", "200000"],
@@ -331,8 +331,11 @@ pub(crate) const SHADOW: [&str; 7] = ["trial", "shadow", "2", "--share", "100", 
 pub(crate) const CANARY: [&str; 7] =
     ["trial", "canary", "2", "--principal", "pilot", "--for", "10m"];
 
-/// A release tree: a model, one document, an evaluation set, and bytes that make it worth two volumes.
-fn lay_out(trees: &Path, number: u64) -> Result<PathBuf> {
+/// A release tree: a model, one document, an evaluation set, and so many bytes that make it worth volumes.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn lay_out(trees: &Path, number: u64, bytes: usize) -> Result<PathBuf> {
     let tree = trees.join(number.to_string());
     let exam = serde_json::json!({
         "schema": 1, "heldout": "evaluation/heldout.txt",
@@ -360,7 +363,7 @@ fn lay_out(trees: &Path, number: u64) -> Result<PathBuf> {
         ("evaluation/heldout.txt", "It was the best of times.".to_owned()),
         ("licences/MIT.txt", "MIT".to_owned()),
         ("model/weights.txt", format!("0.{number}")),
-        ("provenance/serials.txt", Dice::new(number).text(320_000)),
+        ("provenance/serials.txt", Dice::new(number).text(bytes)),
     ];
     for (path, content) in files {
         let path = tree.join(path);

@@ -370,7 +370,10 @@ fn deadly(dice: &mut Dice) -> Act {
 }
 
 /// A folder in memory where there is room, else on the disk.
-fn scratch() -> Result<tempfile::TempDir> {
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn scratch() -> Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let room = statvfs(memory).map_or(0, |about| about.blocks_available() * about.fragment_size());
     let mut builder = tempfile::Builder::new();

@@ -4,7 +4,8 @@
 //! The real recordd, updaterd and intaked are killed at system calls that are counted over all their
 //! threads, calls of theirs are made to fail, and the disk below them loses power: writes that nobody
 //! flushed are lost, torn or kept as chance has it. What comes back must be the old state or the new
-//! one, and everything that somebody was told must be there.
+//! one, and everything that somebody was told must be there. Walks play many acts of several persons one after
+//! the other on one appliance, with all of this and more in between.
 
 mod appliance;
 mod books;
@@ -31,11 +32,13 @@ mod states;
 mod tracer;
 mod tree;
 mod wal;
+mod walk;
 mod wish;
 
 pub use lab::{Job, Lab, Line};
 pub use spoil::Spoilt;
 pub use states::Found;
+pub use walk::{Walked, walks};
 pub use wish::{Kinds, Wish, run};
 
 /// What this machine lacks for crashes of these kinds to be tried: the first of a tracer's registers, root,

@@ -80,15 +80,23 @@ pub(crate) fn read_log(tree: &dyn Tree, folder: &Path, key: &str) -> Result<Vec<
 /// # Errors
 /// When anything of that does not fit, as it may for a moment while the log grows.
 pub(crate) fn digests(tree: &dyn Tree, folder: &Path, signer: &Signer) -> Result<Vec<String>> {
+    Ok(texts(tree, folder, signer)?.iter().map(|text| sha256(text)).collect())
+}
+
+/// The entries themselves, as [`digests`] finds them.
+///
+/// # Errors
+/// As [`digests`].
+pub(crate) fn texts(tree: &dyn Tree, folder: &Path, signer: &Signer) -> Result<Texts> {
     // A log has its journal before its first checkpoint, and that before anything else.
     let texts = if tree.is_there(&folder.join("checkpoint")) {
         settled(tree, folder, signer)?
     } else if tree.is_there(&folder.join("journal")) {
         Texts::new()
     } else {
-        return Ok(Vec::new());
+        return Ok(Texts::new());
     };
-    Ok(journal(tree, folder, texts)?.iter().map(|text| sha256(text)).collect())
+    journal(tree, folder, texts)
 }
 
 /// Checks that `log` begins with the entries that are known to be in it, by their digests.

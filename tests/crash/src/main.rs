@@ -18,7 +18,7 @@ struct Arguments {
         long,
         value_name = "KINDS",
         value_delimiter = ',',
-        value_parser = ["kills", "pairs", "faults", "cuts", "model", "states"],
+        value_parser = ["kills", "pairs", "faults", "cuts", "model", "states", "walks"],
     )]
     only: Vec<String>,
     /// Print nothing but how often each outcome came, as JSON; what is wrong goes to standard error.
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         cuts: wanted("cuts"),
         model: wanted("model"),
         states: wanted("states"),
+        walks: wanted("walks"),
     };
     if let Err(wrong) = arguments.wish.check(kinds) {
         Arguments::command().error(ErrorKind::ValueValidation, wrong).exit();
@@ -61,7 +62,12 @@ fn counted(wish: &Wish, kinds: Kinds) -> Result<bool> {
     let mut lines = Vec::new();
     let (good, counts) = run(wish, kinds, &mut lines)?;
     let lines = String::from_utf8(lines)?;
-    for wrong in lines.lines().filter(|line| line.contains("WRONG")) {
+    // The steps of a walk stand below it.
+    let mut is_of_wrong = false;
+    for wrong in lines.lines().filter(|line| {
+        is_of_wrong = line.contains("WRONG") || (is_of_wrong && line.starts_with("  "));
+        is_of_wrong
+    }) {
         writeln!(std::io::stderr(), "{wrong}")?;
     }
     writeln!(std::io::stdout(), "{}", serde_json::to_string(&counts)?)?;

@@ -5,6 +5,7 @@
 //! strace(1) counts calls for each thread by itself and cannot cut a write short; a point here is one
 //! number for the whole appliance.
 
+mod errands;
 mod memory;
 
 use std::{
@@ -14,9 +15,10 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -39,7 +41,7 @@ use crate::{
 };
 use memory::Entered;
 
-/// A daemon that dies so often in one run is not started again.
+/// A daemon that dies so often in one run, or since an errand, is not started again.
 const DEATHS_MAX: u32 = 12;
 
 /// What becomes of the call that is struck.
@@ -124,6 +126,23 @@ pub(crate) struct Watch {
     pub(crate) harm: Option<Harm>,
 }
 
+/// What the tracer is told while daemons run.
+#[derive(Clone, Debug)]
+pub(crate) enum Errand {
+    /// From now on calls are looked at and counted, and these strikes fall; with none they are not any more.
+    Strike(Vec<Strike>),
+    /// This daemon stands still until [`Errand::Thaw`].
+    Freeze(Unit),
+    /// What stood still goes on.
+    Thaw,
+    /// This daemon is killed and stays away until [`Errand::Release`].
+    Hold(Unit),
+    /// What stayed away is started again.
+    Release,
+    /// Every daemon is killed, and started again.
+    KillAll,
+}
+
 /// Everything about one run of the daemons.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -135,6 +154,9 @@ pub(crate) struct Session {
 struct Shared {
     armed: AtomicBool,
     stopping: AtomicBool,
+    /// Errands that wait, and how many are done.
+    errands: Mutex<Vec<Errand>>,
+    run: AtomicU64,
     pids: Mutex<BTreeMap<&'static str, Pid>>,
     happenings: Mutex<Vec<Happening>>,
 }
@@ -170,6 +192,8 @@ impl Session {
         let shared = Arc::new(Shared {
             armed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            errands: Mutex::default(),
+            run: AtomicU64::new(0),
             pids: Mutex::default(),
             happenings: Mutex::default(),
         });
@@ -191,6 +215,38 @@ impl Session {
     /// Forgets what happened until now.
     pub(crate) fn forget(&self) {
         self.shared.happenings().clear();
+    }
+
+    /// What happened until now, which is forgotten.
+    pub(crate) fn take(&self) -> Vec<Happening> {
+        std::mem::take(&mut self.shared.happenings())
+    }
+
+    /// Has the tracer run an errand, and returns when it has.
+    pub(crate) fn run(&self, errand: Errand) {
+        self.shared.armed.store(matches!(errand, Errand::Strike(_)), Ordering::SeqCst);
+        let before = self.shared.run.load(Ordering::SeqCst);
+        self.shared.errands.lock().expect("nobody panics while adding an errand").push(errand);
+        while self.shared.run.load(Ordering::SeqCst) == before && !self.is_over() {
+            // Whichever of its threads is stopped for this, the tracer sees that and lets it go on.
+            self.shared.signal_all(Signal::SIGSTOP);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// How many daemons ended by themselves, of what happened since it was taken last.
+    pub(crate) fn endings(&self) -> usize {
+        let ended = |happening: &&Happening| matches!(happening, Happening::Ended(..));
+        self.shared.happenings().iter().filter(ended).count()
+    }
+
+    /// Asks a daemon to end; it is started again.
+    pub(crate) fn terminate(&self, unit: Unit) {
+        let pids = self.shared.pids.lock().expect("nobody panics while adding a number");
+        if let Some(pid) = pids.get(unit.name()) {
+            // One that has just died is started again in any case.
+            kill(*pid, Signal::SIGTERM).unwrap_or_default();
+        }
     }
 
     /// How much happened until now.
@@ -254,9 +310,13 @@ impl Shared {
     }
 
     fn kill_all(&self) {
+        self.signal_all(Signal::SIGKILL);
+    }
+
+    fn signal_all(&self, signal: Signal) {
         for pid in self.pids.lock().expect("nobody panics while adding a number").values() {
-            // One that has just died needs no killing.
-            kill(*pid, Signal::SIGKILL).unwrap_or_default();
+            // One that has just died needs no signal.
+            kill(*pid, signal).unwrap_or_default();
         }
     }
 }
@@ -280,6 +340,7 @@ struct Tracer {
     /// Those that a strike killed.
     struck: Vec<Pid>,
     deaths: u32,
+    errands: errands::State,
 }
 
 impl Tracer {
@@ -294,6 +355,7 @@ impl Tracer {
             leaders: BTreeMap::new(),
             struck: Vec::new(),
             deaths: 0,
+            errands: errands::State::default(),
         }
     }
 
@@ -309,6 +371,7 @@ impl Tracer {
                 Err(Errno::ECHILD) => break,
                 Err(error) => return Err(error).context("waiting for a daemon"),
             }
+            self.run_errands()?;
         }
         Ok(())
     }
@@ -358,6 +421,8 @@ impl Tracer {
                 self.go_on(pid, None)
             }
             WaitStatus::PtraceEvent(pid, _signal, _event) => self.go_on(pid, None),
+            // What calls the tracer is not for the daemon.
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) => self.go_on(pid, None),
             WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal)),
             WaitStatus::Exited(pid, code) => self.ended(pid, &format!("exit code {code}")),
             WaitStatus::Signaled(pid, signal, _) => self.ended(pid, signal.as_str()),
@@ -378,7 +443,7 @@ impl Tracer {
             self.shared.say(Happening::Ended(unit, how.to_owned()));
         }
         self.deaths += 1;
-        if stopping || self.deaths > DEATHS_MAX {
+        if stopping || self.deaths > DEATHS_MAX || self.errands.stays_away(unit) {
             return Ok(());
         }
         self.spawn(unit)
@@ -493,7 +558,10 @@ impl Tracer {
     }
 
     /// Lets a thread run, to its next call if that is looked at.
-    fn go_on(&self, pid: Pid, signal: Option<Signal>) -> Result<()> {
+    fn go_on(&mut self, pid: Pid, signal: Option<Signal>) -> Result<()> {
+        if self.stands_still(pid, signal) {
+            return Ok(());
+        }
         let gone_on = if self.order.watched {
             ptrace::syscall(pid, signal)
         } else {

@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use clap::builder::PossibleValuesParser;
 use cloister_stage::Dice;
 
-use crate::{lab::Lab, scene::SCENES};
+use crate::{lab::Lab, scene::SCENES, walk::walks};
 
 /// So many strikes may miss in any case; of more, one in ten of those that hit.
 const MISSED_MIN: u64 = 10;
@@ -24,8 +24,9 @@ pub struct Wish {
     /// Everything that is left to chance follows from it.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many of each kind: kills, failing calls, power cuts, crashes of a model file system; a fifth as many
-    /// are killed again in recovery. For each of them 2500 different states are judged in memory.
+    /// How many of each kind: kills, failing calls, power cuts, crashes of a model file system, walks; a fifth as
+    /// many are killed again in recovery. For each of them 2500 different states are judged in memory. A walk's
+    /// seed is SEED and its number, from 0 on.
     #[arg(long, default_value_t = 40, value_parser = number)]
     pub points: usize,
     /// Instead of chance: every call of every act, each killed at, and each failing in every way.
@@ -43,6 +44,9 @@ pub struct Wish {
     /// Of every call only the one with this number, and nothing that is left to chance.
     #[arg(long)]
     pub call: Option<u64>,
+    /// Of each walk only so many steps, and then the way home.
+    #[arg(long, value_parser = number)]
+    pub steps: Option<usize>,
     /// Keep the state of what went wrong in this folder, and the daemons' journals.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -70,12 +74,21 @@ pub struct Kinds {
     pub model: bool,
     /// States of the model file systems, judged before anybody recovers.
     pub states: bool,
+    /// Walks.
+    pub walks: bool,
 }
 
 impl Kinds {
     /// All of them.
-    pub const ALL: Self =
-        Self { kills: true, pairs: true, faults: true, cuts: true, model: true, states: true };
+    pub const ALL: Self = Self {
+        kills: true,
+        pairs: true,
+        faults: true,
+        cuts: true,
+        model: true,
+        states: true,
+        walks: true,
+    };
     /// None of them.
     pub const NONE: Self = Self {
         kills: false,
@@ -84,6 +97,7 @@ impl Kinds {
         cuts: false,
         model: false,
         states: false,
+        walks: false,
     };
 }
 
@@ -95,6 +109,9 @@ impl Wish {
     pub fn check(&self, kinds: Kinds) -> Result<Kinds> {
         let Self { share, shares, every, .. } = *self;
         ensure!(share < shares, "there is no share {share} of {shares}; the first is 0");
+        let walks = kinds.walks && !every && self.act.is_none();
+        let kinds = Kinds { walks, ..kinds };
+        ensure!(kinds != Kinds::NONE, "walks are of every act, and of no call");
         let Some(call) = self.call else { return Ok(kinds) };
         let of_one = Kinds {
             kills: kinds.kills && every,
@@ -124,6 +141,38 @@ pub fn run(
     out: &mut dyn Write,
 ) -> Result<(bool, BTreeMap<String, u64>)> {
     let kinds = wish.check(kinds)?;
+    let (mut good, mut counts) = (true, BTreeMap::new());
+    if kinds.walks {
+        let walked = walks(wish, |line| Ok(writeln!(out, "{line}")?))?;
+        good = walked.wrong == 0;
+        counts.extend(walked.counts);
+    }
+    let crashed = if kinds == (Kinds { walks: true, ..Kinds::NONE }) {
+        0
+    } else {
+        crashes(wish, kinds, out, &mut good, &mut counts)?
+    };
+    let is_told = |what: &str| !what.starts_with("seen: ") && !what.starts_with("struck: ");
+    for (what, often) in counts.iter().filter(|(what, _)| is_told(what)) {
+        writeln!(out, "{what}: {often}")?;
+    }
+    for few in too_few(kinds, &counts) {
+        writeln!(out, "WRONG: {few}")?;
+        good = false;
+    }
+    let verdict = if good { "old or new" } else { "WRONG" };
+    writeln!(out, "{crashed} crashes, seed {}: {verdict}", wish.seed)?;
+    Ok((good, counts))
+}
+
+/// The crashes, each from a state of its own; how many.
+fn crashes(
+    wish: &Wish,
+    kinds: Kinds,
+    out: &mut dyn Write,
+    good: &mut bool,
+    counts: &mut BTreeMap<String, u64>,
+) -> Result<usize> {
     let mut lab = Lab::of(kinds, wish.act.as_deref())?;
     lab.keep.clone_from(&wish.keep);
     let mut dice = Dice::new(wish.seed);
@@ -145,7 +194,6 @@ pub fn run(
     add(kinds.pairs, &|dice| lab.pairs(dice, wish.points.div_ceil(5)))?;
     add(kinds.cuts, &|dice| lab.cuts(dice, wish.points))?;
     add(kinds.model, &|dice| lab.crashes(dice, wish.points))?;
-    let (mut good, mut counts) = (true, BTreeMap::new());
     let mut struck = BTreeSet::new();
     lab.run(&jobs, |at, line| {
         writeln!(out, "{at} {}", line.text)?;
@@ -153,7 +201,7 @@ pub fn run(
         for what in line.counts.iter().flatten() {
             *counts.entry(what.clone()).or_default() += 1;
         }
-        good &= line.counts.is_some();
+        *good &= line.counts.is_some();
         Ok(())
     })?;
     if kinds.states {
@@ -162,21 +210,12 @@ pub fn run(
             writeln!(out, "{line}")?;
         }
         counts.extend(found.counts);
-        good &= found.good;
-    }
-    for (what, often) in &counts {
-        writeln!(out, "{what}: {often}")?;
+        *good &= found.good;
     }
     if wish.every {
-        every_call(wish, &lab.seen(kinds), &struck, &mut counts, out)?;
+        every_call(wish, &lab.seen(kinds), &struck, counts, out)?;
     }
-    for few in too_few(kinds, &counts) {
-        writeln!(out, "WRONG: {few}")?;
-        good = false;
-    }
-    let verdict = if good { "old or new" } else { "WRONG" };
-    writeln!(out, "{} crashes, seed {}: {verdict}", jobs.len(), wish.seed)?;
-    Ok((good, counts))
+    Ok(jobs.len())
 }
 
 /// Counts the calls that were seen and that were struck, each of which whoever runs all shares holds against
@@ -214,6 +253,9 @@ fn too_few(kinds: Kinds, counts: &BTreeMap<String, u64>) -> Vec<String> {
     let (first, second) = (often("pair depth 1"), often("pair depth 2"));
     if first > MISSED_MIN && second * 2 < first {
         few.push(format!("pair: of {first} only {second} were struck again"));
+    }
+    if kinds.walks && often("walk promotions") * 2 < often("walks") {
+        few.push("walks: hardly a release was promoted in them".to_owned());
     }
     if kinds.states && often("states judged") == 0 {
         few.push("states: none was judged, so far the act does not go".to_owned());
