@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     anchor, approve, books,
-    core::{Core, trust_files, vector_text},
+    core::{Core, UNPOISONED, trust_files, vector_text},
     error::ActError,
     evaluate,
     rebuild::{
@@ -46,6 +46,7 @@ pub(crate) fn catch_up(core: &Core) -> Result<(), ActError> {
     trial_end(core, &history)?;
     approve::take_in(core)?;
     refusals(core, &history)?;
+    damage(core, &history);
     configuration(core, &history)?;
     core.unsure.store(false, Ordering::SeqCst);
     Ok(())
@@ -209,6 +210,14 @@ fn refusals(core: &Core, history: &History) -> Result<(), ActError> {
         core.leave_unfinished();
     }
     Ok(())
+}
+
+/// What was recorded as damaged leaves the shelf, which takes its reading again: the worker does it.
+fn damage(core: &Core, history: &History) {
+    if history.damaged.is_some() {
+        *core.damaged.lock().expect(UNPOISONED) = history.damaged;
+        core.leave_unfinished();
+    }
 }
 
 /// Refuses by a record that the log has, with the verdict if that was the reason.

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) older: AtomicBool,
     /// Whether an act may have been cut off between two of its writes; see [`crate::unfinished`].
     pub(crate) unfinished: AtomicBool,
+    /// An object that the log calls damaged, and that may lie on the shelf still; see [`crate::scrub`].
+    pub(crate) damaged: Mutex<Option<Digest>>,
     pub(crate) holders: Holders,
     /// Whether the active release is measured beside a candidate, and answers nobody else meanwhile.
     pub(crate) examined: AtomicBool,
@@ -107,6 +109,7 @@ impl Core {
             unsure: AtomicBool::new(true),
             older: AtomicBool::new(false),
             unfinished: AtomicBool::new(true),
+            damaged: Mutex::default(),
             holders: Holders::default(),
             examined: AtomicBool::new(false),
             wake,

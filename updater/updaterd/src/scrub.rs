@@ -138,12 +138,14 @@ fn found(core: &Core, digest: Digest) -> Result<(), ActError> {
     let active = core.shelf.active()?.map(|active| active.id());
     let serving = active.filter(|active| holders.contains(active));
     let size = core.recordd.size()?;
-    core.recordd.append(&Core::entry(
+    let entry = Core::entry(
         Event::Damage,
         format!("damage/{size}/{digest}"),
         &[("object", digest)],
         json!({ "releases": holders, "active": serving.is_some() }),
-    ))?;
+    );
+    // A log that falls silent may have the record.
+    core.in_two_writes(|| core.recordd.append(&entry))?;
     tracing::error!(releases = holders.len(), "an object of the shelf was damaged at rest");
     // Whatever fails from here on is gone on with: no pass finds again what is not among the objects.
     let isolated = core.shelf.isolate(digest).map_err(ActError::from);
@@ -171,6 +173,28 @@ fn go_on(core: &Core) -> Result<(), ActError> {
     let _act = core.act();
     switch::settle(core)?;
     finish(core)
+}
+
+/// The object that the log calls damaged, where it lies on the shelf as it was: who found it was cut off behind
+/// the record. The caller holds the right to adopt and not the one to act.
+pub(crate) fn recorded(core: &Core) -> Result<Option<Digest>, ActError> {
+    let recorded = *core.damaged.lock().expect(UNPOISONED);
+    let Some(digest) = recorded else { return Ok(None) };
+    match at_idle_weight(|| read(core, digest))? {
+        Found::Damaged => Ok(Some(digest)),
+        // What came again since, or is isolated already.
+        Found::Whole(_) | Found::Gone => {
+            *core.damaged.lock().expect(UNPOISONED) = None;
+            Ok(None)
+        }
+    }
+}
+
+/// Takes from the objects what [`recorded`] named. The caller holds the rights to adopt and to act.
+pub(crate) fn isolate(core: &Core, digest: Digest) -> Result<(), ActError> {
+    core.shelf.isolate(digest)?;
+    *core.damaged.lock().expect(UNPOISONED) = None;
+    give_up_imports(core, digest)
 }
 
 /// Goes on with what was cut off: whatever holds an object that was found damaged leaves the shelf. The

@@ -13,9 +13,12 @@ pub(crate) fn finish(core: &Core) -> Result<(), ActError> {
     }
     // Whoever has it wakes the worker.
     let Some(_nobody_adopts) = core.try_adopting() else { return Ok(()) };
+    // Reading may take long, and nobody waits for it.
+    let damaged = scrub::recorded(core)?;
     let _act = core.act();
     core.unfinished.store(false, Ordering::SeqCst);
     let finished = parked::finish_discards(core)
+        .and_then(|()| damaged.map_or(Ok(()), |digest| scrub::isolate(core, digest)))
         .and_then(|()| scrub::finish(core))
         .and_then(|()| slots::give_up_refused(core));
     if finished.is_err() {

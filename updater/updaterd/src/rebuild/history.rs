@@ -97,6 +97,8 @@ pub(crate) struct History {
     pub(crate) policies: Vec<(Digest, RecordIndex)>,
     /// The configuration that was recorded last.
     pub(crate) configuration: Option<Digest>,
+    /// The object that was found damaged last, unless the pass that found it, or one after it, has ended.
+    pub(crate) damaged: Option<Digest>,
     /// The highest numbers in the names of acts.
     import_last: u64,
     activation_last: u64,
@@ -167,6 +169,8 @@ impl History {
                 self.fallen.extend(self.promotions.last().map(|(_, record)| *record));
             }
             "configuration" => self.configuration = entry.statement.subject("configuration"),
+            "damage" => self.damaged = entry.statement.subject("object"),
+            "scrub" => self.damaged = None,
             "pin" => self.pin(entry),
             "activation-intent" => self.intent(entry),
             "activation-outcome" => self.outcome(entry),

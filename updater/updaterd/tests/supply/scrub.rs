@@ -7,7 +7,10 @@ use std::{
 };
 
 use cloister_domain::Digest;
-use cloister_wire::supply::{Answer, ImportState, Request};
+use cloister_wire::{
+    record::Event,
+    supply::{Answer, ImportState, Request},
+};
 
 use crate::{
     kill::{Killer, Updaterd},
@@ -140,6 +143,40 @@ fn a_damaged_release_is_taken_off_although_the_disk_does_not_take_its_isolation(
     drop(killer);
     wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
     wait_until(|| on_shelf(&world) == [1]).expect("the damaged one leaves the shelf");
+}
+
+/// Writes the record of damage as an updater does that dies behind it.
+fn record_damage(world: &World, digest: Digest, bundle: &Bundle) {
+    let facts = serde_json::json!({ "releases": [bundle.generation()], "active": true });
+    world.append(Event::Damage, &format!("damage/0/{digest}"), &[("object", digest)], &facts);
+}
+
+#[test]
+fn what_the_log_calls_damaged_leaves_the_shelf_although_whoever_found_it_died() {
+    let (mut world, [one, two], digest) = damaged_while_it_serves();
+    world.stop_updaterd();
+    record_damage(&world, digest, &two);
+    world.start_updaterd();
+    wait_until(|| world.active() == Some(one.generation())).expect("the one before serves");
+    wait_until(|| on_shelf(&world) == [1]).expect("the damaged one leaves the shelf");
+    assert!(world.config.paths.shelf().join("isolated").join(digest.to_string()).exists());
+    assert_eq!(records(&world, "damage"), 1);
+}
+
+#[test]
+fn what_the_log_calls_damaged_stays_where_it_is_whole() {
+    let mut world = World::enrolled();
+    let one = Bundle::new(1, "0.5");
+    world.promoted(&one, 1);
+    world.stop_updaterd();
+    let (_, bytes) = one.files.iter().find(|(name, _)| name == "model/weights.txt").unwrap();
+    record_damage(&world, Digest::of(bytes), &one);
+    world.start_updaterd();
+    // The worker has been through what may be unfinished when the next release is judged.
+    let import = world.import(&Bundle::new(2, "0.4"), 2).unwrap();
+    world.until(import, ImportState::AwaitingApproval);
+    assert_eq!(on_shelf(&world), [1, 2]);
+    assert_eq!(world.active(), Some(one.generation()));
 }
 
 #[test]
