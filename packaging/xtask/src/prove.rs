@@ -13,6 +13,7 @@ mod sanitizers;
 mod sources;
 mod tuf;
 mod verifiers;
+mod walks;
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +52,7 @@ struct Proof {
     run: fn(&mut Progress, &mut dyn Write) -> Result<()>,
 }
 
-const PROOFS: [Proof; 24] = [
+const PROOFS: [Proof; 25] = [
     Proof {
         name: "bits",
         shows: "no bit of a volume of 400 KiB may be flipped: each such volume is refused",
@@ -171,6 +172,11 @@ const PROOFS: [Proof; 24] = [
         name: "verifiers",
         shows: "two verifiers that share no code agree on logs that were changed in every part of a record, and both find each flipped byte",
         run: verifiers::run,
+    },
+    Proof {
+        name: "walks",
+        shows: "whatever several persons do one after the other and at once, while everything else goes wrong, nothing is served but what may be, nothing that was told is lost, and an honest release comes in at the end",
+        run: walks::run,
     },
 ];
 

@@ -24,9 +24,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use cloister_stage::Dice;
 
 use crate::{
-    disk::{Allowed, Facts, facts},
+    disk::{Facts, facts},
     fixture::text,
     lab::scratch,
+    log::Entry,
     wish::Wish,
 };
 use depot::{Depot, RELEASES};
@@ -155,7 +156,7 @@ impl Walk {
         let mut dice = Dice::new(self.seed);
         player.set_out(depot).context("setting out")?;
         let mut judge = Judge::default();
-        let mut facts = rest(player, depot, &mut judge.allowed)?;
+        let mut facts = rest(player, depot, &mut judge)?;
         judge.begin(depot, &facts)?;
         let length = STEPS.0 + dice.below(STEPS.1);
         for number in 1..=length.min(steps.unwrap_or(length)) {
@@ -181,6 +182,7 @@ impl Walk {
     ) -> Result<Facts> {
         if let Step::Flip { object, .. } = step {
             judge.allowed.damaged = Some(object.clone());
+            judge.flipped_at = facts.log.len();
         }
         let (told, hit) = player.play(depot, facts, step)?;
         for Told { act, said } in &told {
@@ -208,11 +210,14 @@ impl Walk {
         if told.len() > 1 {
             self.count("walk two at once");
         }
-        let now = rest(player, depot, &mut judge.allowed)?;
+        let now = rest(player, depot, judge)?;
         let asked = matches!(step, Step::Restart(_) | Step::Policy(_));
         player.died(asked, matches!(weather, Weather::DiskFull(_)))?;
         judge.judge(depot, facts, &now, &told)?;
-        if let ([told], Weather::Fair, Step::Acts { .. }) = (&told[..], &weather, step) {
+        let is_calm = matches!((step, &weather), (Step::Acts { .. }, Weather::Fair));
+        // What was cut off before may come to its end only now.
+        let was_calm = std::mem::replace(&mut judge.is_calm, is_calm);
+        if let ([told], true) = (&told[..], is_calm && was_calm) {
             judged::refused_changed_nothing(facts, &now, told)?;
         }
         Ok(now)
@@ -266,7 +271,7 @@ impl Walk {
             ensure!(said.exit == 0, "{act} does not go through: {}", said.code());
         }
         writeln!(self.trail, ": done")?;
-        let now = rest(player, depot, &mut judge.allowed)?;
+        let now = rest(player, depot, judge)?;
         player.died(false, false)?;
         judge.judge(depot, facts, &now, &told)?;
         Ok(now)
@@ -277,7 +282,7 @@ impl Walk {
 ///
 /// # Errors
 /// When it does not come to that.
-fn rest(player: &Player, depot: &Depot, allowed: &mut Allowed) -> Result<Facts> {
+fn rest(player: &Player, depot: &Depot, judge: &mut Judge) -> Result<Facts> {
     let begun = Instant::now();
     let paths = &player.appliance.config().paths;
     let mut last = None;
@@ -285,13 +290,11 @@ fn rest(player: &Player, depot: &Depot, allowed: &mut Allowed) -> Result<Facts> 
         // Reading takes long, so it is done when nothing has changed for a moment.
         let look = look(player.appliance.state());
         if last.as_ref() == Some(&look) {
-            let seen = facts(paths, &depot.log_key, allowed);
-            match seen.and_then(|facts| under_way(&facts).map_or(Ok(facts), Err)) {
+            let seen = facts(paths, &depot.log_key, &judge.allowed);
+            match seen.and_then(|facts| under_way(&facts, judge).map_or(Ok(facts), Err)) {
                 Ok(facts) if self::look(player.appliance.state()) == look => {
                     player.appliance.wait_for_sockets()?;
-                    if allowed.damaged.as_ref().is_some_and(|one| is_gone(&facts, one)) {
-                        allowed.damaged = None;
-                    }
+                    judge.allowed.damaged.take_if(|one| is_gone(&facts, one));
                     return Ok(facts);
                 }
                 Err(wrong) if begun.elapsed() > REST => {
@@ -325,15 +328,29 @@ fn look(state: &Path) -> Vec<(u64, i64, i64)> {
 }
 
 /// What somebody still works on.
-fn under_way(facts: &Facts) -> Option<anyhow::Error> {
-    let tries = facts.books.trials.values().any(|trial| trial.ended.is_none());
+fn under_way(facts: &Facts, judge: &Judge) -> Option<anyhow::Error> {
+    // What the log calls damaged is among the objects no more.
+    if let Some(object) = &judge.allowed.damaged {
+        let is =
+            |entry: &Entry| entry.event == "damage" && entry.subjects.get("object") == Some(object);
+        let recorded = facts.log[judge.flipped_at..].iter().any(is);
+        if recorded && facts.shelf.objects.contains(object) {
+            return Some(anyhow!("{object:.8} is called damaged and lies among the objects"));
+        }
+    }
+    let tried = facts.books.trials.values().find(|trial| trial.ended.is_none());
+    let told = tried.map(|trial| (trial.kind.clone(), trial.generation.clone()));
+    if told != facts.shelf.trial {
+        return Some(anyhow!("{told:?} is tried, and the shelf names {:?}", facts.shelf.trial));
+    }
+    let tries = tried.is_some();
     let works = |state: &str| state == "received" || (state == "evaluating" && !tries);
     let busy = facts.books.imports.iter().find(|(_, import)| works(&import.state));
     busy.map(|(import, held)| anyhow!("import {import} is {}", held.state))
 }
 
 /// Whether a damaged object is nowhere on the shelf any more.
-fn is_gone(facts: &Facts, object: &String) -> bool {
+fn is_gone(facts: &Facts, object: &str) -> bool {
     !facts.shelf.objects.contains(object)
         && !facts.shelf.releases.values().any(|digests| digests.contains(object))
 }

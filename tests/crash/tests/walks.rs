@@ -1,5 +1,4 @@
 //! A share of all walks in every run: as `./x crash --only walks`, with seeds of its own.
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::io::Write as _;
 

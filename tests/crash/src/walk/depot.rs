@@ -22,6 +22,8 @@ use crate::{
 
 /// Releases, counted from 1. The last one is kept for the end of each walk.
 pub(super) const RELEASES: usize = 9;
+/// So many were active when walks set out.
+const SET_OUT: usize = 2;
 /// The release whose files come in two volumes.
 const PARTED: usize = 3;
 /// Releases that forbid what is older than a counter.
@@ -51,7 +53,7 @@ pub(super) const OPERATORS: [(&str, &str); 3] = [("root", "cyd"), ("daemon", "da
 /// Former releases that stay.
 pub(super) const RETAINED: usize = 2;
 /// Records after which an approval has expired.
-pub(super) const RECORDS_MAX: u64 = 40;
+pub(super) const RECORDS_MAX: u64 = 30;
 
 /// Something that is put in.
 #[derive(Clone, Debug)]
@@ -215,7 +217,7 @@ impl Depot {
         Ok(())
     }
 
-    /// Plays the state from which walks set out: the first release is active.
+    /// Plays the state from which walks set out: the second release is active, and the first was.
     fn set_out(&mut self) -> Result<()> {
         let place = self.home.join("making");
         let mut appliance = Appliance::lay_out_as(&place, &place.join("state"), &asks(2))?;
@@ -225,12 +227,15 @@ impl Depot {
         let shown = appliance.cloister(&["enrol", &root])?;
         let digest = shown.done()?["root"].as_str().context("no digest")?.to_owned();
         appliance.cloister(&["enrol", &root, "--confirm", &digest])?.done()?;
-        appliance.cloister(&["import", &text(self.volume(1, 1))?])?.done()?;
-        for person in ["ada", "bob"] {
-            let key = text(&self.key(person))?;
-            appliance.cloister(&["approve", "1", "--key", &key])?.done()?;
+        for number in 1..=SET_OUT {
+            appliance.cloister(&["import", &text(self.volume(number, 1))?])?.done()?;
+            let import = number.to_string();
+            for person in ["ada", "bob"] {
+                let key = text(&self.key(person))?;
+                appliance.cloister(&["approve", &import, "--key", &key])?.done()?;
+            }
+            appliance.cloister(&["activate", &import])?.done()?;
         }
-        appliance.cloister(&["activate", "1"])?.done()?;
         appliance.quiet()?;
         self.log_key = appliance.log_key()?;
         self.has_porter = self.try_porter(&appliance)?;

@@ -19,6 +19,10 @@ pub(super) struct Judge {
     may: May,
     /// What a step has damaged.
     pub(super) allowed: Allowed,
+    /// How long the log was before that.
+    pub(super) flipped_at: usize,
+    /// Whether nothing went wrong in the last step.
+    pub(super) is_calm: bool,
     set_out: usize,
 }
 

@@ -60,6 +60,9 @@ pub(super) enum Step {
 const TRIED_MS: u64 = 600;
 const WAITS_MS: u64 = 8000;
 
+/// So many records at the end of the log are what happened lately.
+const RECENT: usize = 12;
+
 const UNITS: [Unit; 3] = [Unit::Recordd, Unit::Updaterd, Unit::Intaked];
 
 /// What is drawn, with how often; what nothing there invites is drawn seldom.
@@ -103,8 +106,9 @@ impl<'a> Here<'a> {
         match dice.below(100) {
             0..3 => Step::Restart(Some(UNITS[dice.below(UNITS.len())])),
             3..5 => Step::Restart(None),
-            5 => Step::Policy(2 + dice.below(2) as u64),
-            6..8 if !flipped => self.flip(dice),
+            // Mostly as few as may be.
+            5..8 => Step::Policy(2 + u64::from(dice.below(3) == 0)),
+            8..10 if !flipped => self.flip(dice),
             _ => {
                 let mut acts = vec![self.act(dice)];
                 if dice.below(6) == 0 {
@@ -138,12 +142,12 @@ impl<'a> Here<'a> {
         let draws = [
             (Draw::Import, is(awaits, 14, 34)),
             (Draw::Approve, is(awaits, 44, 3)),
-            (Draw::Reject, is(awaits, 2, 1)),
+            (Draw::Reject, is(awaits, 4, 1)),
             (Draw::Activate, is(there("approved"), 44, 3)),
             (Draw::Rollback, is(former, 5, 1)),
             (Draw::RollbackTo, is(former, 7, 1)),
             (Draw::Authorise, is(former, 12, 1)),
-            (Draw::Again, is(signed, 4, 0)),
+            (Draw::Again, is(signed, if self.is_void() { 20 } else { 4 }, 0)),
             (Draw::Evaluate, is(awaits, 4, 1)),
             (Draw::Canary, is(there("approved"), 5, 1)),
             (Draw::Shadow, is(awaits, 5, 1)),
@@ -191,7 +195,9 @@ impl<'a> Here<'a> {
             }
             Draw::Again => {
                 let signed: Vec<usize> = self.signed().collect();
-                Act::Again { record: signed[dice.below(signed.len())] }
+                // Mostly one of the last.
+                let of = if dice.below(4) > 0 { signed.len().min(3) } else { signed.len() };
+                Act::Again { record: signed[signed.len() - 1 - dice.below(of)] }
             }
             Draw::Evaluate => {
                 numbered("evaluate", self.import_in(dice, &["awaiting-approval", "approved"]))
@@ -292,11 +298,13 @@ impl<'a> Here<'a> {
         };
         let fit = approvers(ROOTS).iter().filter(|key| !decided(key) && !brought(key));
         let fit: Vec<&'static str> = fit.copied().collect();
+        let importers = approvers(ROOTS).iter().filter(|key| brought(key));
+        let importers: Vec<&'static str> = importers.copied().collect();
         let (chance, place) = (dice.below(10), dice.below(60));
-        if chance < 6 && !fit.is_empty() {
-            fit[place % fit.len()]
-        } else {
-            KEYS[place % KEYS.len()]
+        match chance {
+            0..6 if !fit.is_empty() => fit[place % fit.len()],
+            6..8 if !importers.is_empty() => importers[place % importers.len()],
+            _ => KEYS[place % KEYS.len()],
         }
     }
 
@@ -339,6 +347,13 @@ impl<'a> Here<'a> {
         let is =
             |one: &&String| books.promoted.contains(*one) && shelf.active.as_ref() != Some(*one);
         self.in_order(shelf.releases.keys().filter(is))
+    }
+
+    /// Whether something was judged anew, so that what persons decided about it is void.
+    fn is_void(&self) -> bool {
+        let last = self.facts.log.iter().rev();
+        let recent = last.take(RECENT).any(|entry| entry.event == "evaluation-asked");
+        recent && self.signed().next().is_some()
     }
 
     /// Where in the log persons' decisions and leaves stand.
