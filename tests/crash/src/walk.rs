@@ -41,6 +41,9 @@ const WALKERS: usize = 4;
 const REST: Duration = Duration::from_secs(25);
 /// How long the honest import may take in the end.
 const HOME_MS: u64 = 30_000;
+/// How often somebody asks again in the end who is told that another is being served, or is not answered.
+const TRIES: u32 = 40;
+const AGAIN: [&str; 2] = ["intake.busy", "cli.conversation"];
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(6);
 /// A walk has so many steps at least, and so many more at most.
@@ -266,7 +269,12 @@ impl Walk {
         step: &Step,
     ) -> Result<Facts> {
         write!(self.trail, "  home. {step}")?;
-        let (told, _hit) = player.play(depot, facts, step)?;
+        let (mut told, mut tries) = (player.play(depot, facts, step)?.0, 1);
+        // A stick whose operator left may be read still, and who comes then is told so.
+        while tries < TRIES && told.iter().any(|told| AGAIN.contains(&told.said.code())) {
+            std::thread::park_timeout(PAUSE * 40);
+            (told, tries) = (player.play(depot, facts, step)?.0, tries + 1);
+        }
         for Told { act, said } in &told {
             ensure!(said.exit == 0, "{act} does not go through: {}", said.code());
         }
