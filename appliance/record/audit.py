@@ -173,7 +173,7 @@ class Root:
     def __init__(self, data):
         self.digest, value = sha256(data), json.loads(data, object_pairs_hook=unique, **KINDS)
         self.signed, self.signatures = value["signed"], value["signatures"]
-        more, self.holders, self.approvers = self.signed.get("x-cloister", {}), {}, {}
+        more, self.holders, self.approvers = self.signed.get("x-cloister", {}), [], {}
         names, role = more.get("persons", {}), more.get("approvers", {"keyids": []})
         self.more = {*role.get("x-algorithms", [])} - {"ed25519"}  # which only cloister checks
         for key_id, value in self.signed["keys"].items():
@@ -183,17 +183,17 @@ class Root:
             public = value["keyval"]["public"]
             own, person = key_id_of(public, kind, scheme), names.get(key_id, names.get(made, made))
             key = bytes.fromhex(public) if kind == "ed25519" else b""  # with which nothing is good
-            self.holders.update(dict.fromkeys((key_id, made, own), (key_id, person, key)))
-            self.approvers.update({own: person} if key_id in role["keyids"] else {})
+            self.holders.append((key_id, made, person, key))
+            self.approvers.update({own: (person, key)} if key_id in role["keyids"] else {})
     def check_signed_by(self, other):
         """That enough persons with root keys of `other` signed this root (TUF 1.0.34, 5.3.4)."""
         role, message = other.signed["roles"]["root"], canonical_tuf(self.signed)
         classical = {*role.get("x-algorithms", [])} <= {"ed25519"}
         demand(classical, "a root asks for signatures that only cloister checks")
-        signed = [(*other.holders.get(one["keyid"], (None, None, b"")), one["sig"])
-                  for one in self.signatures]
-        good = {person for by, person, key, sig in signed if by in role["keyids"]
-                and fits(sig, "[0-9a-f]{128}") and verify(key, message, bytes.fromhex(sig))}
+        signed = [(one["keyid"], bytes.fromhex(one["sig"])) for one in self.signatures
+                  if fits(one["sig"], "[0-9a-f]{128}")]
+        good = {person for named, sig in signed for by, made, person, key in other.holders
+                if named in (by, made) and by in role["keyids"] and verify(key, message, sig)}
         demand(len(good) >= max(1, role["threshold"]), "a root is not signed by enough persons")
 class Trust:
     def __init__(self, args):
@@ -339,7 +339,7 @@ class Promotions:
         (bundle, kind, due), said = self.intent, facts.get("outcome")
         self.intent, serves = (None, None, None), {bundle} if said == "promoted" else self.served
         ends = ("returned", "aborted", "begun" if kind == "canary" else "promoted")
-        fits = bundle == about.get("bundle") and said in ends
+        fits = bundle == about.get("bundle") and said in ends and facts.get("kind", kind) == kind
         demand(fits and about.get("active") in {None, *serves}, "its intent cannot have it")
         self.served |= serves
         if due and said == "promoted":
@@ -415,9 +415,9 @@ class Rules:
         root = self.trust.roots.get(self.root)
         demand(root, "a person signed it under a trust root that was not given, with its text")
         demand(not root.more, "the trust root asks for signatures that only cloister checks")
-        named = len(signatures) <= 32 and all(
-            root.approvers.get(by) == person and len(sig) <= 8192 for by, sig in signatures)
-        good = (verify(root.holders[by][2], message, sig) for by, sig in signatures)
+        keys = [(*root.approvers.get(by, (None, b"")), sig) for by, sig in signatures]
+        named = len(keys) <= 32 and all(of == person and len(sig) <= 8192 for of, _, sig in keys)
+        good = (verify(key, message, sig) for _, key, sig in keys)
         demand(named and any(good), "it has no good signature by keys of that person alone")
         return f"{predicate['decision']} by {person}"
     def host(self, seq, prev, event, predicate, key):
@@ -425,24 +425,25 @@ class Rules:
         host, act = predicate["host"], predicate["act"]
         says = [*(predicate[one] for one in ("event", "seq", "prev")), host["origin"], host["key"]]
         here = says == [event, seq, prev, self.trust.log.name, key_id_of(key.key.hex())]
-        here = here and not predicate["time"]["trusted"]
-        demand(here, "it stands elsewhere, is another event's or log's, or claims a trusted time")
+        demand(here and not predicate["time"]["trusted"], "it stands elsewhere, or trusts its time")
         demand(act not in self.acts, "its act has two records")
         self.acts.add(act)
         if event in ("activation-intent", "activation-outcome"):
-            before, self.open = self.open, act if event == "activation-intent" else None
-            good = act[-7:] == "/intent" if self.open else act == f"{before}"[:-6] + "outcome"
-            demand(good and not (self.open and before), "intents and outcomes do not alternate")
+            was, self.open = self.open, act if event == "activation-intent" else None
+            good = act[-7:] == "/intent" if self.open else re.sub("outcome$", "intent", act) == was
+            demand(good and not (self.open and was), "intents and outcomes do not alternate")
         return act
 def audit(folder, trust, listing):
     """Prints the list if asked for; returns size, root, faults and the open intent."""
-    note = Note(read_file(os.path.join(folder, "checkpoint")))
+    checkpoint, top = os.path.join(folder, "checkpoint"), os.path.join(folder, "tile")
+    found = [os.path.join(at, one) for at, *within in os.walk(top) for one in sum(within, [])]
+    demand(not any(map(os.path.islink, [checkpoint, top, *found])), "a link is no file of a log")
+    note, entries = Note(read_file(checkpoint)), []
     form = re.escape(trust.log.name) + "\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n"
     claimed = re.fullmatch(form, note.text.decode())
     demand(claimed, "the checkpoint is not one of the log that was named")
     size, root = int(claimed[1]), b64(claimed[2])
-    found = [(at, name) for at, _, names in os.walk(os.path.join(folder, "tile")) for name in names]
-    there, entries = {os.path.relpath(os.path.join(*path), folder) for path in found}, []
+    there = {os.path.relpath(one, folder) for one in found if not os.path.isdir(one)}
     demand(0 < size <= WIDTH * len(there), "the export is empty, or lacks files")
     extra = there ^ {one[3] for one in tiles(size)}
     demand(not extra, f"files too many or too few: {sorted(extra)!a}")
@@ -496,5 +497,4 @@ def main():
     good = f"GOOD   {size} records of {trust.log.name}, root {root.hex()} (Ed25519 by {by})"
     print(*lines, f"BAD    {len(faults)} faults; do not rely on it" if faults else good, sep="\n")
     return 1 if faults else 0
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__": sys.exit(main())

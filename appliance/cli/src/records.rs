@@ -396,9 +396,13 @@ fn read_files(top: &Path, folder: &Path, export: &mut Export) -> Result<(), Fail
         if kind.is_dir() {
             read_files(top, &path, export)?;
         } else if inside == "checkpoint" || inside.starts_with("tile/") {
-            let bytes = files::read_limited(&path, EXPORT_FILE_BYTES_MAX)
-                .map_err(|error| Failure::of(&error))?;
-            export.insert(inside, bytes);
+            // A link is no file of a log, whatever lies behind it: it is one that holds nothing.
+            let bytes = if kind.is_file() {
+                files::read_limited(&path, EXPORT_FILE_BYTES_MAX)
+            } else {
+                Ok(Vec::new())
+            };
+            export.insert(inside, bytes.map_err(|error| Failure::of(&error))?);
         }
     }
     Ok(())

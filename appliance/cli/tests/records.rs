@@ -9,7 +9,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::ffi::OsStringExt as _,
+    os::unix::{ffi::OsStringExt as _, fs::symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -152,6 +152,26 @@ fn an_export_is_verified_and_a_file_of_no_name_is_found() {
     assert!(!good && said.contains("a file that a log of this size does not have"), "{said}");
 }
 
+#[test]
+fn a_link_is_no_file_of_a_log() {
+    let whole = Desk::with(&texts());
+    for path in ["checkpoint", "tile", "tile/0", "tile/0/000.p/3", "tile/entries/000.p/3"] {
+        let desk = Desk::with(&texts());
+        assert!(desk.verify().0);
+        let there = desk.at("export").join(path);
+        fs::rename(&there, desk.at("aside")).unwrap();
+        symlink(whole.at("export").join(path), there).unwrap();
+        let (good, said) = desk.verify();
+        assert!(!good && said.contains("FAULT"), "{path}: {said}");
+    }
+    for target in ["export/tile", "nowhere"] {
+        let desk = Desk::with(&texts());
+        symlink(whole.at(target), desk.at("export/tile/more")).unwrap();
+        let (good, said) = desk.verify();
+        assert!(!good && said.contains("a file that a log of this size"), "{target}: {said}");
+    }
+}
+
 /// A name that is no text.
 fn no_text() -> OsString {
     OsString::from_vec(b"a\xffb".to_vec())
@@ -213,6 +233,38 @@ fn codes(page: &str) -> Vec<String> {
             if dark[y / DOTS * width + x / DOTS] { 0 } else { 255 }
         });
     image.detect_grids().iter().map(|grid| grid.decode().unwrap().1).collect()
+}
+
+/// Whole exports as others read them, with what lies beside the log.
+#[test]
+fn of_the_vectors_the_program_says_what_is_expected() {
+    let desk = Desk::with(&texts());
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/vectors");
+    for name in ["plain", "succession", "downgrade", "canary", "broken-importer", "broken-asked"] {
+        let at = |file: &str| all.join(name).join(file).display().to_string();
+        let expected = fs::read(all.join(name).join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        let log_key = fs::read_to_string(at("log.key")).unwrap();
+        let mut words = vec!["--json".to_owned(), "verify".to_owned(), at("export")];
+        words.extend(["--log-key".to_owned(), log_key.trim_end().to_owned()]);
+        for (option, file) in
+            [("root", "root.1.json"), ("root", "root.2.json"), ("policy", "policy")]
+        {
+            if all.join(name).join(file).exists() {
+                words.push(format!("--{option}={}", at(file)));
+            }
+        }
+        let (good, said) = desk.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let faults = expected["faults"].as_array().unwrap();
+        assert_eq!(good, faults.is_empty(), "{name}: {said}");
+        let printed: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        for fact in ["open", "root", "size"] {
+            let of = if fact == "open" { "open_intent" } else { fact };
+            assert_eq!(printed[of], expected[fact], "{name}: {fact}");
+        }
+        assert_eq!(printed["log_key"], *expected["keys"].as_array().unwrap().last().unwrap());
+        assert_eq!(printed["faults"].as_array().map(Vec::len), Some(faults.len()), "{name}");
+    }
 }
 
 /// Receipts that lie beside the log are what the log gives, or not there at all.

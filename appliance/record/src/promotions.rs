@@ -25,6 +25,9 @@ use crate::{
 /// Persons who approve at least, whatever a facility asks for.
 const PERSONS_MIN: u64 = 2;
 
+/// The kind of an activation for some people alone.
+const CANARY: &str = "canary";
+
 /// What the entries so far say.
 #[derive(Clone, Debug)]
 pub struct Promotions {
@@ -84,10 +87,16 @@ struct Decided {
 #[derive(Clone, Debug)]
 struct Intent {
     bundle: Option<Digest>,
-    /// Whether it is for some people alone.
-    is_canary: bool,
+    kind: String,
     /// What was verified of a new release for all; absent for a return, and where it was not.
     verified: Option<Verified>,
+}
+
+impl Intent {
+    /// Whether it is for some people alone.
+    fn is_canary(&self) -> bool {
+        self.kind == CANARY
+    }
 }
 
 impl Promotions {
@@ -227,10 +236,9 @@ impl Promotions {
     fn intend(&mut self, seq: u64, record: &Record, facts: &Map<String, Value>) -> Vec<Fault> {
         let bundle = record.about("bundle");
         let kind = facts.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let is_canary = kind == "canary";
         let judged = match kind {
             "activate" => self.approved(seq, bundle, facts).map(Some),
-            "canary" => self.approved(seq, bundle, facts).map(|_some_people| None),
+            CANARY => self.approved(seq, bundle, facts).map(|_some_people| None),
             "rollback" => self.returned(seq, bundle).map(|()| None),
             "downgrade" => self
                 .returned(seq, bundle)
@@ -238,7 +246,7 @@ impl Promotions {
                 .map(|()| None),
             _ => Err(Fault::Kind { seq }),
         };
-        if !is_canary {
+        if kind != CANARY {
             // A leave is for one switch.
             self.leaves.clear();
         }
@@ -246,7 +254,7 @@ impl Promotions {
             Ok(verified) => (verified, None),
             Err(fault) => (None, Some(fault)),
         };
-        self.open = Some(Intent { bundle, is_canary, verified });
+        self.open = Some(Intent { bundle, kind: kind.to_owned(), verified });
         fault.into_iter().collect()
     }
 
@@ -316,16 +324,18 @@ impl Promotions {
     fn conclude(&mut self, seq: u64, record: &Record, facts: &Map<String, Value>) -> Vec<Fault> {
         let Some(intent) = self.open.take() else { return Vec::new() };
         let bundle = record.about("bundle");
-        if bundle != intent.bundle {
+        // A receipt shows the outcome alone, so what it says of the intent is the intent's.
+        let same = facts.get("kind").is_none_or(|kind| *kind == intent.kind);
+        if bundle != intent.bundle || !same {
             return vec![Fault::Outcome { seq }];
         }
         let active = record.about("active");
         match facts.get("outcome").and_then(Value::as_str) {
-            Some("promoted") if !intent.is_canary && (active.is_none() || active == bundle) => {
+            Some("promoted") if !intent.is_canary() && (active.is_none() || active == bundle) => {
                 self.promoted.extend(bundle);
                 Vec::new()
             }
-            Some("begun") if !intent.is_canary => vec![Fault::Outcome { seq }],
+            Some("begun") if !intent.is_canary() => vec![Fault::Outcome { seq }],
             // What serves all people after all served before.
             Some("returned" | "aborted" | "begun") => {
                 let served = active.is_none_or(|active| self.promoted.contains(&active));

@@ -1,6 +1,6 @@
 //! The auditor's program, which shares no code with the appliance, agrees with it.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use cloister_record::{Export, Note, Policy, Trust, VerifierKey, WitnessKey, verify};
 use cloister_wire::record::{Entry, Event, Request, Subject};
@@ -94,6 +94,31 @@ fn the_auditor_accepts_a_good_export_with_and_without_a_library() {
         assert_eq!(status, Some(0), "{said}");
         assert!(said.contains("GOOD   262 records"), "{said}");
         assert!(said.contains("approve by ada"), "{said}");
+    }
+}
+
+#[test]
+fn a_link_is_no_file_of_a_log() {
+    let root_folder = Root::new();
+    let running = story(&root_folder);
+    let audit = Audit::new(&running, &root());
+    let (whole, outside) = (running.export(), tempfile::tempdir().unwrap());
+    let (folder, outside) = (audit.folder.path().join("export"), outside.path());
+    let found = |what: &str| {
+        let (status, said) = audit.run(&audit.log_key, &audit.root(), &[]);
+        assert_eq!((status, said.contains("a link is no file")), (Some(1), true), "{what}: {said}");
+        audit.replace(&whole);
+    };
+    lay(outside, &whole);
+    for path in ["checkpoint", "tile", "tile/0", "tile/0/000", "tile/entries/000"] {
+        let there = folder.join(path);
+        fs::rename(&there, folder.join("aside")).unwrap();
+        symlink(outside.join(path), there).unwrap();
+        found(path);
+    }
+    for (path, target) in [("tile/more", "tile"), ("tile/0/more", "nowhere")] {
+        symlink(outside.join(target), folder.join(path)).unwrap();
+        found(path);
     }
 }
 

@@ -342,6 +342,14 @@ fn roots() -> Vec<Case> {
         case("an outcome of no kind", Some(7), |log| {
             set(log, OUTCOME, "/predicate/facts/outcome", json!(["promoted"]));
         }),
+        place("an outcome of its kind", OUTCOME, "/predicate/facts/kind", "activate".into(), None),
+        place("of another kind", OUTCOME, "/predicate/facts/kind", "rollback".into(), Some(7)),
+        place("of no kind", OUTCOME, "/predicate/facts/kind", json!(null), Some(7)),
+        case("an outcome of nothing", Some(8), |log| {
+            insert(log, 8, "activation-outcome", json!({"outcome": "aborted"}));
+            set(log, 8, "/predicate/act", "outcome".into());
+            set(log, 8, "/subject/0/name", "nothing".into());
+        }),
         case("an intent of no kind", Some(5), |log| {
             set(log, INTENT, "/predicate/facts/kind", json!(["activate"]));
         }),

@@ -10,14 +10,15 @@ use cloister_attest::{
 };
 use cloister_domain::{Digest, GenerationId, LogHead, Secret};
 use cloister_record::{Host, Place, Time, Trust, VerifierKey, sign};
+use cloister_verify::auditors_view;
 use cloister_wire::record::{Entry, Event, Subject};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    both::{both_under, codes},
+    both::{both_under, codes, second},
     promotions::{Dice, digest, trust as usual},
     rounds::export,
-    support::{ORIGIN, key, package},
+    support::{ORIGIN, approval, key, lay, package, root_of},
 };
 
 /// Logs that are made up.
@@ -207,6 +208,55 @@ fn made_up(seed: u64) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         }
     }
     (texts, roots)
+}
+
+/// Officers may file a key under the id of another: whose each is, is read off the key. A signature on a root
+/// names a key by what the root calls it, or by the SHA-256 of all of its object.
+#[test]
+fn a_key_under_the_id_of_another_is_whose_it_is() {
+    let object = |seed: u8| key(seed).public().to_object();
+    let id = |seed: u8| key(seed).public().key_id();
+    let mut olga = object(8);
+    olga["keyid_hash_algorithms"] = json!(["sha256"]);
+    let whole = Digest::of(&canonical_tuf(&olga).unwrap()).to_string();
+    let twisted = root_of(1, |signed| {
+        signed["spec_version"] = "1.0.34".into();
+        signed["expires"] = "2046-01-01T00:00:00Z".into();
+        // What stands first in the text is the one whose id the other has.
+        signed["keys"] = json!({
+            "!olga": olga, whole.clone(): object(12), "!ada": object(9), id(9): object(10),
+        });
+        let role = json!({"keyids": ["!olga", whole], "threshold": 1});
+        signed["roles"] =
+            json!({"root": role, "timestamp": role, "snapshot": role, "targets": role});
+        signed["x-cloister"] = json!({
+            "approvers": {"keyids": ["!ada", id(9)], "threshold": 2},
+            "persons": {"!olga": "olga", whole.clone(): "omar", "!ada": "ada", id(9): "bob"},
+        });
+    });
+    let in_part = twisted;
+    let text = std::str::from_utf8(&in_part).unwrap();
+    let named = |id: &str| format!("\"keyid\":\"{id}\"");
+    let twisted = text.replace(&named(&id(8)), &named(&whole)).into_bytes();
+    let approved = |person: &str, seed: u8| {
+        let mut texts = Vec::new();
+        add(&mut texts, Event::AnchorEnrolment, Digest::of(&twisted));
+        texts.push(approval(person, seed).to_json());
+        (export(&texts), vec![twisted.clone()])
+    };
+    let cases = [("ada", 9, None), ("bob", 10, None), ("ada", 10, Some(1)), ("bob", 9, Some(1))];
+    let exports = cases.map(|(person, seed, _)| approved(person, seed));
+    let trust = Trust { log: VerifierKey::new(ORIGIN, key(9).public()).unwrap(), ..usual() };
+    for (case, said) in cases.iter().zip(both_under(exports, &trust)) {
+        assert_eq!(said.first(), [case.2; 2], "{case:?}: {:?} {:?}", said.ours, said.theirs);
+    }
+    // By the SHA-256 of a part of its object no signature names it.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("root.json"), &in_part).unwrap();
+    lay(&folder.path().join("exports/0"), &export(&[approval("ada", 9).to_json()]));
+    let theirs = second(folder.path(), &trust.log.to_string());
+    assert_eq!(theirs, [["a root is not signed by enough persons"]]);
+    assert!(auditors_view(&[&in_part]).is_err());
 }
 
 #[test]

@@ -199,6 +199,24 @@ fn what_is_returned_to_was_served() {
     assert_eq!(faults(&log), [Fault::NeverServed { seq: 7 }]);
 }
 
+/// A receipt shows the outcome alone.
+#[test]
+fn an_outcome_is_of_the_kind_that_its_intent_was() {
+    let about = [("bundle", Digest::of(b"g"))];
+    for (kind, expected) in [
+        (json!("rollback"), vec![]),
+        (json!("activate"), vec![Fault::Outcome { seq: 10 }]),
+        (json!(null), vec![Fault::Outcome { seq: 10 }]),
+    ] {
+        let mut log = good();
+        let facts = json!({"kind": "rollback"});
+        log.add_about(Event::ActivationIntent, "activation/9/intent", &about, &facts);
+        let facts = json!({"kind": kind, "outcome": "promoted"});
+        log.add_about(Event::ActivationOutcome, "activation/9/outcome", &about, &facts);
+        assert_eq!(faults(&log), expected);
+    }
+}
+
 #[test]
 fn each_new_release_has_a_summary_that_says_what_the_log_says() {
     let approved = || {
