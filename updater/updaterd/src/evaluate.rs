@@ -411,6 +411,8 @@ fn conclude(
                 "import": import,
                 "evaluation_set": if exam.given { "given" } else { "none" },
                 "figures": stored.figures,
+                // Whoever reads the log is to see what the persons' `policy` is the digest of.
+                "bounds": books::bounds(core, exam),
                 "policy": stored.policy,
                 "evidence": stored.evidence,
                 "slot": slot,

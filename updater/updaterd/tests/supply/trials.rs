@@ -5,14 +5,15 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use cloister_attest::approval::Decision;
-use cloister_domain::{GenerationId, ImportId, RecordIndex};
+use cloister_attest::{approval::Decision, json};
+use cloister_domain::{Digest, GenerationId, ImportId, RecordIndex};
 use cloister_state::{NewTrial, Series, State};
 use cloister_wire::{
     Reply,
     supply::{Answer, ImportState, Request},
     trial::{Counted, End, FILE_BYTES_MAX, Kind, Report, Scope, Shown, Tally, Trial},
 };
+use serde_json::{Value, json};
 
 use crate::{
     kill::{Killer, Updaterd},
@@ -88,7 +89,7 @@ fn approved(more: &str) -> (World, GenerationId, GenerationId, ImportId) {
 }
 
 fn kinds_and_outcomes(world: &World) -> Vec<(String, String)> {
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let records = world.records();
     let outcomes = records.iter().filter(|(event, _)| event == "activation-outcome");
     outcomes.map(|(_, facts)| (text(&facts["kind"]), text(&facts["outcome"]))).collect()
@@ -284,6 +285,60 @@ fn a_shadow_runs_before_approval_and_its_report_is_part_of_what_is_approved() {
     world.activate(import).unwrap();
     let (intents, _) = world.activations();
     assert_eq!(intents, 2, "a shadow activates nothing");
+}
+
+/// The digests that persons sign, as anybody makes them who has the log alone.
+fn from_the_log(world: &World, import: ImportId) -> [Digest; 2] {
+    let digest = |value: &Value| Digest::of(&json::canonical(value).unwrap());
+    let (mut facility, mut inspection, mut shadows) = (Value::Null, Value::Null, Vec::new());
+    let (mut bounds, mut found) = (Value::Null, Value::Null);
+    for (event, mut facts) in world.records() {
+        let of = facts.get("import").and_then(Value::as_u64) == Some(import.0);
+        match event.as_str() {
+            "policy-change" => facility = facts,
+            "inspection" if of => {
+                facts.as_object_mut().unwrap().remove("import");
+                inspection = facts;
+            }
+            "evaluation" if of => {
+                bounds = facts["bounds"].take();
+                assert_eq!(digest(&bounds).to_string(), facts["policy"]);
+                assert_eq!(bounds["facility"], facility);
+                found = json!({"figures": facts["figures"], "inspection": inspection});
+                assert_eq!(digest(&found).to_string(), facts["evidence"]);
+            }
+            "trial-ended" if of && facts["kind"] == "shadow" => {
+                shadows.push(json!({"report": facts["report"], "trial": facts["trial"]}));
+                found["shadows"] = shadows.clone().into();
+            }
+            _ => {}
+        }
+    }
+    [digest(&bounds), digest(&found)]
+}
+
+#[test]
+fn what_persons_sign_can_be_made_from_the_log_alone() {
+    let world = World::enrolled();
+    world.promoted(&Bundle::new(1, "0.5"), 1);
+    let import = world.import(&Bundle::new(2, "0.4"), 2).unwrap();
+    let same = || {
+        let package = world.until(import, ImportState::AwaitingApproval).package.unwrap();
+        assert_eq!(from_the_log(&world, import), [package.policy, package.evidence]);
+    };
+    same();
+    for run in 1..3 {
+        start(&world, Kind::Shadow, import).unwrap();
+        count(&world, run, answered(run));
+        world.ask(&Request::EndTrial).unwrap();
+        same();
+    }
+    world.ask(&Request::Evaluate { import }).unwrap();
+    same();
+    // A shadow that ran before the release was judged anew is told of again.
+    start(&world, Kind::Shadow, import).unwrap();
+    world.ask(&Request::EndTrial).unwrap();
+    same();
 }
 
 #[test]
