@@ -59,6 +59,8 @@ pub(crate) struct Core {
     /// An object that the log calls damaged, and that may lie on the shelf still; see [`crate::scrub`].
     pub(crate) damaged: Mutex<Option<Digest>>,
     pub(crate) holders: Holders,
+    /// The releases of the last record of a sweep, while they are on the shelf still.
+    pub(crate) going: Mutex<Vec<GenerationId>>,
     /// Whether the active release is measured beside a candidate, and answers nobody else meanwhile.
     pub(crate) examined: AtomicBool,
     /// Wakes the worker; one waiting word is as good as many.
@@ -111,6 +113,7 @@ impl Core {
             unfinished: AtomicBool::new(true),
             damaged: Mutex::default(),
             holders: Holders::default(),
+            going: Mutex::default(),
             examined: AtomicBool::new(false),
             wake,
             config,

@@ -13,7 +13,12 @@ use cloister_wire::{
 };
 use serde_json::json;
 
-use crate::{catch_up::catch_up, core::Core, error::ActError, slots};
+use crate::{
+    catch_up::catch_up,
+    core::{Core, UNPOISONED},
+    error::ActError,
+    slots,
+};
 
 /// Releases that one record names; the rest goes with the next sweep.
 const NAMED_MAX: usize = 256;
@@ -99,7 +104,9 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
     let mut kept = kept(core)?;
     let mut go: Vec<GenerationId> =
         kept.iter().filter(|(_, why)| why.is_empty()).map(|(id, _)| *id).take(NAMED_MAX).collect();
-    if !go.is_empty() {
+    let mut going = core.going.lock().expect(UNPOISONED);
+    // A sweep that fails is done again and again, and approvals expire by the number of records.
+    if !go.is_empty() && *going != go {
         let size = core.recordd.size()?;
         core.recordd.append(&Core::entry(
             Event::Sweep,
@@ -108,6 +115,7 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
             json!({ "releases": go, "retained_max": core.config.update.retained_max }),
         ))?;
     }
+    going.clone_from(&go);
     // Its documents first: what stays on the shelf is tried again, what left it is not.
     go.retain(|id| match core.corpusd.forget(*id) {
         Ok(()) => true,
@@ -119,7 +127,9 @@ fn remove(core: &Core) -> Result<Swept, ActError> {
     kept.retain(|id, _why| !go.contains(id));
     let keep: BTreeSet<GenerationId> = kept.into_keys().collect();
     crate::inventory::prune(core, &keep);
-    Ok(core.shelf.sweep(&keep, &counted_on(core)?)?)
+    let swept = core.shelf.sweep(&keep, &counted_on(core)?)?;
+    going.retain(|id| keep.contains(id));
+    Ok(swept)
 }
 
 impl Core {

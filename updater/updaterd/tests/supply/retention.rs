@@ -1,5 +1,7 @@
 //! What stays on the shelf, and what goes.
 
+use std::fs;
+
 use cloister_domain::GenerationId;
 use cloister_wire::supply::{Answer, Reason, Request};
 
@@ -69,6 +71,28 @@ fn former_releases_go_when_nothing_speaks_for_them_and_the_record_says_so_first(
     assert_eq!(counters(&world), [1, 4], "it was active before");
     assert_eq!(sweep(&world, true), []);
     assert_eq!(sweep(&world, false), []);
+}
+
+/// Approvals expire by the number of records.
+#[test]
+fn a_sweep_that_fails_is_recorded_once() {
+    let world = World::with("retained_max = 1");
+    world.enrol();
+    let bundles: Vec<Bundle> = (1..=3).map(|counter| Bundle::new(counter, "0.5")).collect();
+    world.promoted(&bundles[0], 1);
+    world.promoted(&bundles[1], 2);
+    // No folder, so nothing can take its place.
+    let generations = world.config.paths.shelf().join("generations");
+    let obstacle = generations.join(format!(".old-{}", bundles[0].generation()));
+    fs::write(&obstacle, "").unwrap();
+    world.promoted(&bundles[2], 3);
+    for _again in 0..3 {
+        refused(world.ask(&Request::Sweep { pretend: false }), "shelf.io");
+    }
+    assert_eq!((counters(&world), swept(&world)), (vec![1, 2, 3], 1));
+    fs::remove_file(&obstacle).unwrap();
+    wait_until(|| counters(&world) == [2, 3]).expect("the worker does it again");
+    assert_eq!(swept(&world), 1);
 }
 
 #[test]
