@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloister_bundle::Manifest;
+use cloister_daemon::FrameError;
 use cloister_domain::{Class, GenerationId, ImportId, RecordIndex, Sensitive, Slot, TokenCount};
 use cloister_shelf::Shelved;
 use cloister_state::{Judgement, StateError};
@@ -70,7 +71,13 @@ pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> 
     // Asked first: without it nothing that follows comes to an end.
     let active = match comparable(core, generation) {
         Ok(active) => active,
-        Err(error) => return Ok(Left::Waiting(ActError::Beside(Box::new(error)))),
+        // An engine that is away is asked again soon; one that cannot load is not put to it every two seconds,
+        // while nobody else may act.
+        Err(error) => {
+            let is_away = matches!(&error, ActError::Peer { cause: FrameError::Connect(_), .. });
+            let error = ActError::Beside(Box::new(error));
+            return Ok(if is_away { Left::Waiting(error) } else { Left::Beside(error) });
+        }
     };
     match examine(core, &candidate, active) {
         Ok((exam, measured, active, slot)) => {
@@ -93,7 +100,6 @@ fn sort(
     generation: GenerationId,
     error: ActError,
 ) -> Result<Left, ActError> {
-    use cloister_daemon::FrameError;
     match error {
         ActError::Told(problem) if problem.code == "engine.generation.mismatch" => {
             Ok(Left::Waiting(ActError::Told(problem)))
