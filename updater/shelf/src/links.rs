@@ -47,8 +47,10 @@ impl Shelf {
     /// it the old generation is served, after it the new one.
     ///
     /// # Errors
-    /// [`ShelfError::Io`] when the disk fails; the pointer is then the old or the new one.
+    /// [`ShelfError::Absent`] when it left the shelf, [`ShelfError::Io`] when the disk fails; the pointer is
+    /// then the old or the new one.
     pub fn activate(&self, generation: &Shelved) -> Result<Active, ShelfError> {
+        self.is_there(generation)?;
         let target = Path::new("generations").join(generation.id().to_string());
         switch_link(&self.root, "active", &target)
             .map_err(ShelfError::io("switch the active generation"))?;
@@ -76,17 +78,24 @@ impl Shelf {
     /// Says what `slot` is to hold from its next start on; `None` empties it.
     ///
     /// # Errors
-    /// [`ShelfError::Io`] when the disk fails.
+    /// [`ShelfError::Absent`] when it left the shelf, [`ShelfError::Io`] when the disk fails.
     pub fn set_slot(&self, slot: Slot, generation: Option<&Shelved>) -> Result<(), ShelfError> {
         let folder = self.root.join("slots");
         let outcome = match generation {
             Some(generation) => {
+                self.is_there(generation)?;
                 let target = Path::new("../generations").join(generation.id().to_string());
                 switch_link(&folder, slot.name(), &target)
             }
             None => remove_if_there(&folder.join(slot.name())).and_then(|()| sync_folder(&folder)),
         };
         outcome.map_err(ShelfError::io("name what a slot holds"))
+    }
+
+    /// Nothing points at what left the shelf since it was looked up.
+    fn is_there(&self, generation: &Shelved) -> Result<(), ShelfError> {
+        let generation = generation.id();
+        self.shelved(generation)?.map(drop).ok_or(ShelfError::Absent { generation })
     }
 
     /// What is written about the trial under way, at most `bytes_max`; none if there is none.

@@ -130,6 +130,12 @@ fn the_pointers_name_what_they_were_given() {
     assert_eq!(shelf.active().unwrap(), None);
     shelf.set_slot(Slot::A, None).unwrap();
     assert_eq!(shelf.slot(Slot::A).unwrap(), None);
+    shelf.set_slot(Slot::B, None).unwrap();
+    shelf.take_down(&two).unwrap();
+    let absent = Some(ShelfError::Absent { generation: two.id() }.to_string());
+    assert_eq!(shelf.set_slot(Slot::A, Some(&two)).err().map(|error| error.to_string()), absent);
+    assert_eq!(shelf.activate(&two).err().map(|error| error.to_string()), absent);
+    assert_eq!((shelf.active().unwrap(), shelf.slot(Slot::A).unwrap()), (None, None));
 }
 
 #[test]

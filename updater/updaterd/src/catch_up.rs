@@ -214,8 +214,9 @@ fn refusals(core: &Core, history: &History) -> Result<(), ActError> {
 
 /// What was recorded as damaged leaves the shelf, which takes its reading again: the worker does it.
 fn damage(core: &Core, history: &History) {
-    if history.damaged.is_some() {
-        *core.damaged.lock().expect(UNPOISONED) = history.damaged;
+    let mut known = core.damaged.lock().expect(UNPOISONED);
+    if history.damaged.is_some() && *known != history.damaged {
+        *known = history.damaged;
         core.leave_unfinished();
     }
 }

@@ -68,19 +68,9 @@ pub(crate) fn evaluate(core: &Core, import: ImportId) -> Result<Left, ActError> 
     let absent = cloister_shelf::ShelfError::Absent { generation };
     let candidate = core.shelf.shelved(generation)?.ok_or(absent)?;
     let manifest = crate::intake::manifest(&envelope)?;
-    // Asked first: without it nothing that follows comes to an end.
-    let active = match comparable(core, generation) {
-        Ok(active) => active,
-        // An engine that is away is asked again soon; one that cannot load is not put to it every two seconds,
-        // while nobody else may act.
-        Err(error) => {
-            let is_away = matches!(&error, ActError::Peer { cause: FrameError::Connect(_), .. });
-            let error = ActError::Beside(Box::new(error));
-            return Ok(if is_away { Left::Waiting(error) } else { Left::Beside(error) });
-        }
-    };
-    match examine(core, &candidate, active) {
-        Ok((exam, measured, active, slot)) => {
+    match examine(core, import, &candidate) {
+        Ok(None) => Ok(Left::Judged),
+        Ok(Some((exam, measured, active, slot))) => {
             let beside = active.as_ref().map(|(_, measured)| measured);
             let mut figures = verdict::judge(&measured, beside, &exam.policy, &core.minimums());
             for figure in figures.iter_mut().filter(|figure| figure.active.is_some()) {
@@ -119,7 +109,13 @@ fn sort(
             Ok(Left::Waiting(ActError::Peer { daemon, cause: FrameError::Connect(cause) }))
         }
         error @ (ActError::Peer { .. } | ActError::Answer { .. }) => Ok(Left::Struck(error)),
-        error @ ActError::Beside(_) => Ok(Left::Beside(error)),
+        // An engine that is away is asked again soon; one that breaks off, or cannot load, is not put to it every
+        // two seconds.
+        ActError::Beside(cause) => {
+            let is_away = matches!(&*cause, ActError::Peer { cause: FrameError::Connect(_), .. });
+            let error = ActError::Beside(cause);
+            Ok(if is_away { Left::Waiting(error) } else { Left::Beside(error) })
+        }
         error => Ok(Left::Waiting(error)),
     }
 }
@@ -132,6 +128,7 @@ pub(crate) fn refuse(
     problem: &Problem,
 ) -> Result<(), ActError> {
     let _act = core.act();
+    catch_up(core)?;
     if core.state().import(import)?.state != ImportState::Evaluating {
         return Ok(());
     }
@@ -152,20 +149,28 @@ pub(crate) fn give_up(
 /// The set, what was measured of the candidate and of the active generation, and the candidate's slot.
 type Examined = (Exam, Measured, Option<(GenerationId, Measured)>, Slot);
 
+/// Examines a candidate; nothing where its import has come to an end meanwhile.
 fn examine(
     core: &Core,
+    import: ImportId,
     candidate: &Shelved,
-    active: Option<Shelved>,
-) -> Result<Examined, ActError> {
+) -> Result<Option<Examined>, ActError> {
     let exam = read_exam(candidate)?;
-    let (slot, load_microseconds) = {
+    let (active, slot, load_microseconds) = {
         // Loading moves a slot, so no activation may be under way.
         let _act = core.act();
         // One may have begun since.
         if let Some(trial) = core.state().trial()? {
             return Err(ActError::TrialUnderWay { trial: trial.trial });
         }
-        slots::load_idle(core, candidate)?
+        // Somebody may have given it up since.
+        if core.state().import(import)?.state != ImportState::Evaluating {
+            return Ok(None);
+        }
+        // Asked first: without it nothing that follows comes to an end.
+        let active = comparable(core, candidate.id()).map_err(beside_it)?;
+        let (slot, microseconds) = slots::load_idle(core, candidate)?;
+        (active, slot, microseconds)
     };
     core.corpusd.stage(candidate)?;
     let ours = Examinee::new(core.engine(slot), candidate.id(), false);
@@ -176,7 +181,7 @@ fn examine(
     let Some(active) = active else {
         measured.decode_millitokens_per_s = best_speed(&[&ours], &exam)?[0];
         measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
-        return Ok((exam, measured, None, slot));
+        return Ok(Some((exam, measured, None, slot)));
     };
     let theirs = Examinee::new(core.engine(slot.other()), active.id(), true);
     let _asked = Asked::of(core);
@@ -187,25 +192,28 @@ fn examine(
     measured.peak_memory_bytes = Some(ours.engine.status()?.peak_memory.0);
     let status = theirs.engine.status().map_err(beside_it)?;
     beside.peak_memory_bytes = Some(status.peak_memory.0);
-    Ok((exam, measured, Some((active.id(), beside)), slot))
+    Ok(Some((exam, measured, Some((active.id(), beside)), slot)))
 }
 
 /// The active release, which a candidate is compared with, once an engine holds it. One that no engine can
-/// serve, because its files are damaged, is none: or nothing could take its place.
+/// serve, because its files are damaged, is none: or nothing could take its place. The caller holds the right to
+/// act.
 fn comparable(core: &Core, candidate: GenerationId) -> Result<Option<Shelved>, ActError> {
-    let _act = core.act();
     let active = core.shelf.active()?.filter(|active| active.id() != candidate);
     let Some(active) = active.map(|active| active.shelved().clone()) else { return Ok(None) };
     match slots::ensure(core, &active) {
         Ok(_slot) => Ok(Some(active)),
-        Err(ActError::Told(problem))
-            if matches!(problem.class, Class::Refused | Class::Corrupt) =>
-        {
+        Err(ActError::Told(problem)) if cannot_be_loaded(&problem) => {
             tracing::warn!(code = problem.code, "the active release cannot be loaded");
             Ok(None)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a release that an engine answers so about will not be loaded by another try.
+fn cannot_be_loaded(problem: &Problem) -> bool {
+    matches!(problem.class, Class::Refused | Class::Corrupt) || problem.code == "engine.file"
 }
 
 /// While it is held, the active release answers an examination and nobody else's probe.

@@ -78,8 +78,9 @@ pub(crate) fn refuse_overtaken(
     Some(quarantine.refuse(generation, &error.problem()))
 }
 
-/// Gives up an import that waits for volumes, or for a verdict, by an operator's word. That word is kept first:
-/// a log that does not answer may have it all the same, and no later volume may go on with what it says is over.
+/// Gives up an import that waits for volumes, or for a verdict, by an operator's word. Of one that
+/// waits for volumes that word is kept first: a log that does not answer may have it all the same, and no later
+/// volume may go on with what it says is over.
 pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
     let _act = core.act();
     core.trust()?;
@@ -89,6 +90,10 @@ pub(crate) fn discard(core: &Core, import: ImportId) -> Result<(), ActError> {
         (ImportState::Receiving, Some(generation)) => generation,
         (ImportState::Evaluating, Some(generation)) => {
             catch_up(core)?;
+            let now = core.state().import(import)?.state;
+            if now != ImportState::Evaluating {
+                return Err(ActError::NotWaiting { import, state: now });
+            }
             return evaluate::give_up(core, import, generation, &ActError::Discarded.problem());
         }
         (state, _) => return Err(ActError::NotWaiting { import, state }),

@@ -74,11 +74,11 @@ impl Watched {
         let is_due = is_over || self.away.is_begun() || self.answered.elapsed() >= now_and_then;
         let answers = match slots::holder(core, self.generation) {
             None => false,
-            // An engine takes one question after the other; who asks more finds out what it answers.
-            Some(_) if !is_due || core.examined.load(Ordering::SeqCst) => true,
+            Some(_) if !is_due => true,
             Some(slot) => match switch::probe(core, slot, self.generation) {
                 Ok(()) => {
                     self.answered = Stopwatch::start();
+                    self.falls = 0;
                     true
                 }
                 Err(error) => {
@@ -87,9 +87,6 @@ impl Watched {
                 }
             },
         };
-        if answers {
-            self.falls = 0;
-        }
         self.away.note(core, asked, answers, self.falls)
     }
 }
@@ -129,12 +126,15 @@ fn watch(core: &Core, memory: &mut Option<Watched>) -> Result<(), ActError> {
     // One that stood before the last start is not put on probation again: engines may start slowly.
     let seconds = if stood { 0 } else { core.config.update.probation_s };
     let is_over = watched.since.elapsed() >= Duration::from_secs(seconds.into());
+    // An engine takes one question after the other; who examines it finds out what it answers.
+    if core.examined.load(Ordering::SeqCst) {
+        return Ok(());
+    }
     let silent_for_long = seconds > 0 && watched.is_silent_for_long(core, is_over);
     if core.stop.is_set() {
         return Ok(());
     }
-    let is_known = !core.examined.load(Ordering::SeqCst);
-    if is_over && is_known && !watched.away.is_begun() {
+    if is_over && !watched.away.is_begun() {
         switch::stand(core, activation)?;
         watched.stood = true;
     }

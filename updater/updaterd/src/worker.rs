@@ -61,6 +61,8 @@ pub(crate) fn work(core: &Core, woken: &mpsc::Receiver<()>) {
             Err(error) => {
                 tracing::debug!(code = error.problem().code, "something does not answer yet");
                 pause = (pause * 2).min(PAUSE_MAX);
+                // What was this round's own word is no reason to hurry.
+                while woken.try_recv().is_ok() {}
                 wait(core, woken, Some(pause));
                 continue;
             }
